@@ -1,0 +1,70 @@
+"""The Chalice app: what starts each function. Composition root; the work is in `chalicelib`."""
+
+import logging
+import os
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from chalice import Chalice, Rate
+from chalice.app import CloudWatchEvent
+
+from chalicelib import __version__, logs
+from chalicelib.aws import MetricStore, create_store
+from chalicelib.collector import RAW_PREFIX, Tick, collect
+from chalicelib.processor import Arrival, process
+from chalicelib.settings import Settings
+from chalicelib.sources import Source, create_sources
+
+app = Chalice(app_name="infra-monitoring")
+app.log.setLevel(logging.INFO)
+
+# Read while the app is packaged, when Chalice has set the stage's variables.
+RAW_OBJECTS = {
+    "source": ["aws.s3"],
+    "detail-type": ["Object Created"],
+    "detail": {
+        "bucket": {"name": [os.environ.get("BUCKET_NAME", "infra-monitoring-pipeline-data")]},
+        "object": {"key": [{"prefix": RAW_PREFIX}]},
+    },
+}
+
+
+@cache
+def get_settings() -> Settings:
+    return Settings.from_environ(os.environ)
+
+
+@cache
+def get_store() -> MetricStore:
+    return create_store(bucket=get_settings().bucket, table=get_settings().table)
+
+
+@cache
+def get_sources() -> list[Source]:
+    return create_sources(get_settings())
+
+
+@app.schedule(Rate(3, unit=Rate.HOURS), name="data-collector")
+def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
+    """Collect the metric type that the event names, or all of them."""
+    tick = Tick.from_event(event.to_dict())
+    result = collect(tick, settings=get_settings(), store=get_store(), sources=get_sources())
+    app.log.info(logs.line("collected", execution_id=tick.execution_id, **result))
+    return result
+
+
+@app.on_cw_event(RAW_OBJECTS, name="log-processor")
+def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
+    """Process the raw object that S3 says was created."""
+    arrival = Arrival.from_event(event.to_dict())
+    tally = asdict(process(arrival, settings=get_settings(), store=get_store()))
+    app.log.info(logs.line("processed", **tally))
+    return tally
+
+
+@app.route("/health")
+def health() -> dict[str, str]:
+    """Whether this function starts and has its settings; asks nothing of AWS."""
+    get_settings()
+    return {"status": "ok", "version": __version__}

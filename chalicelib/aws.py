@@ -1,0 +1,160 @@
+"""The one module that touches boto3: clients, retries, and botocore's errors made ours."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .errors import ObjectNotFoundError, StorageError
+from .items import Item
+from .storage import StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+# Limits of one DynamoDB request.
+_WRITE_BATCH = 25
+_READ_BATCH = 100
+
+_CHUNK_BYTES = 1 << 18
+_ATTEMPTS = 8
+
+# Parameters are built here and nowhere else, so botocore need not check each of them again:
+# a third of the CPU that an item costs. Time-outs leave room for a retry within 30 s.
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=8,
+    max_pool_connections=16,
+    parameter_validation=False,
+    retries={"mode": "standard", "total_max_attempts": 4},
+)
+
+
+def create_store(*, bucket: str, table: str) -> "MetricStore":
+    """A store on the credentials, region and endpoint of the environment."""
+    session = boto3.Session()
+    return MetricStore(
+        session.client("s3", config=_CONFIG),
+        session.client("dynamodb", config=_CONFIG),
+        bucket=bucket,
+        table=table,
+    )
+
+
+@contextmanager
+def _translated(operation: str, target: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code, detail = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        kind = ObjectNotFoundError if code == "NoSuchKey" else StorageError
+        raise kind(operation, target, code, detail) from error
+    except BotoCoreError as error:
+        raise StorageError(operation, target, type(error).__name__, str(error)) from error
+
+
+class MetricStore:
+    """The bucket and the table; see `storage.Store`."""
+
+    def __init__(
+        self,
+        s3: "S3Client",
+        dynamodb: "DynamoDBClient",
+        *,
+        bucket: str,
+        table: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._s3 = s3
+        self._dynamodb = dynamodb
+        self._bucket = bucket
+        self._table = table
+        self._sleep = sleep
+
+    def put_object(self, key: str, body: bytes, *, content_type: str) -> None:
+        with _translated("put object", f"s3://{self._bucket}/{key}"):
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
+
+    def open_object(self, key: str) -> StoredObject:
+        with _translated("get object", f"s3://{self._bucket}/{key}"):
+            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+        return StoredObject(self._chunks(key, answer["Body"]), answer["LastModified"])
+
+    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
+        with _translated("read object", f"s3://{self._bucket}/{key}"):
+            yield from body.iter_chunks(_CHUNK_BYTES)
+
+    def insert_raw(self, items: Sequence[Item]) -> int:
+        # A batch takes no conditions, so these are single writes, side by side.
+        if len(items) == 1:
+            return int(self._insert(items[0]))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return sum(pool.map(self._insert, items))
+
+    def _insert(self, item: Item) -> bool:
+        try:
+            with _translated("put item", self._table):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(processed_at)",
+                )
+        except StorageError as error:
+            if error.code != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        for start in range(0, len(items), _WRITE_BATCH):
+            batch: Any = [
+                {"PutRequest": {"Item": item}} for item in items[start : start + _WRITE_BATCH]
+            ]
+            for attempt in range(_ATTEMPTS):
+                with _translated("write items", self._table):
+                    answer = self._dynamodb.batch_write_item(RequestItems={self._table: batch})
+                batch = answer.get("UnprocessedItems", {}).get(self._table)
+                if not batch:
+                    break
+                self._back_off(attempt)
+            else:
+                raise self._unprocessed("write items", len(batch))
+
+    def get_items(self, keys: Sequence[Item], attributes: Sequence[str]) -> list[Item]:
+        names = {f"#{number}": name for number, name in enumerate(attributes)}
+        found: list[Item] = []
+        for start in range(0, len(keys), _READ_BATCH):
+            request: Any = {
+                "Keys": list(keys[start : start + _READ_BATCH]),
+                "ConsistentRead": True,
+                "ProjectionExpression": ",".join(names),
+                "ExpressionAttributeNames": names,
+            }
+            for attempt in range(_ATTEMPTS):
+                with _translated("read items", self._table):
+                    answer = self._dynamodb.batch_get_item(RequestItems={self._table: request})
+                found += answer["Responses"].get(self._table, [])
+                request = answer.get("UnprocessedKeys", {}).get(self._table)
+                if not request:
+                    break
+                self._back_off(attempt)
+            else:
+                raise self._unprocessed("read items", len(request["Keys"]))
+        return found
+
+    def _back_off(self, attempt: int) -> None:
+        """Full jitter: up to 50 ms at first, twice as much each time, 2 s at most."""
+        self._sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - no secret
+
+    def _unprocessed(self, operation: str, count: int) -> StorageError:
+        detail = f"{count} left unprocessed after {_ATTEMPTS} attempts"
+        return StorageError(operation, self._table, "Throttled", detail)
+
+

@@ -1,0 +1,134 @@
+"""Records as DynamoDB items. Pure functions, in the low-level form that boto3's client takes."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import msgspec
+
+from .enrichment import Enriched, Previous
+from .records import Measurement, Record, metric_id
+from .windows import Window, format_utc
+
+Item = dict[str, Any]
+
+# All that comparing with the window before needs; keeps the read small.
+PREVIOUS_ATTRIBUTES = ("metric_id", "timestamp", "collected_at", "measurements")
+
+_STATISTICS = ("last", "avg", "min", "max", "p95")
+
+
+def raw_item(record: Record, *, retention_days: int) -> Item:
+    """The item as the collector writes it: the record, and when it expires."""
+    attributes: dict[str, Any] = {
+        "schema_version": record.schema_version,
+        "metric_id": str(record.metric_id),
+        "timestamp": format_utc(record.timestamp),
+        "metric_type": record.metric_type,
+        "account_id": record.account_id,
+        "region": record.region,
+        "resource_id": record.resource_id,
+        "source": record.source,
+        "window_seconds": record.window_seconds,
+        "execution_id": record.execution_id,
+        "measurements": {
+            name: {"unit": each.unit, "samples": each.samples}
+            | {statistic: getattr(each, statistic) for statistic in _STATISTICS}
+            for name, each in record.measurements.items()
+        },
+        "labels": record.labels,
+        "expires_at": int((record.timestamp + timedelta(days=retention_days)).timestamp()),
+    }
+    if record.collected_at is not None:
+        attributes["collected_at"] = _moment(record.collected_at)
+    return _attributes(attributes)
+
+
+def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
+    """The item as the processor writes it; `processed_at` marks it as enriched."""
+    added: dict[str, Any] = {
+        "status": enriched.status,
+        "change": enriched.change,
+        "counter_reset": enriched.counter_reset,
+        "collection_lag_seconds": enriched.collection_lag_seconds,
+        "source_object": enriched.source_object,
+        "processed_at": _moment(enriched.processed_at),
+    }
+    if enriched.previous_timestamp is not None:
+        added["previous_timestamp"] = format_utc(enriched.previous_timestamp)
+    return raw_item(enriched.record, retention_days=retention_days) | _attributes(added)
+
+
+def key(item: Item) -> Item:
+    """The primary key of an item."""
+    return {"metric_id": item["metric_id"], "timestamp": item["timestamp"]}
+
+
+def previous_key(record: Record) -> Item:
+    """The key of the same resource's record one window earlier: it can be computed."""
+    end = record.timestamp - timedelta(seconds=record.window_seconds)
+    identity = metric_id(
+        account_id=record.account_id,
+        region=record.region,
+        resource_id=record.resource_id,
+        metric_type=record.metric_type,
+        window=Window(end, record.window_seconds),
+    )
+    return _attributes({"metric_id": str(identity), "timestamp": format_utc(end)})
+
+
+def previous_from_item(item: Item) -> Previous:
+    """What comparing needs of a stored item (one with PREVIOUS_ATTRIBUTES)."""
+    plain = {name: _plain(value) for name, value in item.items()}
+    return msgspec.convert(
+        {"collected_at": None, **plain}, Previous, strict=False
+    )
+
+
+def previous_from_record(record: Record) -> Previous:
+    return Previous(
+        timestamp=record.timestamp,
+        collected_at=record.collected_at,
+        measurements=cast(Mapping[str, Measurement], record.measurements),
+    )
+
+
+def _attributes(values: Mapping[str, Any]) -> Item:
+    return {name: _attribute(value) for name, value in values.items()}
+
+
+def _attribute(value: Any) -> Item:
+    # boto3's TypeSerializer insists on Decimal and takes several times as long.
+    match value:
+        case None:
+            return {"NULL": True}
+        case bool():
+            return {"BOOL": value}
+        case str():
+            return {"S": value}
+        case int() | float():
+            return {"N": _number(value)}
+        case _:
+            return {"M": _attributes(value)}
+
+
+def _number(value: float) -> str:
+    # DynamoDB ends at 1e-130 below; what is smaller than 1e-100 is rounding dust.
+    return "0" if abs(value) < 1e-100 else repr(value)
+
+
+def _plain(attribute: Item) -> Any:
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "M":
+            return {name: _plain(each) for name, each in value.items()}
+        case "N":
+            return float(value)
+        case "NULL":
+            return None
+        case _:
+            return value
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

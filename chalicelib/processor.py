@@ -1,0 +1,211 @@
+"""The use case of `log-processor`: parse a raw object, enrich its records, store them."""
+
+import base64
+import gzip
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, TypeVar
+
+import msgspec
+
+from . import lines
+from .collector import RAW_PREFIX
+from .enrichment import Enriched, Previous, enrich
+from .errors import ObjectNotFoundError
+from .items import (
+    PREVIOUS_ATTRIBUTES,
+    Item,
+    enriched_item,
+    previous_from_item,
+    previous_from_record,
+    previous_key,
+)
+from .parsing import Rejected, parse
+from .records import Record
+from .settings import Settings
+from .storage import Store
+
+PROCESSED_PREFIX = "processed/"
+QUARANTINE_PREFIX = "quarantine/"
+
+# Records in memory at once, whatever the object's size: about 3 MB of them.
+BATCH = 500
+
+_DATED = re.compile(r"\d{4}/\d{2}/\d{2}/")
+
+_encoder = msgspec.json.Encoder()
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An object that S3 says was created."""
+
+    bucket: str
+    key: str
+    account_id: str
+    region: str
+
+    @classmethod
+    def from_event(cls, event: dict[str, Any]) -> "Arrival":
+        """From S3's "Object Created" event; its keys, unlike notifications', are not quoted."""
+        return cls(
+            bucket=event["detail"]["bucket"]["name"],
+            key=event["detail"]["object"]["key"],
+            account_id=event["account"],
+            region=event["region"],
+        )
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of an object; `records + rejected` is every piece it held."""
+
+    source_object: str
+    status: str = "PROCESSED"
+    records: int = 0
+    rejected: int = 0
+    processed_objects: list[str] = field(default_factory=list)
+    quarantine_objects: list[str] = field(default_factory=list)
+
+
+def process(
+    arrival: Arrival,
+    *,
+    settings: Settings,
+    store: Store,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Tally:
+    """Store every record of the object enriched, and every other piece in quarantine.
+
+    Doing it again writes the same keys, so a repeated event changes nothing.
+
+    Raises:
+        StorageError: AWS failed; what was written before will be written again.
+    """
+    tally = Tally(source_object=arrival.uri)
+    try:
+        stored = store.open_object(arrival.key)
+    except ObjectNotFoundError:
+        tally.status = "MISSING"  # deleted since: there is nothing that a retry could find
+        return tally
+    names = _Names(arrival.key, stored.stored_at)
+    for number, batch in enumerate(_batches(parse(stored.chunks), BATCH)):
+        good = [
+            piece.identified(account_id=arrival.account_id, region=arrival.region)
+            for piece in batch
+            if isinstance(piece, Record)
+        ]
+        bad = [piece for piece in batch if isinstance(piece, Rejected)]
+        if good:
+            enriched = _enrich_all(good, arrival.uri, stored.stored_at, settings, store, now())
+            store.put_items(_items(enriched, settings))
+            tally.processed_objects += _put_processed(enriched, names, number, store)
+        if bad:
+            key = names.quarantine(number)
+            body = b"".join(_quarantine_line(piece, arrival.uri) for piece in bad)
+            store.put_object(key, body, content_type="application/x-ndjson")
+            tally.quarantine_objects.append(key)
+        tally.records += len(good)
+        tally.rejected += len(bad)
+    return tally
+
+
+class _Names:
+    """The keys of what is made of an object: made of its own key, so that they repeat."""
+
+    def __init__(self, key: str, stored_at: datetime) -> None:
+        tail = key.removeprefix(RAW_PREFIX)
+        dated = _DATED.match(tail)
+        self._date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
+        # The digest keeps apart keys that differ only in folder or in odd letters.
+        stem = re.sub(r"[^\w.-]+", "_", tail.rpartition("/")[2], flags=re.ASCII)[:80]
+        self._name = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+    def processed(self, day: str, batch: int) -> str:
+        return f"{PROCESSED_PREFIX}dt={day}/{self._name}-{batch:05d}.json.gz"
+
+    def quarantine(self, batch: int) -> str:
+        return f"{QUARANTINE_PREFIX}{self._date}{self._name}-{batch:05d}.jsonl"
+
+
+def _batches(pieces: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    batch: list[_T] = []
+    for piece in pieces:
+        batch.append(piece)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _enrich_all(
+    good: list[Record],
+    source_object: str,
+    stored_at: datetime,
+    settings: Settings,
+    store: Store,
+    now: datetime,
+) -> list[Enriched]:
+    before = _previous(good, store)
+    return [
+        enrich(
+            record,
+            before.get(_identity(previous_key(record))),
+            settings=settings,
+            source_object=source_object,
+            stored_at=stored_at,
+            now=now,
+        )
+        for record in good
+    ]
+
+
+def _previous(good: list[Record], store: Store) -> dict[str, Previous]:
+    """The windows before, by metric_id: from this batch where they are in it, else stored."""
+    here = {str(record.metric_id): previous_from_record(record) for record in good}
+    keys = {_identity(key): key for key in map(previous_key, good)}
+    wanted = [key for identity, key in keys.items() if identity not in here]
+    found = store.get_items(wanted, PREVIOUS_ATTRIBUTES) if wanted else []
+    return here | {_identity(item): previous_from_item(item) for item in found}
+
+
+def _identity(item: Item) -> str:
+    return str(item["metric_id"]["S"])
+
+
+def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
+    """One item for each key: a batch may not name one twice, and the last line wins."""
+    by_key = {(each.record.metric_id, each.record.timestamp): each for each in enriched}
+    return [
+        enriched_item(each, retention_days=settings.retention_days) for each in by_key.values()
+    ]
+
+
+def _put_processed(
+    enriched: list[Enriched], names: _Names, batch: int, store: Store
+) -> Iterator[str]:
+    for day, group in groupby(sorted(enriched, key=lines.partition), key=lines.partition):
+        body = b"".join(line + b"\n" for each in group for line in lines.lines(each))
+        key = names.processed(day, batch)
+        # mtime 0: the same lines are the same bytes.
+        store.put_object(key, gzip.compress(body, 6, mtime=0), content_type="application/gzip")
+        yield key
+
+
+def _quarantine_line(piece: Rejected, source_object: str) -> bytes:
+    try:
+        original = {"original": piece.original.decode("utf-8")}
+    except UnicodeDecodeError:
+        original = {"original_base64": base64.b64encode(piece.original).decode("ascii")}
+    line = {"reason": piece.reason, "line": piece.line, "source_object": source_object}
+    return _encoder.encode(line | original) + b"\n"

@@ -1,0 +1,133 @@
+"""The record: one resource, one metric type, one window. Pure values and their JSON form."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr, replace
+
+from .errors import InvalidRecordError
+from .windows import Window, format_utc
+
+SCHEMA_VERSION = 1
+
+MetricType = Literal["cpu", "memory", "disk", "network"]
+Source = Literal["host", "cloudwatch", "node_exporter", "external"]
+Unit = Literal["percent", "bytes", "count", "seconds", "bytes_per_second"]
+
+METRIC_TYPES: tuple[MetricType, ...] = get_args(MetricType)
+
+# Of our own making and never to change: another namespace would give every stored record
+# a second identity.
+_NAMESPACE = uuid.UUID("5b8f0c0e-9f0b-5c43-8a6c-3f8f1f0e6d21")
+
+# DynamoDB numbers end at 1e126; nothing that a machine has comes near 1e30.
+_Value = Annotated[float, Meta(ge=0, le=1e30)]
+_Name = Annotated[str, Meta(min_length=1, max_length=512)]
+_Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """One quantity over one window.
+
+    `last`, `avg`, `min`, `max` and `p95` are in `unit`; `None` means that the source could
+    not tell, which is not zero. `samples` is how many readings the window held: an unknown
+    value has 0, a point sample 1, and then every statistic is that one reading.
+    """
+
+    unit: Unit
+    last: _Value | None
+    avg: _Value | None = None
+    min: _Value | None = None
+    max: _Value | None = None
+    p95: _Value | None = None
+    samples: Annotated[int, Meta(ge=0)] = 1
+
+    def __post_init__(self) -> None:
+        if self.samples == 1:
+            for statistic in ("avg", "min", "max", "p95"):
+                if getattr(self, statistic) is None:
+                    force_setattr(self, statistic, self.last)
+
+
+UNKNOWN_RATE = Measurement(unit="bytes_per_second", last=None, samples=0)
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """What is known of one resource, for one metric type, over one window (schema_version 1).
+
+    `timestamp` is the window's end, in UTC and whole seconds; `collected_at` is when the
+    reading was taken, where the source says so. A measurement that belongs to a part of
+    the resource carries the part after a colon: `percent:/var`, `bytes_sent:eth0`.
+    """
+
+    schema_version: Literal[1]
+    metric_id: uuid.UUID | None = None
+    timestamp: _Moment
+    metric_type: MetricType
+    account_id: str = ""
+    region: str = ""
+    resource_id: _Name
+    source: Source = "external"
+    window_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)]
+    execution_id: str = ""
+    collected_at: _Moment | None = None
+    measurements: Annotated[dict[_Name, Measurement], Meta(min_length=1)]
+    labels: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "timestamp", self.timestamp.astimezone(UTC).replace(microsecond=0))
+        if self.collected_at is not None:
+            force_setattr(self, "collected_at", self.collected_at.astimezone(UTC))
+
+    def identified(self, *, account_id: str, region: str) -> "Record":
+        """The record with account, region and `metric_id` filled in where its writer left them."""
+        if self.metric_id is not None and self.account_id and self.region:
+            return self
+        account_id, region = self.account_id or account_id, self.region or region
+        identity = metric_id(
+            account_id=account_id,
+            region=region,
+            resource_id=self.resource_id,
+            metric_type=self.metric_type,
+            window=Window(self.timestamp, self.window_seconds),
+        )
+        return replace(
+            self, account_id=account_id, region=region, metric_id=self.metric_id or identity
+        )
+
+
+def metric_id(
+    *, account_id: str, region: str, resource_id: str, metric_type: MetricType, window: Window
+) -> uuid.UUID:
+    """The identity of a record, UUIDv5: the same window always gets the same one."""
+    # resource_id goes last: it alone may hold a slash.
+    name = "/".join(
+        (account_id, region, metric_type, format_utc(window.end), str(window.seconds), resource_id)
+    )
+    return uuid.uuid5(_NAMESPACE, name)
+
+
+_decoder = msgspec.json.Decoder(Record)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(line: bytes) -> Record:
+    """A record from its JSON.
+
+    Raises:
+        InvalidRecordError: with the reason and, where JSON has one, the path to the fault.
+    """
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecordError(str(error)) from error
+    except RecursionError as error:
+        raise InvalidRecordError("JSON is nested too deeply") from error
+
+
+def encode(record: Record) -> bytes:
+    """The record as one line of JSON, without the line's end."""
+    return _encoder.encode(record)

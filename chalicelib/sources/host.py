@@ -1,0 +1,186 @@
+"""This machine, through psutil: a point sample of CPU, memory, file systems and interfaces."""
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import psutil
+
+from ..errors import CollectionError
+from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
+from ..settings import Settings
+from . import Scope
+
+# The default exclusions of Prometheus's node_exporter, and tmpfs: memory, not disk.
+PSEUDO_FILE_SYSTEMS = frozenset(
+    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs erofs"
+    " fuse.lxcfs fusectl hugetlbfs iso9660 mqueue nsfs overlay proc procfs pstore ramfs"
+    " rpc_pipefs securityfs selinuxfs squashfs sysfs tmpfs tracefs".split()
+)
+
+# Loopback, and interfaces that only carry again what a real one carries already: bridges,
+# bonds, VLANs, tunnels, containers' ends. By name, since inside a container the real one is
+# itself a veth, called eth0.
+VIRTUAL_INTERFACES = re.compile(
+    r"(lo|docker|br|bond|team|virbr|lxdbr|podman|tun|tap|wg|tailscale|dummy|ifb|sit|gre|gretap"
+    r"|erspan|ip6tnl|ip6gre|ip6_vti|ip_vti|tunl)\d*|(veth|br-|vnet|cni|cali|flannel|lxc|kube)\S*"
+    r"|\S+\.\d+"
+)
+
+Measurements = dict[str, Measurement]
+
+
+class FileSystem(NamedTuple):
+    """A mounted file system: bytes `used` and `free` (to unprivileged users)."""
+
+    mountpoint: str
+    used: int
+    free: int
+
+
+def create(settings: Settings) -> "HostSource":
+    return HostSource(cpu_interval=settings.cpu_interval)
+
+
+class HostSource:
+    """Measures the machine that it runs on; one record per metric type."""
+
+    def __init__(
+        self,
+        *,
+        cpu_interval: float,
+        hostname: Callable[[], str] = socket.gethostname,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cpu_interval = cpu_interval
+        self._hostname = hostname
+        self._now = now
+
+    def collect(self, scope: Scope) -> Iterator[Record]:
+        """One record of this machine.
+
+        Raises:
+            CollectionError: the operating system did not let psutil read.
+        """
+        try:
+            measurements = self._measure(scope.metric_type)
+        except (psutil.Error, OSError) as error:
+            raise CollectionError(f"host {scope.metric_type}: {error}") from error
+        record = Record(
+            schema_version=SCHEMA_VERSION,
+            timestamp=scope.window.end,
+            metric_type=scope.metric_type,
+            resource_id=self._hostname(),
+            source="host",
+            window_seconds=scope.window.seconds,
+            execution_id=scope.execution_id,
+            collected_at=self._now(),
+            measurements=measurements,
+            labels={"os": os.uname().sysname.lower(), "architecture": os.uname().machine},
+        )
+        yield record.identified(account_id=scope.account_id, region=scope.region)
+
+    def _measure(self, metric_type: MetricType) -> Measurements:
+        match metric_type:
+            case "cpu":
+                return measure_cpu(self._cpu_interval)
+            case "memory":
+                return measure_memory()
+            case "disk":
+                return measure_disk()
+            case "network":
+                return measure_network()
+
+
+def measure_cpu(interval: float) -> Measurements:
+    """Utilization is a difference of CPU times: two readings, `interval` seconds apart."""
+    utilization = psutil.cpu_percent(interval=interval)
+    one, five, fifteen = psutil.getloadavg()
+    return {
+        "utilization": _point("percent", utilization),
+        "load_average": _point("count", one),
+        "load_average_5m": _point("count", five),
+        "load_average_15m": _point("count", fifteen),
+        "cpu_count": _point("count", psutil.cpu_count() or 1),
+    }
+
+
+def measure_memory() -> Measurements:
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return {
+        "used": _point("bytes", memory.used),
+        "available": _point("bytes", memory.available),
+        "percent": _point("percent", memory.percent),
+        "total": _point("bytes", memory.total),
+        "swap_used": _point("bytes", swap.used),
+        "swap_percent": _point("percent", swap.percent),
+    }
+
+
+def measure_disk() -> Measurements:
+    """Each real file system, and their total; percent is of what users may fill, as in df."""
+    systems = list(file_systems())
+    used, free = sum(each.used for each in systems), sum(each.free for each in systems)
+    measurements = _disk_space("", used, free)
+    for each in systems:
+        measurements |= _disk_space(f":{each.mountpoint}", each.used, each.free)
+    return measurements
+
+
+def file_systems() -> Iterator[FileSystem]:
+    """Mounted file systems that hold data, each device once, under its shortest path.
+
+    Where nothing real is mounted at `/` (in a container the root is an overlay), the root
+    counts as what it is: the space that this machine's programs see.
+    """
+    partitions = [
+        each
+        for each in psutil.disk_partitions(all=True)
+        if each.mountpoint == "/"
+        or (each.fstype not in PSEUDO_FILE_SYSTEMS and os.path.isdir(each.mountpoint))
+    ]
+    seen: set[int] = set()
+    for partition in sorted(partitions, key=lambda each: len(each.mountpoint)):
+        try:
+            device = os.stat(partition.mountpoint).st_dev
+            usage = psutil.disk_usage(partition.mountpoint)
+        except OSError:
+            continue  # a mount of another user's, or a network share that has gone
+        if device in seen or usage.total == 0:
+            continue
+        seen.add(device)
+        yield FileSystem(partition.mountpoint, usage.used, usage.free)
+
+
+def measure_network() -> Measurements:
+    """Bytes since boot of each real interface, and their total; counters, not rates."""
+    counters = {
+        name: each
+        for name, each in psutil.net_io_counters(pernic=True).items()
+        if not VIRTUAL_INTERFACES.fullmatch(name)
+    }
+    measurements = {
+        "bytes_sent": _point("bytes", sum(each.bytes_sent for each in counters.values())),
+        "bytes_received": _point("bytes", sum(each.bytes_recv for each in counters.values())),
+        "interfaces": _point("count", len(counters)),
+    }
+    for name, each in counters.items():
+        measurements[f"bytes_sent:{name}"] = _point("bytes", each.bytes_sent)
+        measurements[f"bytes_received:{name}"] = _point("bytes", each.bytes_recv)
+    return measurements
+
+
+def _disk_space(part: str, used: int, free: int) -> Measurements:
+    percent = 100 * used / (used + free) if used + free else 0.0
+    return {
+        f"used{part}": _point("bytes", used),
+        f"free{part}": _point("bytes", free),
+        f"percent{part}": _point("percent", round(percent, 1)),
+    }
+
+
+def _point(unit: Unit, value: float) -> Measurement:
+    return Measurement(unit=unit, last=float(value))

@@ -1,0 +1,35 @@
+"""What the use cases need of storage, as a protocol; `aws.MetricStore` is the real one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from .items import Item
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object being read: its bytes as `chunks`, and when it was stored."""
+
+    chunks: Iterator[bytes]
+    stored_at: datetime
+
+
+class Store(Protocol):
+    """The bucket and the table. Every method raises StorageError."""
+
+    def put_object(self, key: str, body: bytes, *, content_type: str) -> None:
+        """Write an object, replacing one of that key."""
+
+    def open_object(self, key: str) -> StoredObject:
+        """Read an object as a stream; raises ObjectNotFoundError if it is not there."""
+
+    def insert_raw(self, items: Sequence[Item]) -> int:
+        """Write items that no enriched one stands in place of; how many were written."""
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        """Write items, replacing those of the same key; keys must differ."""
+
+    def get_items(self, keys: Sequence[Item], attributes: Sequence[str]) -> list[Item]:
+        """Those of the keys that exist, strongly consistent, with these attributes."""
