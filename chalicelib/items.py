@@ -114,7 +114,9 @@ def _attribute(value: Any) -> Item:
 
 def _number(value: float) -> str:
     # DynamoDB ends at 1e-130 below; what is smaller than 1e-100 is rounding dust.
-    return "0" if abs(value) < 1e-100 else repr(value)
+    if abs(value) < 1e-100:
+        return "0"
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _plain(attribute: Item) -> Any:

@@ -36,6 +36,7 @@ QUARANTINE_PREFIX = "quarantine/"
 BATCH = 500
 
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/")
+_ODD = re.compile(r"[^\w-]+", re.ASCII)
 
 _encoder = msgspec.json.Encoder()
 _T = TypeVar("_T")
@@ -127,7 +128,7 @@ class _Names:
         dated = _DATED.match(tail)
         self._date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
         # The digest keeps apart keys that differ only in folder or in odd letters.
-        stem = re.sub(r"[^\w.-]+", "_", tail.rpartition("/")[2], flags=re.ASCII)[:80]
+        stem = _ODD.sub("_", tail.rpartition("/")[2].partition(".")[0])[:80]
         self._name = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def processed(self, day: str, batch: int) -> str:

@@ -1,0 +1,59 @@
+# Everything starts from git, make and Python 3.11 or newer; each target sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .local/setup
+LOCKS := requirements.txt requirements-dev.txt infra/local/requirements-lambda.txt
+export AWS_DEFAULT_REGION ?= eu-west-1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up test check format lock clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(SETUP)  ## make .venv from the lock files (every other target does it first)
+
+$(SETUP): $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11: call make PYTHON=python3.12, say" >&2; exit 1; }
+	@echo "setting up .venv and .local from the lock files; once, about a minute"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@$(PYTHON) -m venv .local/lambda
+	@.local/lambda/bin/python -m pip install --quiet --require-hashes -r infra/local/requirements-lambda.txt
+	@$(BIN)/python -m pip download --quiet --require-hashes --dest .local/wheels -r requirements.txt
+	@touch $@
+
+run: setup  ## run the whole pipeline on this machine once, and report
+	@$(BIN)/python -m infra run
+
+up: setup  ## keep the local cloud up on port 4566 until Ctrl-C
+	@$(BIN)/python -m infra up
+
+test: setup  ## the whole test suite
+	@$(BIN)/python -m pytest
+
+check: setup  ## ruff, mypy --strict, cfn-lint on all templates
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m infra lint
+
+format: setup  ## let ruff format and fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+lock:  ## write the lock files anew from pyproject.toml
+	@$(COMPILE) --upgrade --output-file requirements.txt
+	@sed -i '1i # What ships in the zip. boto3 is not here: the Lambda runtime brings it, and it would add 17 MB.' requirements.txt
+	@$(COMPILE) --upgrade --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --upgrade \
+		--group lambda --output-file infra/local/requirements-lambda.txt
+
+clean:  ## remove all that was made
+	rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .chalice/deployments
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Templates of the pipeline, and the local cloud that runs them."""

@@ -1,0 +1,80 @@
+"""What the commands do."""
+
+import argparse
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.status import Status
+
+from .local.cloud import LocalCloud
+from .local.errors import LocalCloudError
+from .local.joints import Mail
+from .observe import observe, redeliver, wait_until_settled
+from .report import print_report
+
+__all__ = ["LocalCloudError", "run", "up"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start, deploy, fire the clock once, report; 0 if the run is well."""
+    console = Console(highlight=False)
+    progress = Console(stderr=True, highlight=False)
+    started = time.monotonic()
+    with (
+        progress.status("starting") as status,
+        LocalCloud(
+            port=options.port,
+            email=options.email,
+            settings=dict(options.settings),
+            progress=lambda step: _step(progress, status, step, started),
+        ) as cloud,
+    ):
+        _step(progress, status, "firing the clock once", started)
+        cloud.joints.fire_all()
+        _step(progress, status, "waiting until every object is processed", started)
+        wait_until_settled(cloud)
+        _step(progress, status, "delivering the same events once more, to warm functions", started)
+        redeliver(cloud)
+        _step(progress, status, "asking Athena", started)
+        observation = observe(cloud)
+        status.stop()
+        print_report(console, observation)
+    return 0 if observation.well else 1
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start, deploy and stay; never returns by itself."""
+    console = Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    with Console(stderr=True, highlight=False).status("starting") as status:
+        cloud = LocalCloud(
+            port=options.port,
+            email=options.email,
+            settings=dict(options.settings),
+            progress=lambda step: _step(console, status, step, started),
+            on_mail=lambda mail: _print_mail(console, mail),
+        )
+        with cloud:
+            if not options.no_tick:
+                _step(console, status, "firing the clock once", started)
+                cloud.joints.fire_all()
+                wait_until_settled(cloud)
+            status.stop()
+            console.print(
+                f"ready: {cloud.endpoint} (region eu-west-1, any credentials; Ctrl-C stops it)"
+            )
+            while True:
+                time.sleep(3600)
+
+
+def _step(console: Console, status: Status, step: str, started: float) -> None:
+    status.update(step)
+    console.print(f"[dim]{time.monotonic() - started:5.1f} s[/]  {step}")
+
+
+def _print_mail(console: Console, mail: Mail) -> None:
+    now = datetime.now(UTC)
+    console.print(f"[dim]{now:%H:%M:%S}[/]  mail to {mail.to}: {mail.subject}", markup=True)
+
+

@@ -1,0 +1,238 @@
+"""The local cloud as one object: start, deploy, use, stop."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+from botocore.config import Config
+from moto.core.config import default_user_config
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from . import athena, resources
+from .control import with_control
+from .errors import LocalCloudError
+from .functions import Functions
+from .joints import Joints, Mail
+from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
+
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+HOST = "127.0.0.1"
+STAGE = "local"
+
+STORAGE_STACK = "infra-monitoring-storage"
+APP_STACK = "infra-monitoring"
+_ARTIFACTS = "infra-monitoring-artifacts"
+
+# Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
+LAMBDA_PYTHON = ROOT / ".local" / "lambda" / "bin" / "python"
+
+Progress = Callable[[str], None]
+
+
+class LocalCloud:
+    """moto's server, the functions' processes and the joints between them, on loopback.
+
+    A context manager: leaving it stops everything that was started.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        email: str = "you@example.com",
+        settings: Mapping[str, str] | None = None,
+        progress: Progress = lambda _: None,
+        on_mail: Callable[[Mail], None] = lambda _: None,
+    ) -> None:
+        self._port = port
+        self._email = email
+        self._settings = dict(settings or {})
+        self._progress = progress
+        self._on_mail = on_mail
+        self._exit = contextlib.ExitStack()
+        self._cached_clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self.endpoint = ""
+        self.faults: list[str] = []
+        self.functions: Functions
+        self.joints: Joints
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+            self._deploy()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit.close()
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud."""
+        with self._lock:
+            if service not in self._cached_clients:
+                self._cached_clients[service] = create_client(service, self.endpoint)
+            return self._cached_clients[service]
+
+    # --- Start --------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if not LAMBDA_PYTHON.exists():
+            raise LocalCloudError(
+                f"the functions' interpreter {LAMBDA_PYTHON} is missing: run `make setup`"
+            )
+        server_socket = _listen(self._port)
+        self._exit.callback(server_socket.close)
+        port = server_socket.getsockname()[1]
+        self.endpoint = f"http://{HOST}:{port}"
+        work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="infra-monitoring-"))
+        self._work = Path(work)
+        self.functions = Functions(
+            python=LAMBDA_PYTHON,
+            work=self._work / "functions",
+            endpoint=self.endpoint,
+            log=self._put_log_lines,
+        )
+        self.joints = Joints(self.client, self.functions, on_mail=self._on_mail)
+        self._progress("starting moto's server")
+        self._serve(server_socket, port)
+        resources.use_endpoint(self.endpoint)
+        self.joints.install()
+        athena.install(self.client)
+        self._exit.callback(self.functions.close)
+        self._exit.callback(self.joints.close)
+
+    def _serve(self, server_socket: socket.socket, port: int) -> None:
+        # moto's Step Functions finds the other services through this variable.
+        os.environ["MOTO_PORT"] = str(port)
+        default_user_config["stepfunctions"] = {"execute_state_machine": True}
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        application = with_control(DomainDispatcherApplication(create_backend_app), self)
+        server = make_server(
+            HOST,
+            port,
+            application,
+            threaded=True,
+            request_handler=MotoRequestHandler,
+            fd=server_socket.fileno(),
+        )
+        server.daemon_threads = True  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
+        self._exit.callback(server.shutdown)
+
+    def _put_log_lines(self, group: str, stream: str, lines: Iterable[str]) -> None:
+        logs = self.client("logs")
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line} for line in lines if line]
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+    # --- Deploy -------------------------------------------------------------------------
+
+    def _deploy(self) -> None:
+        self._progress("packaging the app")
+        built = package(STAGE, self._work / "package", region=REGION)
+        self._override_settings(built.template)
+        self._progress("deploying infra/storage.yaml")
+        self._create_stack(
+            STORAGE_STACK,
+            STORAGE.read_text(),
+            {"AppendAccountId": "false", "NotificationEmail": self._email},
+        )
+        archive = built.archive.read_bytes()
+        code = {"Bucket": _ARTIFACTS, "Key": f"{hashlib.sha256(archive).hexdigest()}.zip"}
+        s3 = self.client("s3")
+        s3.create_bucket(
+            Bucket=_ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        s3.put_object(Bucket=_ARTIFACTS, Key=code["Key"], Body=archive)
+        self._progress("deploying the app with infra/overlay.yaml")
+        template = transform(
+            built.template, code=code, parameters={"Suffix": ""}, region=REGION
+        )
+        self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
+        self.joints.start()
+
+    def _override_settings(self, template: Template) -> None:
+        for resource in template["Resources"].values():
+            if resource["Type"] != "AWS::Serverless::Function":
+                continue
+            variables = resource["Properties"]["Environment"]["Variables"]
+            unknown = sorted(set(self._settings) - set(variables))
+            if unknown:
+                raise LocalCloudError(
+                    f"--set {', '.join(unknown)}: no such setting; there are"
+                    f" {', '.join(sorted(variables))}"
+                )
+            variables.update(self._settings)
+
+    def _create_stack(self, name: str, template: str, parameters: dict[str, str]) -> None:
+        cloudformation = self.client("cloudformation")
+        try:
+            cloudformation.create_stack(
+                StackName=name,
+                TemplateBody=template,
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": value}
+                    for key, value in parameters.items()
+                ],
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+            )
+            stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        except Exception as error:
+            reason = self.faults[-1] if self.faults else str(error)
+            raise LocalCloudError(f"stack {name} was not created: {reason}") from error
+        if stack["StackStatus"] != "CREATE_COMPLETE":
+            raise LocalCloudError(f"stack {name}: {stack['StackStatus']}")
+
+
+def create_client(service: str, endpoint: str) -> Any:
+    """A boto3 client for a local cloud; any credentials do."""
+    session = boto3.Session(
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - moto asks for none
+    )
+    factory: Any = session.client
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=300, max_pool_connections=50)
+    return factory(service, endpoint_url=endpoint, config=config)
+
+
+def _listen(port: int) -> socket.socket:
+    """A listening socket on loopback; port 0 takes any free one."""
+    server_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server_socket.bind((HOST, port))
+    except OSError as error:
+        server_socket.close()
+        raise LocalCloudError(
+            f"port {port} cannot be used ({error.strerror}); choose another with --port"
+        ) from error
+    server_socket.listen(128)
+    return server_socket

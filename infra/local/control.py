@@ -1,0 +1,45 @@
+"""What no AWS API has: captured mail, the clock's tick, idleness. Under `/_local/`."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cloud import LocalCloud
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+# No bucket can be called this: S3's names have no underscore.
+_PREFIX = "/_local/"
+
+
+def with_control(application: Wsgi, cloud: "LocalCloud") -> Wsgi:
+    """The application, with the control paths in front of it."""
+
+    def controlled(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith(_PREFIX):
+            try:
+                return application(environ, start_response)
+            except Exception as error:  # a fault of the cloud's own; the client sees a 500
+                cloud.faults.append(f"{type(error).__name__}: {error}")
+                start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+                return [cloud.faults[-1].encode()]
+        answer = _answer(cloud, environ["REQUEST_METHOD"], path.removeprefix(_PREFIX))
+        status = "404 Not Found" if answer is None else "200 OK"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    return controlled
+
+
+def _answer(cloud: "LocalCloud", method: str, name: str) -> Any:
+    match method, name:
+        case "GET", "mails":
+            return cloud.joints.mails_as_dicts()
+        case "GET", "idle":
+            return cloud.joints.idle
+        case "POST", "tick":
+            return cloud.joints.fire_all()
+        case _:
+            return None

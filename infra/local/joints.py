@@ -1,0 +1,317 @@
+"""The joints between services that moto lacks.
+
+Lambda invocations go to `functions`; EventBridge rules reach Lambda and Step Functions;
+rules with a rate fire; SNS e-mails are kept; executions of state machines are logged. Each
+replaces one method of moto's, named in `install`.
+"""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto.awslambda.models import LambdaFunction
+from moto.events.models import Rule
+from moto.sns.models import Subscription
+
+from chalicelib.windows import format_utc
+
+from .functions import Functions, FunctionSpec, Invocation, log_tail_header
+
+# Waits before the retries of an asynchronous invocation, as on AWS.
+ASYNC_RETRY_SECONDS = (60.0, 120.0)
+
+Clients = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """An e-mail that SNS would have sent."""
+
+    to: str
+    subject: str
+    body: str
+    sent_at: str
+
+
+class Joints:
+    """Everything that moves between the services; one for each local cloud."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        functions: Functions,
+        *,
+        on_mail: Callable[[Mail], None],
+        async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
+    ) -> None:
+        self._clients = clients
+        self._functions = functions
+        self._on_mail = on_mail
+        self._async_retry_seconds = async_retry_seconds
+        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="event")
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._logged: set[str] = set()
+        self.mails: list[Mail] = []
+
+    def install(self) -> None:
+        """Put this in the place of moto's own ends."""
+        joints = self
+
+        def invoke(
+            function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any
+        ) -> bytes:
+            return joints._invoke(function, body, request_headers, response_headers)
+
+        def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
+            joints._send_to_targets(rule, event)
+
+        moto_publish = Subscription.publish
+
+        def publish(subscription: Subscription, message: str, *args: Any, **kwargs: Any) -> None:
+            if subscription.protocol == "email":
+                joints._mail(subscription.endpoint, kwargs.get("subject"), message)
+            else:
+                moto_publish(subscription, message, *args, **kwargs)
+
+        LambdaFunction.invoke = invoke  # type: ignore[method-assign]
+        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign]
+        Subscription.publish = publish  # type: ignore[method-assign]
+
+    def start(self) -> None:
+        """Start the clock and the log of executions."""
+        for work in (self._run_clock, self._log_executions):
+            threading.Thread(target=work, daemon=True, name=work.__name__).start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no asynchronous invocation is waiting or under way."""
+        with self._lock:
+            return self._pending == 0
+
+    # --- Lambda ---------------------------------------------------------------------------
+
+    def _invoke(
+        self, function: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]
+    ) -> bytes:
+        payload = body.encode() if isinstance(body, str) else body or b"{}"
+        if headers.get("X-Amz-Invocation-Type") == "Event":
+            self._submit(function, payload)
+            return b""
+        invocation = self._functions.invoke(spec_of(function), payload)
+        if invocation.error:
+            response_headers["x-amz-function-error"] = "Unhandled"
+        response_headers["x-amz-log-result"] = log_tail_header(invocation)
+        return invocation.payload
+
+    def _submit(self, function: LambdaFunction, payload: bytes) -> None:
+        with self._lock:
+            self._pending += 1
+        self._pool.submit(self._invoke_async, function, payload)
+
+    def _invoke_async(self, function: LambdaFunction, payload: bytes) -> None:
+        """Asynchronous invocation: retries, then the failure destination."""
+        try:
+            config: Mapping[str, Any] = {}
+            if function.event_invoke_config:
+                config = function.event_invoke_config[0].response()
+            attempts = 1 + int(config.get("MaximumRetryAttempts", 2))
+            invocation = None
+            for attempt in range(attempts):
+                if attempt and self._stopping.wait(self._async_retry_seconds[attempt - 1]):
+                    return
+                invocation = self._functions.invoke(spec_of(function), payload)
+                if not invocation.error:
+                    return
+            destination = (
+                config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            )
+            if destination and invocation:
+                self._dead_letter(destination, function, payload, invocation, attempts)
+        finally:
+            with self._lock:
+                self._pending -= 1
+
+    def _dead_letter(
+        self,
+        queue_arn: str,
+        function: LambdaFunction,
+        payload: bytes,
+        invocation: Invocation,
+        attempts: int,
+    ) -> None:
+        sqs = self._clients("sqs")
+        url = sqs.get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
+        record = {
+            "version": "1.0",
+            "timestamp": format_utc(datetime.now(UTC)),
+            "requestContext": {
+                "requestId": invocation.request_id,
+                "functionArn": f"{function.function_arn}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": attempts,
+            },
+            "requestPayload": json.loads(payload),
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            },
+            "responsePayload": json.loads(invocation.payload),
+        }
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(record))
+
+    # --- EventBridge ----------------------------------------------------------------------
+
+    def _send_to_targets(self, rule: Rule, event: Any) -> None:
+        # moto takes a rule without a pattern, one on the clock, to match every event.
+        if rule.state != "ENABLED" or not rule.event_pattern.get_pattern():
+            return
+        event = _as_on_aws(event)
+        if rule.event_pattern.matches_event(event):
+            for target in rule.targets:
+                self._deliver(target["Arn"], event)
+
+    def _deliver(self, target_arn: str, event: Mapping[str, Any]) -> None:
+        service = target_arn.split(":")[2]
+        payload = json.dumps(event)
+        if service == "states":
+            self._clients("stepfunctions").start_execution(
+                stateMachineArn=target_arn, name=event["id"], input=payload
+            )
+        else:
+            # Through the API, so that what is not there fails as it would on AWS.
+            self._clients(service).invoke(
+                FunctionName=target_arn, InvocationType="Event", Payload=payload
+            )
+
+    def fire(self, rule: Mapping[str, Any]) -> str:
+        """Let a scheduled rule fire now; the event's ID."""
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": rule["Arn"].split(":")[4],
+            "time": format_utc(datetime.now(UTC)),
+            "region": rule["Arn"].split(":")[3],
+            "resources": [rule["Arn"]],
+            "detail": {},
+        }
+        for target in self._clients("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            self._deliver(target["Arn"], event)
+        return str(event["id"])
+
+    def scheduled_rules(self) -> list[dict[str, Any]]:
+        """The enabled rules with a rate."""
+        rules = self._clients("events").list_rules()["Rules"]
+        return [
+            rule
+            for rule in rules
+            if rule["State"] == "ENABLED" and rule.get("ScheduleExpression", "").startswith("rate(")
+        ]
+
+    def fire_all(self) -> list[str]:
+        """Let every enabled rule with a rate fire now; the events' IDs."""
+        return [self.fire(rule) for rule in self.scheduled_rules()]
+
+    def _run_clock(self) -> None:
+        due: dict[str, datetime] = {}
+        while not self._stopping.wait(1):
+            now = datetime.now(UTC)
+            for rule in self.scheduled_rules():
+                interval = rate_interval(rule["ScheduleExpression"])
+                if due.setdefault(rule["Arn"], now + interval) <= now:
+                    due[rule["Arn"]] += interval
+                    self.fire(rule)
+
+    # --- SNS and Step Functions -----------------------------------------------------------
+
+    def _mail(self, to: str, subject: str | None, body: str) -> None:
+        mail = Mail(to, subject or "AWS Notification Message", body, format_utc(datetime.now(UTC)))
+        self.mails.append(mail)
+        self._on_mail(mail)
+
+    def mails_as_dicts(self) -> list[dict[str, str]]:
+        return [asdict(mail) for mail in self.mails]
+
+    def _log_executions(self) -> None:
+        """The history of each finished execution, in the state machine's log group."""
+        while not self._stopping.wait(0.5):
+            sfn = self._clients("stepfunctions")
+            for machine in sfn.list_state_machines()["stateMachines"]:
+                self._log_executions_of(machine["stateMachineArn"])
+
+    def _log_executions_of(self, machine_arn: str) -> None:
+        sfn, logs = self._clients("stepfunctions"), self._clients("logs")
+        for execution in sfn.list_executions(stateMachineArn=machine_arn)["executions"]:
+            arn = execution["executionArn"]
+            if arn in self._logged or execution["status"] == "RUNNING":
+                continue
+            self._logged.add(arn)
+            machine = sfn.describe_state_machine(stateMachineArn=machine_arn)
+            stream = f"states/{execution['name']}/{int(time.time())}"
+            history = sfn.get_execution_history(executionArn=arn)["events"]
+            events = [
+                {
+                    "timestamp": int(event["timestamp"].timestamp() * 1000),
+                    "message": json.dumps(
+                        {
+                            "id": str(event["id"]),
+                            "type": event["type"],
+                            "execution_arn": arn,
+                            "previous_event_id": str(event.get("previousEventId", 0)),
+                        }
+                    ),
+                }
+                for event in history
+            ]
+            configuration = machine.get("loggingConfiguration", {})
+            for destination in configuration.get("destinations", []):
+                group = destination["cloudWatchLogsLogGroup"]["logGroupArn"].split(":")[6]
+                logs.create_log_stream(logGroupName=group, logStreamName=stream)
+                logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+def rate_interval(expression: str) -> timedelta:
+    """The span of `rate(value unit)`."""
+    value, unit = expression.removeprefix("rate(").removesuffix(")").split()
+    return timedelta(**{f"{unit.rstrip('s')}s": int(value)})
+
+
+def spec_of(function: LambdaFunction) -> FunctionSpec:
+    """What moto keeps of a deployed function."""
+    return FunctionSpec(
+        name=function.function_name,
+        arn=function.function_arn,
+        handler=function.handler,
+        runtime=str(function.run_time),
+        region=function.region,
+        memory_mb=int(function.memory_size),
+        timeout=float(function.timeout),
+        environment=dict(function.environment_vars),
+        code=function.code_bytes,
+    )
+
+
+def _as_on_aws(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event in the form that EventBridge delivers; moto's differs in small ways."""
+    event = json.loads(json.dumps(event))
+    if isinstance(event["time"], int | float):
+        event["time"] = format_utc(datetime.fromtimestamp(event["time"], UTC))
+    event["id"] = str(uuid.uuid4())
+    reason = str(event["detail"].get("reason", ""))
+    if reason.startswith("ObjectCreated:"):
+        event["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
+    return dict(event)

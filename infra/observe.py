@@ -1,0 +1,186 @@
+"""What a run left behind, read through the AWS APIs like any client would."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .local.cloud import APP_STACK, STORAGE_STACK, LocalCloud
+from .local.errors import LocalCloudError
+from .local.functions import Invocation
+from .local.joints import Mail
+
+QUERY = """\
+SELECT metric_type, measurement, round(value_last, 1) AS value, unit, status
+FROM infra_monitoring.metrics
+WHERE measurement IN ('utilization', 'percent', 'bytes_sent', 'bytes_received')
+ORDER BY metric_type, measurement"""
+
+_SETTLE_SECONDS = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch of the state machine; durations in seconds, from entering to leaving."""
+
+    state: str
+    status: str
+    seconds: float
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A run and everything it wrote."""
+
+    execution: str
+    status: str
+    seconds: float
+    branches: Sequence[Branch]
+    items: Sequence[dict[str, Any]]
+    objects: dict[str, list[tuple[str, int]]]
+    invocations: dict[str, list[Invocation]]
+    mails: Sequence[Mail]
+    rows: Sequence[Sequence[str | None]]
+    scanned_bytes: int
+
+    @property
+    def well(self) -> bool:
+        """The run succeeded, every record is enriched, and nothing is in quarantine."""
+        return (
+            self.status == "SUCCEEDED"
+            and bool(self.items)
+            and all("processed_at" in item for item in self.items)
+            and not self.objects["quarantine/"]
+        )
+
+
+def outputs(cloud: LocalCloud) -> dict[str, str]:
+    """The outputs of both stacks."""
+    cloudformation = cloud.client("cloudformation")
+    found: dict[str, str] = {}
+    for name in (STORAGE_STACK, APP_STACK):
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        found |= {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    return found
+
+
+def wait_until_settled(cloud: LocalCloud) -> None:
+    """Wait until no execution runs and no event is on its way.
+
+    Raises:
+        LocalCloudError: that took more than three minutes.
+    """
+    machine = outputs(cloud)["StateMachineArn"]
+    sfn = cloud.client("stepfunctions")
+    until = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < until:
+        executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+        running = not executions or any(each["status"] == "RUNNING" for each in executions)
+        if not running and cloud.joints.idle:
+            return
+        time.sleep(0.1)
+    raise LocalCloudError(f"the pipeline has not come to rest within {_SETTLE_SECONDS} s")
+
+
+def redeliver(cloud: LocalCloud) -> None:
+    """Send the functions the events of the newest execution once more.
+
+    That happens on AWS (delivery is at least once) and must change no count. It also shows
+    warm starts, and measures the CPU without the cold starts of the run itself.
+    """
+    _, history = _newest_execution(cloud)
+    for event in history:
+        if event["type"] != "TaskScheduled":
+            continue
+        parameters = json.loads(event["taskScheduledEventDetails"]["parameters"])
+        if "Payload" in parameters:
+            cloud.client("lambda").invoke(
+                FunctionName=parameters["FunctionName"], Payload=json.dumps(parameters["Payload"])
+            )
+    wait_until_settled(cloud)
+
+
+def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    sfn = cloud.client("stepfunctions")
+    machine = outputs(cloud)["StateMachineArn"]
+    newest = sfn.list_executions(stateMachineArn=machine)["executions"][0]
+    return newest, sfn.get_execution_history(executionArn=newest["executionArn"])["events"]
+
+
+def observe(cloud: LocalCloud) -> Observation:
+    """Read the newest execution and all that is stored."""
+    names = outputs(cloud)
+    newest, history = _newest_execution(cloud)
+    rows, scanned = _ask(cloud, names["WorkGroupName"])
+    return Observation(
+        execution=newest["name"],
+        status=newest["status"],
+        seconds=(newest["stopDate"] - newest["startDate"]).total_seconds(),
+        branches=list(_branches(history)),
+        items=_items(cloud, names["TableName"]),
+        objects={
+            prefix: _objects(cloud, names["BucketName"], prefix)
+            for prefix in ("raw-metrics/", "processed/", "quarantine/")
+        },
+        invocations={name: list(each) for name, each in cloud.functions.invocations.items()},
+        mails=list(cloud.joints.mails),
+        rows=rows,
+        scanned_bytes=scanned,
+    )
+
+
+def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
+    entered: dict[str, datetime] = {}
+    branches = []
+    for event in history:
+        if event["type"] == "TaskStateEntered":
+            entered[event["stateEnteredEventDetails"]["name"]] = event["timestamp"]
+        elif event["type"] == "TaskStateExited":
+            name = event["stateExitedEventDetails"]["name"]
+            if not name.startswith("Invoke"):
+                continue
+            output = json.loads(event["stateExitedEventDetails"]["output"])
+            branches.append(
+                Branch(
+                    state=name,
+                    status=output.get("status", "FAILED"),
+                    seconds=(event["timestamp"] - entered[name]).total_seconds(),
+                    records=output.get("records", 0),
+                )
+            )
+    order = {name: number for number, name in enumerate(entered)}
+    return sorted(branches, key=lambda branch: order[branch.state])
+
+
+def _items(cloud: LocalCloud, table: str) -> list[dict[str, Any]]:
+    pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=table)
+    return [item for page in pages for item in page["Items"]]
+
+
+def _objects(cloud: LocalCloud, bucket: str, prefix: str) -> list[tuple[str, int]]:
+    pages = cloud.client("s3").get_paginator("list_objects_v2")
+    return [
+        (entry["Key"], entry["Size"])
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix)
+        for entry in page.get("Contents", [])
+    ]
+
+
+def _ask(cloud: LocalCloud, work_group: str) -> tuple[list[list[str | None]], int]:
+    athena = cloud.client("athena")
+    query = athena.start_query_execution(QueryString=QUERY, WorkGroup=work_group)
+    identity = query["QueryExecutionId"]
+    while True:
+        execution = athena.get_query_execution(QueryExecutionId=identity)["QueryExecution"]
+        if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
+            break
+        time.sleep(0.05)
+    if execution["Status"]["State"] != "SUCCEEDED":
+        reason = execution["Status"].get("StateChangeReason", "no reason given")
+        raise LocalCloudError(f"Athena did not answer: {reason}")
+    rows = athena.get_query_results(QueryExecutionId=identity)["ResultSet"]["Rows"]
+    values = [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
+    return values, execution["Statistics"]["DataScannedInBytes"]
