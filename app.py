@@ -6,8 +6,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from chalice import Chalice, Rate
-from chalice.app import CloudWatchEvent
+from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__, logs
 from chalicelib.aws import MetricStore, create_store

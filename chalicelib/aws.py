@@ -156,5 +156,3 @@ class MetricStore:
     def _unprocessed(self, operation: str, count: int) -> StorageError:
         detail = f"{count} left unprocessed after {_ATTEMPTS} attempts"
         return StorageError(operation, self._table, "Throttled", detail)
-
-

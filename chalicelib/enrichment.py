@@ -92,9 +92,7 @@ def judge(measurement: Measurement, threshold: Threshold | None) -> Status:
     return "warning" if value >= threshold.warning else "ok"
 
 
-def changes(
-    measurements: Mapping[str, Measurement], previous: Previous | None
-) -> dict[str, float]:
+def changes(measurements: Mapping[str, Measurement], previous: Previous | None) -> dict[str, float]:
     """Average now less average before, for each measurement that has both."""
     if previous is None:
         return {}
@@ -106,9 +104,7 @@ def changes(
     return found
 
 
-def counter_rates(
-    record: Record, previous: Previous | None
-) -> tuple[dict[str, Measurement], bool]:
+def counter_rates(record: Record, previous: Previous | None) -> tuple[dict[str, Measurement], bool]:
     """A `…_rate` in bytes per second for each counter, and whether one of them went backwards.
 
     A rate that cannot be known (first sight, a reset, no time between the readings) is

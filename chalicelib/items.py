@@ -80,9 +80,7 @@ def previous_key(record: Record) -> Item:
 def previous_from_item(item: Item) -> Previous:
     """What comparing needs of a stored item (one with PREVIOUS_ATTRIBUTES)."""
     plain = {name: _plain(value) for name, value in item.items()}
-    return msgspec.convert(
-        {"collected_at": None, **plain}, Previous, strict=False
-    )
+    return msgspec.convert({"collected_at": None, **plain}, Previous, strict=False)
 
 
 def previous_from_record(record: Record) -> Previous:

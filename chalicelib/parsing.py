@@ -42,6 +42,11 @@ def parse(chunks: Iterable[bytes]) -> Iterator[Record | Rejected]:
     head = _head(stream)
     if head.lstrip().startswith(b"["):
         return _array(head, stream)
+    if not _is_json(head.lstrip().partition(b"\n")[0]):
+        # Either the first line is broken, or it is the first of a document over many lines.
+        head = _read_ahead(head, stream)
+        if len(head) <= MAX_RECORD_BYTES and not stream.damage and _is_json(head):
+            return iter([_record(head.strip(), 1)])
     return _lines(head, stream)
 
 
@@ -57,7 +62,10 @@ class _Stream:
         self._pieces = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
 
     def _read(self) -> Iterator[bytes]:
         head = b""
@@ -99,14 +107,16 @@ def _head(stream: _Stream) -> bytes:
     return head.removeprefix(codecs.BOM_UTF8)
 
 
+def _read_ahead(head: bytes, stream: _Stream) -> bytes:
+    """All that follows too, as far as one document may reach."""
+    for piece in stream:
+        head += piece
+        if len(head) > MAX_RECORD_BYTES:
+            break
+    return head
+
+
 def _lines(head: bytes, stream: _Stream) -> Iterator[Record | Rejected]:
-    if not _is_json(head.lstrip().partition(b"\n")[0]):
-        # Either the first line is broken, or it is the first of a document over many lines.
-        while len(head) <= MAX_RECORD_BYTES and (piece := next(iter(stream), None)) is not None:
-            head += piece
-        if len(head) <= MAX_RECORD_BYTES and not stream.damage and _is_json(head):
-            yield _record(head.strip(), 1)
-            return
     number, carry, reason = 1, b"", ""
     for piece in chain((head,), stream):
         *whole, carry = (carry + piece).split(b"\n")
@@ -165,7 +175,7 @@ class _Text:
         self.fault = ""
 
     def _fill(self) -> bool:
-        piece = next(iter(self._stream), None)
+        piece = next(self._stream, None)
         if piece is None:
             return False
         self.buffer = self.buffer[self.position :] + self._decoder.decode(piece)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -107,14 +108,18 @@ def process(
         ]
         bad = [piece for piece in batch if isinstance(piece, Rejected)]
         if good:
-            enriched = _enrich_all(good, arrival.uri, stored.stored_at, settings, store, now())
+            add = partial(
+                enrich,
+                settings=settings,
+                source_object=arrival.uri,
+                stored_at=stored.stored_at,
+                now=now(),
+            )
+            enriched = _enrich_all(good, add, store)
             store.put_items(_items(enriched, settings))
             tally.processed_objects += _put_processed(enriched, names, number, store)
         if bad:
-            key = names.quarantine(number)
-            body = b"".join(_quarantine_line(piece, arrival.uri) for piece in bad)
-            store.put_object(key, body, content_type="application/x-ndjson")
-            tally.quarantine_objects.append(key)
+            tally.quarantine_objects.append(_put_quarantined(bad, arrival, names, number, store))
         tally.records += len(good)
         tally.rejected += len(bad)
     return tally
@@ -150,25 +155,10 @@ def _batches(pieces: Iterable[_T], size: int) -> Iterator[list[_T]]:
 
 
 def _enrich_all(
-    good: list[Record],
-    source_object: str,
-    stored_at: datetime,
-    settings: Settings,
-    store: Store,
-    now: datetime,
+    good: list[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
 ) -> list[Enriched]:
     before = _previous(good, store)
-    return [
-        enrich(
-            record,
-            before.get(_identity(previous_key(record))),
-            settings=settings,
-            source_object=source_object,
-            stored_at=stored_at,
-            now=now,
-        )
-        for record in good
-    ]
+    return [add(record, before.get(_identity(previous_key(record)))) for record in good]
 
 
 def _previous(good: list[Record], store: Store) -> dict[str, Previous]:
@@ -187,9 +177,7 @@ def _identity(item: Item) -> str:
 def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
     """One item for each key: a batch may not name one twice, and the last line wins."""
     by_key = {(each.record.metric_id, each.record.timestamp): each for each in enriched}
-    return [
-        enriched_item(each, retention_days=settings.retention_days) for each in by_key.values()
-    ]
+    return [enriched_item(each, retention_days=settings.retention_days) for each in by_key.values()]
 
 
 def _put_processed(
@@ -201,6 +189,15 @@ def _put_processed(
         # mtime 0: the same lines are the same bytes.
         store.put_object(key, gzip.compress(body, 6, mtime=0), content_type="application/gzip")
         yield key
+
+
+def _put_quarantined(
+    bad: list[Rejected], arrival: Arrival, names: _Names, batch: int, store: Store
+) -> str:
+    key = names.quarantine(batch)
+    body = b"".join(_quarantine_line(piece, arrival.uri) for piece in bad)
+    store.put_object(key, body, content_type="application/x-ndjson")
+    return key
 
 
 def _quarantine_line(piece: Rejected, source_object: str) -> bytes:

@@ -11,7 +11,7 @@ from msgspec.structs import force_setattr, replace
 from .errors import InvalidRecordError
 from .windows import Window, format_utc
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 MetricType = Literal["cpu", "memory", "disk", "network"]
 Source = Literal["host", "cloudwatch", "node_exporter", "external"]

@@ -1,4 +1,4 @@
-"""Command line of the local cloud: `python -m infra run`, `python -m infra up`."""
+"""Command line of the local cloud: `python -m infra run`, `up`, `lint`."""
 
 import argparse
 import logging
@@ -19,10 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quiet(verbose=options.verbose)
     signal.signal(signal.SIGTERM, _interrupt)
     # What takes a second to import waits until --help has been answered.
-    from .commands import LocalCloudError, run, up
+    from .commands import LocalCloudError, lint, run, up
 
     console = Console(stderr=True, highlight=False)
-    command = {"run": run, "up": up}[options.command]
+    command = {"run": run, "up": up, "lint": lint}[options.command]
     try:
         return command(options)
     except LocalCloudError as error:
@@ -57,9 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(
         up, port=DEFAULT_PORT, port_help=f"port on 127.0.0.1 (default: {DEFAULT_PORT}; 0: any)"
     )
-    up.add_argument(
-        "--no-tick", action="store_true", help="do not fire the clock at the start"
+    up.add_argument("--no-tick", action="store_true", help="do not fire the clock at the start")
+
+    lint = commands.add_parser(
+        "lint",
+        help="cfn-lint on every template",
+        description="Package a stage and run cfn-lint on infra/storage.yaml, on the template with"
+        " the overlay merged in, and on what the SAM transform makes of it.",
     )
+    lint.add_argument("--stage", default="prod", help="default: %(default)s")
     return parser
 
 
@@ -88,7 +94,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _quiet(*, verbose: bool) -> None:
-    """moto and its parts speak of every fault of an execution, which the report tells better."""
+    """Keep down moto, which speaks of every failed state; the report tells that better."""
     if verbose:
         logging.basicConfig(level=logging.INFO)
         return

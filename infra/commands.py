@@ -1,19 +1,25 @@
 """What the commands do."""
 
 import argparse
+import json
+import subprocess
+import sys
+import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.console import Console
 from rich.status import Status
 
-from .local.cloud import LocalCloud
+from .local.cloud import REGION, LocalCloud
 from .local.errors import LocalCloudError
 from .local.joints import Mail
+from .local.package import STORAGE, package, transform
 from .observe import observe, redeliver, wait_until_settled
 from .report import print_report
 
-__all__ = ["LocalCloudError", "run", "up"]
+__all__ = ["LocalCloudError", "lint", "run", "up"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,6 +74,20 @@ def up(options: argparse.Namespace) -> int:
                 time.sleep(3600)
 
 
+def lint(options: argparse.Namespace) -> int:
+    """cfn-lint on every template, with its own words and exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        template = package(options.stage, out, region=REGION).template
+        code = {"Bucket": "artifacts", "Key": "deployment.zip"}
+        transformed = transform(template, code=code, parameters={"Suffix": ""}, region=REGION)
+        (out / "transformed.json").write_text(json.dumps(transformed))
+        templates = [STORAGE, out / "sam.yaml", out / "transformed.json"]
+        return subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "cfnlint", *map(str, templates)], check=False
+        ).returncode
+
+
 def _step(console: Console, status: Status, step: str, started: float) -> None:
     status.update(step)
     console.print(f"[dim]{time.monotonic() - started:5.1f} s[/]  {step}")
@@ -76,5 +96,3 @@ def _step(console: Console, status: Status, step: str, started: float) -> None:
 def _print_mail(console: Console, mail: Mail) -> None:
     now = datetime.now(UTC)
     console.print(f"[dim]{now:%H:%M:%S}[/]  mail to {mail.to}: {mail.subject}", markup=True)
-
-

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -16,9 +17,11 @@ from . import Scope
 
 # The default exclusions of Prometheus's node_exporter, and tmpfs: memory, not disk.
 PSEUDO_FILE_SYSTEMS = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs erofs"
-    " fuse.lxcfs fusectl hugetlbfs iso9660 mqueue nsfs overlay proc procfs pstore ramfs"
-    " rpc_pipefs securityfs selinuxfs squashfs sysfs tmpfs tracefs".split()
+    (
+        "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs erofs"
+        " fuse.lxcfs fusectl hugetlbfs iso9660 mqueue nsfs overlay proc procfs pstore ramfs"
+        " rpc_pipefs securityfs selinuxfs squashfs sysfs tmpfs tracefs"
+    ).split()
 )
 
 # Loopback, and interfaces that only carry again what a real one carries already: bridges,
@@ -140,12 +143,12 @@ def file_systems() -> Iterator[FileSystem]:
         each
         for each in psutil.disk_partitions(all=True)
         if each.mountpoint == "/"
-        or (each.fstype not in PSEUDO_FILE_SYSTEMS and os.path.isdir(each.mountpoint))
+        or (each.fstype not in PSEUDO_FILE_SYSTEMS and Path(each.mountpoint).is_dir())
     ]
     seen: set[int] = set()
     for partition in sorted(partitions, key=lambda each: len(each.mountpoint)):
         try:
-            device = os.stat(partition.mountpoint).st_dev
+            device = Path(partition.mountpoint).stat().st_dev
             usage = psutil.disk_usage(partition.mountpoint)
         except OSError:
             continue  # a mount of another user's, or a network share that has gone

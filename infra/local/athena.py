@@ -93,7 +93,7 @@ class QueryEngine:
             files = list(self._download(table["StorageDescriptor"]["Location"]))
         if files:
             source = (
-                f"SELECT * FROM read_json({_literal([str(file) for file in files])},"
+                f"SELECT * FROM read_json({_literal([str(file) for file in files])},"  # noqa: S608
                 " format = 'newline_delimited', hive_partitioning = true,"
                 f" hive_types = {_literal(partitions)}, columns = {_literal(columns)})"
             )
@@ -127,7 +127,7 @@ def install(clients: Clients) -> None:
     pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="athena")
     moto_get_query_execution = AthenaResponse.get_query_execution
 
-    def start_query_execution(
+    def start_query_execution(  # noqa: PLR0917 - moto's signature
         backend: AthenaBackend,
         query: str,
         context: Any,
@@ -161,8 +161,8 @@ def install(clients: Clients) -> None:
             }
         return json.dumps(answer)
 
-    AthenaBackend.start_query_execution = start_query_execution  # type: ignore[method-assign]
-    AthenaResponse.get_query_execution = get_query_execution  # type: ignore[method-assign]
+    AthenaBackend.start_query_execution = start_query_execution  # type: ignore[method-assign, assignment]
+    AthenaResponse.get_query_execution = get_query_execution  # type: ignore[method-assign, assignment]
 
 
 class _QueryExecution(Execution):
@@ -178,7 +178,8 @@ def _run(
 ) -> None:
     execution.status = "RUNNING"
     try:
-        database = (execution.context or {}).get("Database")
+        context: Any = execution.context or {}
+        database = context.get("Database")
         answer = engine.query(
             execution.query, database=database, parameters=execution.execution_parameters or ()
         )
@@ -186,7 +187,7 @@ def _run(
         backend.query_results[execution.id] = _results(answer)
         _store(clients, execution, answer)
         state = "SUCCEEDED"
-    except Exception as error:  # whatever goes wrong, the caller polls until it is told
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller polls until told
         execution.reason, state = str(error), "FAILED"
     execution.end_time = time.time()
     execution.status = state
@@ -219,7 +220,7 @@ def _results(answer: Answer) -> QueryResults:
     return QueryResults(rows=rows, column_info=info)
 
 
-def _parse(sql: str, parameters: Sequence[str]) -> exp.Expression:
+def _parse(sql: str, parameters: Sequence[str]) -> exp.Query:
     try:
         statement = sqlglot.parse_one(sql, read="athena")
         values = iter([sqlglot.parse_one(each, read="athena") for each in parameters])
@@ -235,7 +236,7 @@ def _parse(sql: str, parameters: Sequence[str]) -> exp.Expression:
     return bound
 
 
-def _tables(statement: exp.Expression) -> list[exp.Table]:
+def _tables(statement: exp.Query) -> list[exp.Table]:
     """The catalog tables a query names, each once, without its own WITH names."""
     own = {each.alias_or_name for each in statement.find_all(exp.CTE)}
     named = {(each.db, each.name): each for each in statement.find_all(exp.Table)}

@@ -120,7 +120,7 @@ class LocalCloud:
         self.joints = Joints(self.client, self.functions, on_mail=self._on_mail)
         self._progress("starting moto's server")
         self._serve(server_socket, port)
-        resources.use_endpoint(self.endpoint)
+        self._resource_types = resources.install(self.client)
         self.joints.install()
         athena.install(self.client)
         self._exit.callback(self.functions.close)
@@ -172,9 +172,7 @@ class LocalCloud:
         )
         s3.put_object(Bucket=_ARTIFACTS, Key=code["Key"], Body=archive)
         self._progress("deploying the app with infra/overlay.yaml")
-        template = transform(
-            built.template, code=code, parameters={"Suffix": ""}, region=REGION
-        )
+        template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
         self.joints.start()
 

@@ -21,7 +21,7 @@ def with_control(application: Wsgi, cloud: "LocalCloud") -> Wsgi:
         if not path.startswith(_PREFIX):
             try:
                 return application(environ, start_response)
-            except Exception as error:  # a fault of the cloud's own; the client sees a 500
+            except Exception as error:  # noqa: BLE001 - a fault of ours: the client sees a 500
                 cloud.faults.append(f"{type(error).__name__}: {error}")
                 start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
                 return [cloud.faults[-1].encode()]

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -71,9 +72,7 @@ class Invocation:
 class Functions:
     """Every function's execution environments, and what their invocations cost."""
 
-    def __init__(
-        self, *, python: Path, work: Path, endpoint: str, log: LogSink
-    ) -> None:
+    def __init__(self, *, python: Path, work: Path, endpoint: str, log: LogSink) -> None:
         self._python = python
         self._work = work
         self._endpoint = endpoint
@@ -123,7 +122,11 @@ class Functions:
                     return environment
                 self._all.discard(environment)
         environment = _Environment(
-            spec, key, python=self._python, task_root=self._unpack(spec), endpoint=self._endpoint,
+            spec,
+            key,
+            python=self._python,
+            task_root=self._unpack(spec),
+            endpoint=self._endpoint,
             log=self._log,
         )
         with self._lock:
@@ -135,7 +138,7 @@ class Functions:
         with self._lock:
             if not root.exists():
                 with zipfile.ZipFile(io.BytesIO(spec.code)) as archive:
-                    archive.extractall(root)  # noqa: S202 - the zip that we built
+                    archive.extractall(root)
         return root
 
 
@@ -194,7 +197,7 @@ class _RuntimeApiHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Nothing: the cloud's log is about functions, not about this server."""
 
 
@@ -316,7 +319,7 @@ class _Environment:
         self.kill()
         if not self._answers.empty():
             return self._answers.get()
-        ending = "signal: killed" if code == -9 else f"exit status {code}"
+        ending = "signal: killed" if code == -signal.SIGKILL else f"exit status {code}"
         if code is None:
             ending = "initialization took more than 10 seconds"
         return _error("Runtime.ExitError", request_id, f"Runtime exited with error: {ending}"), True
@@ -357,8 +360,8 @@ class _Environment:
         )
 
     def _read_output(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        output: Any = self._process.stdout
+        for line in output:
             self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
 
     def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:

@@ -70,7 +70,7 @@ class Joints:
         ) -> bytes:
             return joints._invoke(function, body, request_headers, response_headers)
 
-        def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
+        def send_to_targets(rule: Rule, event: Any, **_: Any) -> None:
             joints._send_to_targets(rule, event)
 
         moto_publish = Subscription.publish
@@ -81,9 +81,9 @@ class Joints:
             else:
                 moto_publish(subscription, message, *args, **kwargs)
 
-        LambdaFunction.invoke = invoke  # type: ignore[method-assign]
-        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign]
-        Subscription.publish = publish  # type: ignore[method-assign]
+        LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]
+        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]
+        Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
         """Start the clock and the log of executions."""
@@ -295,7 +295,7 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
     return FunctionSpec(
         name=function.function_name,
         arn=function.function_arn,
-        handler=function.handler,
+        handler=str(function.handler),
         runtime=str(function.run_time),
         region=function.region,
         memory_mb=int(function.memory_size),
@@ -307,11 +307,11 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
 
 def _as_on_aws(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event in the form that EventBridge delivers; moto's differs in small ways."""
-    event = json.loads(json.dumps(event))
-    if isinstance(event["time"], int | float):
-        event["time"] = format_utc(datetime.fromtimestamp(event["time"], UTC))
-    event["id"] = str(uuid.uuid4())
-    reason = str(event["detail"].get("reason", ""))
+    copy: dict[str, Any] = json.loads(json.dumps(event))
+    if isinstance(copy["time"], int | float):
+        copy["time"] = format_utc(datetime.fromtimestamp(copy["time"], UTC))
+    copy["id"] = str(uuid.uuid4())
+    reason = str(copy["detail"].get("reason", ""))
     if reason.startswith("ObjectCreated:"):
-        event["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
-    return dict(event)
+        copy["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
+    return copy

@@ -1,4 +1,4 @@
-"""From the source tree to what CloudFormation is given: `chalice package`, then the SAM transform."""
+"""From the source tree to CloudFormation: `chalice package`, then the SAM transform."""
 
 import json
 import os

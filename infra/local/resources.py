@@ -7,9 +7,9 @@ service's API with the resource's properties.
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import moto.cloudformation.parsing  # noqa: F401 - registers moto's own types before ours
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models.table import Table
@@ -21,94 +21,96 @@ from .errors import LocalCloudError
 
 Properties = dict[str, Any]
 ClientFactory = Callable[[str], Any]
-# (clients, name, properties, account, region) -> the resource: its physical ID, or moto's model
-Create = Callable[[ClientFactory, str, Properties, str, str], Any]
-
-_endpoint = ""
-
-# moto finds the classes through weak references, so something has to hold them.
-_MODELS: list[type] = []
 
 
-def use_endpoint(endpoint: str) -> None:
-    """Where the APIs answer; resources are created through them."""
-    global _endpoint
-    _endpoint = endpoint
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What CloudFormation is asked to create, and the clients to do it with."""
+
+    clients: ClientFactory
+    name: str
+    properties: Properties
+    account: str
+    region: str
 
 
-def _clients(region: str) -> ClientFactory:
-    session = boto3.Session(
-        region_name=region,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - moto asks for none
+# Returns the resource: its physical ID, or moto's own model of it.
+Create = Callable[[Request], Any]
+
+
+_TYPES: list[tuple[str, str, Create]] = []
+
+
+def install(clients: ClientFactory) -> list[type]:
+    """Make the types below known to moto, which holds them weakly: keep what this returns."""
+    return [_model(clients, *each) for each in _TYPES]
+
+
+def _model(clients: ClientFactory, type_name: str, name_property: str, create: Create) -> type:
+    def create_from_cloudformation_json(
+        cls: Any,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Any:
+        properties = cloudformation_json.get("Properties", {})
+        created = create(Request(clients, resource_name, properties, account_id, region_name))
+        if not isinstance(created, str):
+            return created
+        resource = cls()
+        resource.physical_resource_id = created
+        return resource
+
+    method: Any = create_from_cloudformation_json
+    return type(
+        type_name.rpartition("::")[2],
+        (CloudFormationModel,),
+        {
+            "__module__": __name__,
+            "cloudformation_type": staticmethod(lambda: type_name),
+            "cloudformation_name_type": staticmethod(lambda: name_property),
+            "create_from_cloudformation_json": classmethod(method),
+        },
     )
-    factory: Any = session.client
-    return lambda service: factory(service, endpoint_url=_endpoint)
 
 
 def _resource_type(type_name: str, name_property: str = "") -> Callable[[Create], Create]:
-    """Register a function that creates resources of a type."""
+    """Note a function that creates resources of a type; `name_property` holds their name."""
 
-    def register(create: Create) -> Create:
-        def create_from_cloudformation_json(
-            cls: Any,
-            resource_name: str,
-            cloudformation_json: Any,
-            account_id: str,
-            region_name: str,
-            **kwargs: Any,
-        ) -> Any:
-            properties = cloudformation_json.get("Properties", {})
-            created = create(
-                _clients(region_name), resource_name, properties, account_id, region_name
-            )
-            if not isinstance(created, str):
-                return created
-            resource = cls()
-            resource.physical_resource_id = created
-            return resource
-
-        model = type(
-            type_name.rpartition("::")[2],
-            (CloudFormationModel,),
-            {
-                "__module__": __name__,
-                "cloudformation_type": staticmethod(lambda: type_name),
-                "cloudformation_name_type": staticmethod(lambda: name_property),
-                "create_from_cloudformation_json": classmethod(create_from_cloudformation_json),
-            },
-        )
-        _MODELS.append(model)
+    def note(create: Create) -> Create:
+        _TYPES.append((type_name, name_property, create))
         return create
 
-    return register
+    return note
 
 
 @_resource_type("AWS::S3::Bucket", "BucketName")
-def _bucket(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> FakeBucket:
+def _bucket(request: Request) -> FakeBucket:
     bucket = FakeBucket.create_from_cloudformation_json(
-        name, {"Properties": properties}, account, region
+        request.name, {"Properties": request.properties}, request.account, request.region
     )
-    s3 = clients("s3")
+    s3 = request.clients("s3")
     s3.put_bucket_versioning(
-        Bucket=name, VersioningConfiguration=properties["VersioningConfiguration"]
+        Bucket=request.name, VersioningConfiguration=request.properties["VersioningConfiguration"]
     )
     s3.put_public_access_block(
-        Bucket=name,
-        PublicAccessBlockConfiguration=properties["PublicAccessBlockConfiguration"],
+        Bucket=request.name,
+        PublicAccessBlockConfiguration=request.properties["PublicAccessBlockConfiguration"],
     )
     s3.put_bucket_lifecycle_configuration(
-        Bucket=name,
+        Bucket=request.name,
         LifecycleConfiguration={
-            "Rules": [_lifecycle(rule) for rule in properties["LifecycleConfiguration"]["Rules"]]
+            "Rules": [
+                _lifecycle(rule) for rule in request.properties["LifecycleConfiguration"]["Rules"]
+            ]
         },
     )
-    notification = properties["NotificationConfiguration"]
+    notification = request.properties["NotificationConfiguration"]
     if notification["EventBridgeConfiguration"]["EventBridgeEnabled"]:
         s3.put_bucket_notification_configuration(
-            Bucket=name, NotificationConfiguration={"EventBridgeConfiguration": {}}
+            Bucket=request.name, NotificationConfiguration={"EventBridgeConfiguration": {}}
         )
     return bucket
 
@@ -133,116 +135,105 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
 
 
 @_resource_type("AWS::S3::BucketPolicy")
-def _bucket_policy(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
+def _bucket_policy(request: Request) -> str:
     # Kept, not put: it denies what is not TLS, and loopback is plain HTTP.
-    return f"{properties['Bucket']}-policy"
+    return f"{request.properties['Bucket']}-policy"
 
 
 @_resource_type("AWS::DynamoDB::Table", "TableName")
-def _table(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> Table:
+def _table(request: Request) -> Table:
     table = Table.create_from_cloudformation_json(
-        name, {"Properties": properties}, account, region
+        request.name, {"Properties": request.properties}, request.account, request.region
     )
-    dynamodb = clients("dynamodb")
+    dynamodb = request.clients("dynamodb")
     dynamodb.update_time_to_live(
-        TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"]
+        TableName=request.name,
+        TimeToLiveSpecification=request.properties["TimeToLiveSpecification"],
     )
     dynamodb.update_continuous_backups(
-        TableName=name,
-        PointInTimeRecoverySpecification=properties["PointInTimeRecoverySpecification"],
+        TableName=request.name,
+        PointInTimeRecoverySpecification=request.properties["PointInTimeRecoverySpecification"],
     )
     return table
 
 
 @_resource_type("AWS::SNS::Subscription")
-def _subscription(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    answer = clients("sns").subscribe(
-        TopicArn=properties["TopicArn"],
-        Protocol=properties["Protocol"],
-        Endpoint=properties["Endpoint"],
+def _subscription(request: Request) -> str:
+    answer = request.clients("sns").subscribe(
+        TopicArn=request.properties["TopicArn"],
+        Protocol=request.properties["Protocol"],
+        Endpoint=request.properties["Endpoint"],
     )
     return str(answer["SubscriptionArn"])
 
 
 @_resource_type("AWS::SQS::QueuePolicy")
-def _queue_policy(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    policy = json.dumps(properties["PolicyDocument"])
-    for url in properties["Queues"]:
-        clients("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-    return name
+def _queue_policy(request: Request) -> str:
+    policy = json.dumps(request.properties["PolicyDocument"])
+    for url in request.properties["Queues"]:
+        request.clients("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    return request.name
 
 
 @_resource_type("AWS::Glue::Database")
-def _glue_database(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    clients("glue").create_database(DatabaseInput=properties["DatabaseInput"])
-    return str(properties["DatabaseInput"]["Name"])
+def _glue_database(request: Request) -> str:
+    request.clients("glue").create_database(DatabaseInput=request.properties["DatabaseInput"])
+    return str(request.properties["DatabaseInput"]["Name"])
 
 
 @_resource_type("AWS::Glue::Table")
-def _glue_table(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    clients("glue").create_table(
-        DatabaseName=properties["DatabaseName"], TableInput=properties["TableInput"]
+def _glue_table(request: Request) -> str:
+    request.clients("glue").create_table(
+        DatabaseName=request.properties["DatabaseName"], TableInput=request.properties["TableInput"]
     )
-    return str(properties["TableInput"]["Name"])
+    return str(request.properties["TableInput"]["Name"])
 
 
 @_resource_type("AWS::Athena::WorkGroup", "Name")
-def _work_group(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    clients("athena").create_work_group(
-        Name=name,
-        Description=properties["Description"],
-        Configuration=properties["WorkGroupConfiguration"],
+def _work_group(request: Request) -> str:
+    request.clients("athena").create_work_group(
+        Name=request.name,
+        Description=request.properties["Description"],
+        Configuration=request.properties["WorkGroupConfiguration"],
     )
-    return name
+    return request.name
 
 
 @_resource_type("AWS::Lambda::EventInvokeConfig")
-def _event_invoke_config(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> str:
-    clients("lambda").put_function_event_invoke_config(
-        FunctionName=properties["FunctionName"],
-        MaximumRetryAttempts=properties["MaximumRetryAttempts"],
-        DestinationConfig=properties["DestinationConfig"],
+def _event_invoke_config(request: Request) -> str:
+    request.clients("lambda").put_function_event_invoke_config(
+        FunctionName=request.properties["FunctionName"],
+        MaximumRetryAttempts=request.properties["MaximumRetryAttempts"],
+        DestinationConfig=request.properties["DestinationConfig"],
     )
-    return name
+    return request.name
 
 
 @_resource_type("AWS::StepFunctions::StateMachine", "StateMachineName")
-def _state_machine(
-    clients: ClientFactory, name: str, properties: Properties, account: str, region: str
-) -> StateMachine:
-    destinations = properties["LoggingConfiguration"]["Destinations"]
-    answer = clients("stepfunctions").create_state_machine(
-        name=properties["StateMachineName"],
-        type=properties["StateMachineType"],
-        roleArn=properties["RoleArn"],
-        definition=json.dumps(properties["Definition"]),
+def _state_machine(request: Request) -> StateMachine:
+    destinations = request.properties["LoggingConfiguration"]["Destinations"]
+    answer = request.clients("stepfunctions").create_state_machine(
+        name=request.properties["StateMachineName"],
+        type=request.properties["StateMachineType"],
+        roleArn=request.properties["RoleArn"],
+        definition=json.dumps(request.properties["Definition"]),
         loggingConfiguration={
-            "level": properties["LoggingConfiguration"]["Level"],
-            "includeExecutionData": properties["LoggingConfiguration"]["IncludeExecutionData"],
+            "level": request.properties["LoggingConfiguration"]["Level"],
+            "includeExecutionData": request.properties["LoggingConfiguration"][
+                "IncludeExecutionData"
+            ],
             "destinations": [
-                {"cloudWatchLogsLogGroup": {"logGroupArn": each["CloudWatchLogsLogGroup"]["LogGroupArn"]}}
+                {
+                    "cloudWatchLogsLogGroup": {
+                        "logGroupArn": each["CloudWatchLogsLogGroup"]["LogGroupArn"]
+                    }
+                }
                 for each in destinations
             ],
         },
     )
-    backend = stepfunctions_parser_backends[account][region]
+    backend = stepfunctions_parser_backends[request.account][request.region]
     for machine in backend.state_machines:
         if machine.arn == answer["stateMachineArn"]:
             return machine
-    raise LocalCloudError(f"state machine {name} was not created")
+    raise LocalCloudError(f"state machine {request.name} was not created")

@@ -1,0 +1,195 @@
+"""What several tests share: records, settings, a store on moto, a running local cloud."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from chalicelib.aws import MetricStore
+from chalicelib.records import Measurement, Record
+from chalicelib.settings import Settings, Threshold
+from infra.local.cloud import create_client
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+WINDOW_END = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
+
+SETTINGS = Settings(
+    bucket="data",
+    table="InfraMetrics",
+    sources=("host",),
+    window_seconds=10_800,
+    period_seconds=300,
+    retention_days=90,
+    cpu_interval=0.1,
+    cpu=Threshold(70, 80),
+    memory=Threshold(80, 90),
+    disk=Threshold(80, 90),
+)
+
+ENVIRONMENT = {
+    "BUCKET_NAME": "data",
+    "TABLE_NAME": "InfraMetrics",
+    "METRIC_SOURCES": "host",
+    "WINDOW_SECONDS": "10800",
+    "METRIC_PERIOD_SECONDS": "300",
+    "RETENTION_DAYS": "90",
+    "CPU_SAMPLE_SECONDS": "0.1",
+    "CPU_THRESHOLDS": "70,80",
+    "MEMORY_THRESHOLDS": "80,90",
+    "DISK_THRESHOLDS": "80,90",
+}
+
+
+def point(unit: Any, value: float | None) -> Measurement:
+    return Measurement(unit=unit, last=value)
+
+
+def make_record(**changes: Any) -> Record:
+    """A CPU record of host web-1, identified, with whatever a test changes."""
+    values: dict[str, Any] = {
+        "schema_version": 1,
+        "timestamp": WINDOW_END,
+        "metric_type": "cpu",
+        "resource_id": "web-1",
+        "window_seconds": 10_800,
+        "measurements": {"utilization": point("percent", 42.0)},
+        **changes,
+    }
+    return Record(**values).identified(account_id=ACCOUNT, region=REGION)
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may reach a real account, whatever is configured on this machine."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        if name != "AWS_CA_BUNDLE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@dataclass
+class Backend:
+    """A bucket and a table on moto, in this process, and a store on them."""
+
+    store: MetricStore
+    s3: Any
+    dynamodb: Any
+
+    def items(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.dynamodb.scan(TableName="InfraMetrics")["Items"]
+        return items
+
+    def keys(self, prefix: str = "") -> list[str]:
+        listed = self.s3.list_objects_v2(Bucket="data", Prefix=prefix)
+        return [entry["Key"] for entry in listed.get("Contents", [])]
+
+    def body(self, key: str) -> bytes:
+        body: bytes = self.s3.get_object(Bucket="data", Key=key)["Body"].read()
+        return body
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    with mock_aws():
+        s3, dynamodb = boto3.client("s3"), boto3.client("dynamodb")
+        s3.create_bucket(
+            Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        dynamodb.create_table(
+            TableName="InfraMetrics",
+            AttributeDefinitions=[
+                {"AttributeName": "metric_id", "AttributeType": "S"},
+                {"AttributeName": "timestamp", "AttributeType": "S"},
+            ],
+            KeySchema=[
+                {"AttributeName": "metric_id", "KeyType": "HASH"},
+                {"AttributeName": "timestamp", "KeyType": "RANGE"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        store = MetricStore(s3, dynamodb, bucket="data", table="InfraMetrics", sleep=lambda _: None)
+        yield Backend(store, s3, dynamodb)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return replace(SETTINGS)
+
+
+@dataclass(frozen=True)
+class RunningCloud:
+    """A local cloud in a process group of its own, as `python -m infra up` starts it."""
+
+    endpoint: str
+    process: "subprocess.Popen[str]"
+    output: list[str]
+
+    def client(self, service: str) -> Any:
+        return create_client(service, self.endpoint)
+
+
+def start_cloud(*arguments: str) -> RunningCloud:
+    """`python -m infra up` on a free port, waited for until it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra", "up", "--port", "0", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    output: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        output.append(line)
+        if ready := re.match(r"ready: (\S+)", line):
+            return RunningCloud(ready[1], process, output)
+    pytest.fail("the local cloud did not start:\n" + "".join(output))
+
+
+def stop_cloud(cloud: RunningCloud, how: int = signal.SIGINT) -> int:
+    cloud.process.send_signal(how)
+    try:
+        return cloud.process.wait(timeout=20)
+    finally:
+        if cloud.process.poll() is None:
+            os.killpg(cloud.process.pid, signal.SIGKILL)
+        if cloud.process.stdout:
+            cloud.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[RunningCloud]:
+    running = start_cloud()
+    yield running
+    stop_cloud(running)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Call something until it gives a true value; fails with its last value after a while."""
+
+    def wait(check: Callable[[], Any], *, seconds: float = 20) -> Any:
+        until = time.monotonic() + seconds
+        while not (value := check()):
+            if time.monotonic() > until:
+                pytest.fail(f"not so after {seconds} s; last value: {value!r}")
+            time.sleep(0.1)
+        return value
+
+    return wait

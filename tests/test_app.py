@@ -1,0 +1,96 @@
+"""The Chalice app, each handler driven by chalice.test.Client."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from chalice.test import Client
+
+import app
+from chalicelib.errors import SettingsError
+from chalicelib.records import METRIC_TYPES
+
+from .conftest import ENVIRONMENT, REGION, Backend
+
+
+@pytest.fixture
+def client(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """The app over the backend; the factories forget what an earlier test made."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    forget()
+    with Client(app.app) as client:
+        yield client
+    forget()
+
+
+def forget() -> None:
+    for factory in (app.get_settings, app.get_store, app.get_sources):
+        factory.cache_clear()
+
+
+def scheduled(client: Client, **detail: str) -> dict[str, object]:
+    event = client.events.generate_cw_event(
+        source="aws.events",
+        detail_type="Scheduled Event",
+        detail=detail,
+        resources=[],
+        region=REGION,
+    )
+    event |= {"time": "2026-11-22T18:04:10Z"}
+    return dict(event)
+
+
+def test_health_answers_without_asking_aws(client: Client) -> None:
+    response = client.http.get("/health")
+    assert response.status_code == 200
+    assert response.json_body["status"] == "ok"
+
+
+def test_a_plain_tick_collects_all_four_types(client: Client, backend: Backend) -> None:
+    answer = client.lambda_.invoke("data-collector", scheduled(client)).payload
+    assert [result["metric_type"] for result in answer["results"]] == list(METRIC_TYPES)
+    assert len(backend.items()) == 4
+
+
+def test_a_branch_collects_its_own(client: Client, backend: Backend) -> None:
+    client.lambda_.invoke("data-collector", scheduled(client, metric_type="memory"))
+    assert [item["metric_type"]["S"] for item in backend.items()] == ["memory"]
+
+
+def test_an_object_created_event_is_processed(
+    client: Client, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.lambda_.invoke("data-collector", scheduled(client, metric_type="disk"))
+    (key,) = backend.keys("raw-metrics/")
+    event = client.events.generate_cw_event(
+        source="aws.s3",
+        detail_type="Object Created",
+        detail={"bucket": {"name": "data"}, "object": {"key": key}},
+        resources=[],
+        region=REGION,
+    )
+    with caplog.at_level("INFO"):
+        answer = client.lambda_.invoke("log-processor", event).payload
+    assert (answer["status"], answer["records"]) == ("PROCESSED", 1)
+    assert "processed_at" in backend.items()[0]
+    logged = json.loads(caplog.messages[-1])
+    assert logged["message"] == "processed"
+    assert logged["records"] == 1
+
+
+def test_a_stage_without_its_settings_says_all_that_is_missing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    forget()
+    with pytest.raises(SettingsError) as caught:
+        client.lambda_.invoke("data-collector", scheduled(client))
+    assert len(caught.value.problems) == len(ENVIRONMENT)
+
+
+def test_the_app_makes_no_client_when_it_is_imported() -> None:
+    """A cold start pays for what an import does."""
+    forget()
+    assert app.get_store.cache_info().currsize == 0

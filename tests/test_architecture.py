@@ -1,0 +1,84 @@
+"""Imports point one way, and boto3 is in one place. Read from the source, not from a run."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
+PURE |= {"logs", "storage"}
+USE_CASES = {"collector", "processor"}
+SDK = {"boto3", "botocore"}
+
+MODULES = sorted((ROOT / "chalicelib").rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a module imports: packages by their name, our own modules as `.name`."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module).split(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            own = [part for part in base[1:] if part]
+            yield from [f".{own[0]}"] if own else [f".{alias.name}" for alias in node.names]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT / "chalicelib").with_suffix("").as_posix().split("/")[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_only_the_adapter_touches_boto3(path: Path) -> None:
+    assert name_of(path) == "aws" or not SDK & set(imported(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_nothing_knows_of_chalice_or_of_the_local_cloud(path: Path) -> None:
+    assert not {"chalice", "infra", "moto", "app"} & set(imported(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_point_inwards(path: Path) -> None:
+    own = {name[1:] for name in imported(path) if name.startswith(".")} - {name_of(path)}
+    allowed = PURE | ({"sources", "collector"} if name_of(path) in USE_CASES else set())
+    assert own <= allowed, f"{name_of(path)} imports {own - allowed}"
+
+
+def test_there_is_no_cycle() -> None:
+    graph = {
+        name_of(path): {name[1:] for name in imported(path) if name.startswith(".")}
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+    while ready := {
+        name
+        for name in graph
+        if name not in done and graph[name] - {name} <= done | (set(graph[name]) - set(graph))
+    }:
+        done |= ready
+    assert done == set(graph)
+
+
+def test_the_guard_itself_sees_a_forbidden_import(tmp_path: Path) -> None:
+    module = ROOT / "chalicelib" / "aws.py"
+    assert {"boto3", "botocore", ".items"} <= set(imported(module))
+
+
+def test_handlers_are_short() -> None:
+    """`app.py` is the composition root: each handler unwraps, calls, returns."""
+    functions = [
+        node
+        for node in ast.parse((ROOT / "app.py").read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(functions) >= 5
+    for function in functions:
+        assert len(function.body) <= 5, function.name

@@ -1,0 +1,205 @@
+"""The processor: every form of object, both orders of writing, repeats, and failures."""
+
+import base64
+import gzip
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import processor, records
+from chalicelib.collector import Tick, collect
+from chalicelib.errors import StorageError
+from chalicelib.processor import Arrival, Tally, process
+from chalicelib.records import Record
+
+from .conftest import SETTINGS, WINDOW_END, Backend, make_record, point
+from .test_collector import EVENT, FixedSource
+
+KEY = "raw-metrics/2026/11/22/drop.json"
+
+
+def s3_event(key: str) -> dict[str, Any]:
+    return {
+        "account": "123456789012",
+        "region": "eu-west-1",
+        "detail": {"bucket": {"name": "data"}, "object": {"key": key}},
+    }
+
+
+def run(backend: Backend, key: str = KEY) -> Tally:
+    return process(Arrival.from_event(s3_event(key)), settings=SETTINGS, store=backend.store)
+
+
+def drop(backend: Backend, body: bytes, key: str = KEY) -> Tally:
+    backend.s3.put_object(Bucket="data", Key=key, Body=body)
+    return run(backend, key)
+
+
+def jsonl(*found: Record) -> bytes:
+    return b"".join(records.encode(record) + b"\n" for record in found)
+
+
+def processed_lines(backend: Backend) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for key in backend.keys("processed/")
+        for line in gzip.decompress(backend.body(key)).splitlines()
+    ]
+
+
+def quarantined(backend: Backend) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for key in backend.keys("quarantine/")
+        for line in backend.body(key).splitlines()
+    ]
+
+
+def test_a_record_ends_enriched_in_both_stores(backend: Backend) -> None:
+    tally = drop(backend, jsonl(make_record()))
+    (item,) = backend.items()
+    assert item["status"]["S"] == "ok"
+    assert item["source_object"]["S"] == f"s3://data/{KEY}"
+    (line,) = processed_lines(backend)
+    assert line["metric_id"] == item["metric_id"]["S"]
+    assert (tally.records, tally.rejected) == (1, 0)
+
+
+def test_processed_objects_are_parted_by_day(backend: Backend) -> None:
+    days = [make_record(timestamp=WINDOW_END + timedelta(days=day)) for day in (0, 1, 0)]
+    drop(backend, jsonl(*days))
+    assert [key.split("/")[1] for key in backend.keys("processed/")] == [
+        "dt=2026-11-22",
+        "dt=2026-11-23",
+    ]
+
+
+def test_bad_lines_go_to_quarantine_and_good_ones_are_stored(backend: Backend) -> None:
+    body = jsonl(make_record(resource_id="a")) + b"{broken\n" + jsonl(make_record(resource_id="b"))
+    tally = drop(backend, body)
+    assert (tally.records, tally.rejected) == (2, 1)
+    (bad,) = quarantined(backend)
+    assert bad["original"] == "{broken"
+    assert bad["line"] == 2
+    assert bad["source_object"] == f"s3://data/{KEY}"
+    assert "malformed" in bad["reason"]
+    assert backend.keys("quarantine/")[0].startswith("quarantine/2026/11/22/")
+
+
+def test_bytes_that_are_no_text_are_quarantined_as_they_are(backend: Backend) -> None:
+    drop(backend, b"\xff\xfe\x00\x01")
+    (bad,) = quarantined(backend)
+    assert base64.b64decode(bad["original_base64"]) == b"\xff\xfe\x00\x01"
+
+
+def test_the_same_object_twice_changes_no_count(backend: Backend) -> None:
+    body = jsonl(make_record(resource_id="a"), make_record(resource_id="b")) + b"{broken\n"
+    drop(backend, body)
+    before = (len(backend.items()), len(processed_lines(backend)), len(quarantined(backend)))
+    run(backend)
+    assert (
+        (
+            len(backend.items()),
+            len(processed_lines(backend)),
+            len(quarantined(backend)),
+        )
+        == before
+        == (2, 2, 1)
+    )
+
+
+def test_keys_that_differ_only_in_odd_letters_do_not_overwrite_each_other(
+    backend: Backend,
+) -> None:
+    for number, name in enumerate(["a b", "a+b", "a%20b", "ä/ b", "b"]):
+        drop(backend, jsonl(make_record(resource_id=f"h{number}")), f"raw-metrics/{name}.json")
+    assert len(backend.keys("processed/")) == 5
+
+
+@pytest.mark.parametrize("collector_first", [True, False])
+def test_whoever_writes_last_the_item_is_enriched(backend: Backend, collector_first: bool) -> None:
+    """The collector writes its object and its item side by side, so either may come first."""
+
+    def collector() -> None:
+        collect(
+            Tick.from_event(EVENT | {"detail": {"metric_type": "cpu"}}),
+            settings=SETTINGS,
+            store=backend.store,
+            sources=[FixedSource("a", "b")],
+        )
+
+    collector()
+    (key,) = backend.keys("raw-metrics/")
+    if collector_first:
+        run(backend, key)
+    else:
+        for item in backend.items():
+            backend.dynamodb.delete_item(
+                TableName="InfraMetrics",
+                Key={name: item[name] for name in ("metric_id", "timestamp")},
+            )
+        run(backend, key)
+        collector()
+    assert [item["status"]["S"] for item in backend.items()] == ["ok", "ok"]
+    assert all("processed_at" in item for item in backend.items())
+
+
+def test_rates_and_change_come_from_the_stored_window_before(backend: Backend) -> None:
+    def network(sent: float, hours: int) -> Record:
+        moment = WINDOW_END + timedelta(hours=hours)
+        return make_record(
+            metric_type="network",
+            timestamp=moment,
+            collected_at=moment,
+            measurements={"bytes_sent": point("bytes", sent)},
+        )
+
+    drop(backend, jsonl(network(1_000, 0)), "raw-metrics/1.json")
+    drop(backend, jsonl(network(109_000, 3)), "raw-metrics/2.json")
+    drop(backend, jsonl(network(5, 6)), "raw-metrics/3.json")
+    first, second, third = sorted(backend.items(), key=lambda item: str(item["timestamp"]["S"]))
+    assert first["measurements"]["M"]["bytes_sent_rate"]["M"]["last"] == {"NULL": True}
+    assert second["measurements"]["M"]["bytes_sent_rate"]["M"]["last"] == {"N": "10"}
+    assert second["change"]["M"]["bytes_sent"] == {"N": "108000"}
+    assert second["previous_timestamp"] == first["timestamp"]
+    assert third["measurements"]["M"]["bytes_sent_rate"]["M"]["last"] == {"NULL": True}
+    assert third["counter_reset"] == {"BOOL": True}
+
+
+def test_windows_that_follow_each_other_in_one_object_are_compared(backend: Backend) -> None:
+    later = make_record(
+        timestamp=WINDOW_END + timedelta(hours=3),
+        measurements={"utilization": point("percent", 50)},
+    )
+    drop(backend, jsonl(make_record(), later))
+    changes = sorted(str(item["change"]["M"]) for item in backend.items())
+    assert changes == ["{'utilization': {'N': '8'}}", "{}"]
+
+
+def test_one_key_twice_in_an_object_is_one_item(backend: Backend) -> None:
+    twice = make_record(measurements={"utilization": point("percent", 99)})
+    drop(backend, jsonl(make_record(), twice))
+    (item,) = backend.items()
+    assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "99"
+
+
+def test_an_object_of_many_batches_is_stored_whole(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "BATCH", 40)
+    many = [make_record(resource_id=f"host-{number}") for number in range(130)]
+    tally = drop(backend, jsonl(*many))
+    assert (tally.records, len(tally.processed_objects)) == (130, 4)
+    assert len(backend.items()) == len(processed_lines(backend)) == 130
+
+
+def test_an_object_that_has_gone_is_reported_not_retried(backend: Backend) -> None:
+    assert run(backend).status == "MISSING"
+
+
+def test_a_table_that_fails_is_raised_for_a_retry(backend: Backend) -> None:
+    backend.dynamodb.delete_table(TableName="InfraMetrics")
+    with pytest.raises(StorageError, match="ResourceNotFoundException"):
+        drop(backend, jsonl(make_record()))

@@ -1,0 +1,318 @@
+"""The templates that ship: packaged, merged, transformed, linted, and held against the seed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.local.package import OVERLAY, STORAGE, package, transform
+
+from .conftest import REGION, ROOT
+
+BRANCHES = {
+    "cpu": "InvokeCPUCollector",
+    "memory": "InvokeMemoryCollector",
+    "disk": "InvokeDiskCollector",
+    "network": "InvokeNetworkCollector",
+}
+
+Template = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """CloudFormation's short forms, as their long ones."""
+
+
+def _intrinsic(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    if suffix == "GetAtt":
+        value = value.split(".")
+    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def load(path: Path) -> Template:
+    template: Template = yaml.load(path.read_text(), Loader=_Loader)
+    return template
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("package")
+
+
+@pytest.fixture(scope="module")
+def merged(out: Path) -> Template:
+    """`chalice package --stage prod --merge-template infra/overlay.yaml`, with nothing running."""
+    return package("prod", out, region=REGION).template
+
+
+@pytest.fixture(scope="module")
+def transformed(merged: Template) -> Template:
+    code = {"Bucket": "artifacts", "Key": "deployment.zip"}
+    return transform(merged, code=code, parameters={"Suffix": ""}, region=REGION)
+
+
+@pytest.fixture(scope="module")
+def chalices_own(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """What Chalice makes without the overlay."""
+    out = tmp_path_factory.mktemp("plain")
+    subprocess.run(
+        [sys.executable, "-c", "from chalice.cli import main; main()"]
+        + ["package", "--stage", "prod", str(out)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    template: Template = json.loads((out / "sam.json").read_text())
+    return template
+
+
+def test_cfn_lint_finds_nothing(out: Path, merged: Template, transformed: Template) -> None:
+    (out / "transformed.json").write_text(json.dumps(transformed))
+    done = subprocess.run(
+        [sys.executable, "-m", "cfnlint", STORAGE, out / "sam.yaml", out / "transformed.json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout + done.stderr == ""
+
+
+def test_the_overlay_changes_what_exists_or_adds_what_is_whole(chalices_own: Template) -> None:
+    """A mistyped logical ID would silently add half a resource."""
+    for name, resource in load(OVERLAY)["Resources"].items():
+        assert name in chalices_own["Resources"] or "Type" in resource, name
+
+
+def test_the_overlay_never_changes_a_type(chalices_own: Template) -> None:
+    for name, resource in load(OVERLAY)["Resources"].items():
+        if name in chalices_own["Resources"]:
+            assert "Type" not in resource, name
+
+
+def test_the_overlay_changes_only_events_that_exist(chalices_own: Template) -> None:
+    for name, resource in load(OVERLAY)["Resources"].items():
+        events = resource.get("Properties", {}).get("Events", {})
+        theirs = chalices_own["Resources"].get(name, {}).get("Properties", {}).get("Events", {})
+        assert set(events) <= set(theirs)
+
+
+def test_chalice_still_names_a_log_group_after_a_function_that_is_not_there(
+    chalices_own: Template,
+) -> None:
+    """When this fails, Chalice has mended it and the overlay's ApiHandlerLogGroup can go."""
+    name = chalices_own["Resources"]["ApiHandlerLogGroup"]["Properties"]["LogGroupName"]
+    assert name == {"Fn::Sub": "/aws/lambda/${ApiHandler}"}
+    assert "ApiHandler" not in chalices_own["Resources"]
+
+
+def references(value: Any) -> set[str]:
+    """Every name that a piece of template refers to."""
+    import re
+
+    found: set[str] = set()
+    if isinstance(value, list):
+        for each in value:
+            found |= references(each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name == "Ref":
+                found.add(each)
+            elif name == "Fn::GetAtt":
+                found.add(each.split(".")[0] if isinstance(each, str) else each[0])
+            elif name == "Fn::Sub":
+                text = each if isinstance(each, str) else each[0]
+                found |= {part.split(".")[0] for part in re.findall(r"\$\{([^!}]+)\}", text)}
+            elif name == "DependsOn":
+                found |= {each} if isinstance(each, str) else set(each)
+            found |= references(each) if name not in {"Ref", "Fn::GetAtt"} else set()
+    return found
+
+
+@pytest.mark.parametrize("which", ["storage", "transformed"])
+def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None:
+    template = load(STORAGE) if which == "storage" else transformed
+    resources = template["Resources"]
+    waiting = {name: references(each) & set(resources) for name, each in resources.items()}
+    while free := {name for name, needs in waiting.items() if not needs & set(waiting)}:
+        waiting = {name: needs for name, needs in waiting.items() if name not in free}
+    assert not waiting
+
+
+def test_every_reference_is_to_something(transformed: Template) -> None:
+    known = set(transformed["Resources"]) | set(transformed["Parameters"])
+    unknown = {
+        name
+        for name in references(transformed["Resources"]) - known
+        if not name.startswith("AWS::")
+    }
+    assert unknown <= {"RestAPIId"}  # a name of the Sub's own
+
+
+def test_every_import_is_exported_by_storage(transformed: Template) -> None:
+    exported = {
+        each["Export"]["Name"]["Fn::Sub"]
+        for each in load(STORAGE)["Outputs"].values()
+        if "Export" in each
+    }
+    text = json.dumps(transformed)
+    imports = set(yaml.safe_load(json.dumps(_imports(transformed))))
+    assert imports
+    assert imports <= exported, text[:0]
+
+
+def _imports(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [name for each in value for name in _imports(each)]
+    if not isinstance(value, dict):
+        return []
+    if "Fn::ImportValue" in value:
+        return [value["Fn::ImportValue"]["Fn::Sub"]]
+    return [name for each in value.values() for name in _imports(each)]
+
+
+@pytest.mark.parametrize("name", ["data-collector", "log-processor"])
+def test_functions_have_the_drawn_name_size_and_role(name: str, transformed: Template) -> None:
+    logical = name.title().replace("-", "")
+    function = transformed["Resources"][logical]["Properties"]
+    assert function["FunctionName"] == {"Fn::Sub": f"{name}${{Suffix}}"}
+    assert (function["MemorySize"], function["Timeout"]) == (128, 30)
+    assert function["Role"] == {"Fn::GetAtt": [f"{logical}Role", "Arn"]}
+    role = transformed["Resources"][f"{logical}Role"]["Properties"]
+    assert role["RoleName"] == {"Fn::Sub": f"DataPipelineLambdaRole-{name}${{Suffix}}"}
+
+
+def test_the_runtime_is_the_packaging_interpreters(transformed: Template) -> None:
+    """Wheels are compiled for it; `make package` refuses to ship from any but 3.14."""
+    function = transformed["Resources"]["DataCollector"]["Properties"]
+    assert function["Runtime"] == f"python3.{sys.version_info.minor}"
+
+
+def test_the_state_machine_is_on_the_clock_and_the_direct_rule_is_off(
+    transformed: Template,
+) -> None:
+    resources = transformed["Resources"]
+    clock = resources["Clock"]["Properties"]
+    assert clock["ScheduleExpression"] == "rate(3 hours)"
+    assert clock["State"] == "ENABLED"
+    assert clock["Targets"][0]["Arn"] == {"Ref": "Orchestrator"}
+    assert resources["DataCollectorDataCollectorEvent"]["Properties"]["State"] == "DISABLED"
+
+
+def definition(template: Template) -> Template:
+    machine = template["Resources"]["Orchestrator"]["Properties"]
+    assert machine["StateMachineName"] == {"Fn::Sub": "InfraMonitoring-Pipeline-Orch${Suffix}"}
+    assert machine["StateMachineType"] == "STANDARD"
+    states: Template = machine["Definition"]["States"]
+    return states
+
+
+def test_the_state_machine_has_the_four_branches(transformed: Template) -> None:
+    branches = definition(transformed)["CollectMetrics"]["Branches"]
+    asked = {
+        state["Parameters"]["Payload"]["detail"]["metric_type"]: name
+        for branch in branches
+        for name, state in branch["States"].items()
+        if state["Type"] == "Task"
+    }
+    assert asked == BRANCHES
+
+
+@pytest.mark.parametrize("metric_type", BRANCHES)
+def test_a_branch_is_retried_after_10_20_and_40_seconds_then_reports(
+    metric_type: str, transformed: Template
+) -> None:
+    name = BRANCHES[metric_type]
+    (branch,) = (
+        branch
+        for branch in definition(transformed)["CollectMetrics"]["Branches"]
+        if name in branch["States"]
+    )
+    (retry,) = branch["States"][name]["Retry"]
+    waits = [
+        retry["IntervalSeconds"] * retry["BackoffRate"] ** n for n in range(retry["MaxAttempts"])
+    ]
+    assert waits == [10, 20, 40]
+    assert retry["ErrorEquals"] == ["States.ALL"]
+    (catch,) = branch["States"][name]["Catch"]
+    report = branch["States"][catch["Next"]]["Parameters"]
+    assert (report["metric_type"], report["status"]) == (metric_type, "FAILED")
+
+
+def test_the_run_that_a_failed_branch_belongs_to_fails_after_telling(
+    transformed: Template,
+) -> None:
+    states = definition(transformed)
+    assert states["NotifyFailure"]["Next"] == "PipelineFailed"
+    assert states["PipelineFailed"]["Type"] == "Fail"
+
+
+def test_the_usual_run_stays_within_the_free_state_transitions(transformed: Template) -> None:
+    """4,000 a month are free, there are 240 runs: at most 16 transitions each."""
+    states = definition(transformed)
+    name, count = "HasTime", 1
+    while name != "NotifySuccess":
+        state = states[name]
+        if state["Type"] == "Parallel":
+            count += len(state["Branches"])
+        usual = {"HasTime": "CollectMetrics", "AnyFailed": "NotifySuccess"}
+        name, count = usual.get(name) or state["Next"], count + 1
+    assert count <= 16
+
+
+def test_the_bucket_is_private_encrypted_and_ages_as_drawn() -> None:
+    bucket = load(STORAGE)["Resources"]["DataBucket"]["Properties"]
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert bucket["BucketEncryption"]
+    rule = bucket["LifecycleConfiguration"]["Rules"][0]
+    assert rule["Transitions"] == [{"StorageClass": "STANDARD_IA", "TransitionInDays": 30}]
+    assert rule["ExpirationInDays"] == 90
+
+
+def test_the_table_is_the_drawn_one() -> None:
+    table = load(STORAGE)["Resources"]["MetricsTable"]["Properties"]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert [each["AttributeName"] for each in table["KeySchema"]] == ["metric_id", "timestamp"]
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == "metric_type-timestamp-index"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+@pytest.mark.parametrize("name", ["DataBucket", "MetricsTable"])
+def test_data_outlives_its_stack(name: str) -> None:
+    resource = load(STORAGE)["Resources"][name]
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_zip_is_small_and_holds_no_sdk(out: Path, merged: Template) -> None:
+    import zipfile
+
+    archive = out / "deployment.zip"
+    assert archive.stat().st_size < 2_000_000
+    with zipfile.ZipFile(archive) as opened:
+        names = {name.split("/")[0] for name in opened.namelist()}
+    assert {"app.py", "chalicelib", "msgspec", "psutil"} <= names
+    assert not {"boto3", "botocore", "infra", "tests"} & names
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".chalice").glob("policy-*.json")), ids=lambda p: p.stem
+)
+def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
+    for statement in json.loads(path.read_text())["Statement"]:
+        actions, resources = statement["Action"], statement["Resource"]
+        assert not any("*" in action for action in actions), statement["Sid"]
+        assert "*" not in ([resources] if isinstance(resources, str) else resources)
