@@ -19,6 +19,8 @@ from .local.package import STORAGE, package, transform
 from .observe import observe, redeliver, wait_until_settled
 from .report import print_report
 
+CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
+
 __all__ = ["LocalCloudError", "lint", "run", "up"]
 
 
@@ -84,7 +86,7 @@ def lint(options: argparse.Namespace) -> int:
         (out / "transformed.json").write_text(json.dumps(transformed))
         templates = [STORAGE, out / "sam.yaml", out / "transformed.json"]
         return subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "cfnlint", *map(str, templates)], check=False
+            [sys.executable, "-c", CFN_LINT, *map(str, templates)], check=False
         ).returncode
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 from moto import mock_aws
 
 from chalicelib.aws import MetricStore
@@ -23,10 +24,11 @@ from infra.local.cloud import create_client
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCOUNT, REGION = "123456789012", "eu-west-1"
+BUCKET = "infra-monitoring-pipeline-data"
 WINDOW_END = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 
 SETTINGS = Settings(
-    bucket="data",
+    bucket=BUCKET,
     table="InfraMetrics",
     sources=("host",),
     window_seconds=10_800,
@@ -39,7 +41,7 @@ SETTINGS = Settings(
 )
 
 ENVIRONMENT = {
-    "BUCKET_NAME": "data",
+    "BUCKET_NAME": BUCKET,
     "TABLE_NAME": "InfraMetrics",
     "METRIC_SOURCES": "host",
     "WINDOW_SECONDS": "10800",
@@ -50,6 +52,34 @@ ENVIRONMENT = {
     "MEMORY_THRESHOLDS": "80,90",
     "DISK_THRESHOLDS": "80,90",
 }
+
+
+Template = dict[str, Any]
+
+
+class IntrinsicsLoader(yaml.SafeLoader):
+    """CloudFormation's short forms, as their long ones."""
+
+
+def _intrinsic(loader: IntrinsicsLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    if suffix == "GetAtt":
+        value = value.split(".")
+    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
+
+
+IntrinsicsLoader.add_multi_constructor("!", _intrinsic)
+
+
+def load_template(path: Path) -> Template:
+    template: Template = yaml.load(path.read_text(), Loader=IntrinsicsLoader)
+    return template
 
 
 def point(unit: Any, value: float | None) -> Measurement:
@@ -95,11 +125,11 @@ class Backend:
         return items
 
     def keys(self, prefix: str = "") -> list[str]:
-        listed = self.s3.list_objects_v2(Bucket="data", Prefix=prefix)
+        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for entry in listed.get("Contents", [])]
 
     def body(self, key: str) -> bytes:
-        body: bytes = self.s3.get_object(Bucket="data", Key=key)["Body"].read()
+        body: bytes = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return body
 
 
@@ -108,7 +138,7 @@ def backend() -> Iterator[Backend]:
     with mock_aws():
         s3, dynamodb = boto3.client("s3"), boto3.client("dynamodb")
         s3.create_bucket(
-            Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )
         dynamodb.create_table(
             TableName="InfraMetrics",
@@ -122,7 +152,7 @@ def backend() -> Iterator[Backend]:
             ],
             BillingMode="PAY_PER_REQUEST",
         )
-        store = MetricStore(s3, dynamodb, bucket="data", table="InfraMetrics", sleep=lambda _: None)
+        store = MetricStore(s3, dynamodb, bucket=BUCKET, table="InfraMetrics", sleep=lambda _: None)
         yield Backend(store, s3, dynamodb)
 
 

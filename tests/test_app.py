@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from chalice.test import Client
@@ -10,16 +11,14 @@ import app
 from chalicelib.errors import SettingsError
 from chalicelib.records import METRIC_TYPES
 
-from .conftest import ENVIRONMENT, REGION, Backend
+from .conftest import BUCKET, ENVIRONMENT, REGION, Backend
 
 
 @pytest.fixture
-def client(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """The app over the backend; the factories forget what an earlier test made."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
+def client(backend: Backend) -> Iterator[Client]:  # noqa: ARG001 - AWS has to be there
+    """The app with the settings of stage prod; the factories forget what an earlier test made."""
     forget()
-    with Client(app.app) as client:
+    with Client(app.app, stage_name="prod") as client:
         yield client
     forget()
 
@@ -66,7 +65,7 @@ def test_an_object_created_event_is_processed(
     event = client.events.generate_cw_event(
         source="aws.s3",
         detail_type="Object Created",
-        detail={"bucket": {"name": "data"}, "object": {"key": key}},
+        detail={"bucket": {"name": BUCKET}, "object": {"key": key}},
         resources=[],
         region=REGION,
     )
@@ -79,14 +78,12 @@ def test_an_object_created_event_is_processed(
     assert logged["records"] == 1
 
 
-def test_a_stage_without_its_settings_says_all_that_is_missing(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name)
+def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:
     forget()
-    with pytest.raises(SettingsError) as caught:
-        client.lambda_.invoke("data-collector", scheduled(client))
+    with Client(app.app, project_dir=str(tmp_path)) as client:
+        event = scheduled(client)
+        with pytest.raises(SettingsError) as caught:
+            client.lambda_.invoke("data-collector", event)
     assert len(caught.value.problems) == len(ENVIRONMENT)
 
 

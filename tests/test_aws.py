@@ -11,7 +11,7 @@ from chalicelib.aws import MetricStore, create_store
 from chalicelib.errors import ObjectNotFoundError, StorageError
 from chalicelib.items import PREVIOUS_ATTRIBUTES, key, raw_item
 
-from .conftest import Backend, make_record
+from .conftest import BUCKET, Backend, make_record
 
 
 def items(count: int) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def stubbed(answers: list[dict[str, Any]], operation: str) -> tuple[MetricStore,
     stubber.activate()
     waits: list[float] = []
     store = MetricStore(
-        boto3.client("s3"), dynamodb, bucket="data", table="InfraMetrics", sleep=waits.append
+        boto3.client("s3"), dynamodb, bucket=BUCKET, table="InfraMetrics", sleep=waits.append
     )
     return store, waits
 
@@ -73,7 +73,7 @@ def test_items_that_stay_unprocessed_are_an_error_that_counts_them() -> None:
 
 def test_unprocessed_keys_are_asked_for_again() -> None:
     one, two = items(2)
-    answers = [
+    answers: list[dict[str, Any]] = [
         {
             "Responses": {"InfraMetrics": [one]},
             "UnprocessedKeys": {"InfraMetrics": {"Keys": [key(two)]}},
@@ -103,6 +103,6 @@ def test_an_endpoint_that_does_not_answer_is_a_storage_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    store = create_store(bucket="data", table="InfraMetrics")
+    store = create_store(bucket=BUCKET, table="InfraMetrics")
     with pytest.raises(StorageError, match="EndpointConnectionError"):
         store.open_object("raw-metrics/x")

@@ -13,7 +13,7 @@ from chalicelib.errors import CollectionError, InvalidEventError, StorageError
 from chalicelib.records import METRIC_TYPES, Record
 from chalicelib.sources import Scope, create_sources
 
-from .conftest import SETTINGS, Backend, make_record
+from .conftest import BUCKET, SETTINGS, Backend, make_record
 
 EVENT: dict[str, Any] = {
     "version": "0",
@@ -141,8 +141,8 @@ def test_a_table_that_fails_does_not_keep_the_object_from_being_written(
 def test_a_bucket_that_fails_does_not_keep_the_items_from_being_written(
     backend: Backend,
 ) -> None:
-    backend.s3.delete_bucket(Bucket="data")
-    with pytest.raises(StorageError, match=r"put object s3://data/.*: NoSuchBucket"):
+    backend.s3.delete_bucket(Bucket=BUCKET)
+    with pytest.raises(StorageError, match=rf"put object s3://{BUCKET}/.*: NoSuchBucket"):
         run(backend, FixedSource("a"), tick(metric_type="cpu"))
     assert len(backend.items()) == 1
 

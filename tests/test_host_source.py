@@ -145,8 +145,10 @@ def test_real_interfaces_count(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["lo", "lo0", "docker0", "veth9a3b2c1", "br-1f2e3d4c", "br0", "bond0", "eth0.100", "virbr0"]
-    + ["cali1a2b", "flannel.1", "cni0", "tun0", "tap1", "wg0", "ifb0", "kube-ipvs0", "tailscale0"],
+    (
+        "lo lo0 docker0 veth9a3b2c1 br-1f2e3d4c br0 bond0 eth0.100 virbr0 cali1a2b flannel.1 cni0"
+        " tun0 tap1 wg0 ifb0 kube-ipvs0 tailscale0"
+    ).split(),
 )
 def test_loopback_and_virtual_interfaces_do_not(name: str) -> None:
     assert host.VIRTUAL_INTERFACES.fullmatch(name)
@@ -162,5 +164,5 @@ def test_an_operating_system_that_refuses_is_a_collection_error(
 
 
 def test_an_unknown_source_is_refused_by_name() -> None:
-    with pytest.raises(CollectionError, match="vax.*known are host"):
+    with pytest.raises(CollectionError, match=r"vax.*known are host"):
         create_sources(replace(SETTINGS, sources=("host", "vax")))

@@ -6,14 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import yaml
 from boto3.dynamodb.types import TypeDeserializer
 
 from chalicelib.enrichment import Enriched, enrich
 from chalicelib.items import enriched_item, previous_from_item, previous_key, raw_item
 from chalicelib.lines import lines, partition
 
-from .conftest import ROOT, SETTINGS, WINDOW_END, make_record, point
+from .conftest import ROOT, SETTINGS, WINDOW_END, load_template, make_record, point
 
 # Of Athena's DDL and SELECT lists that a column here could collide with.
 RESERVED = set(
@@ -104,9 +103,7 @@ def test_lines_are_parted_by_the_day_of_the_windows_end() -> None:
 
 def catalog_columns() -> dict[str, str]:
     """Name and type of every column that infra/storage.yaml declares, the partition's too."""
-    loader = type("Loader", (yaml.SafeLoader,), {})
-    loader.add_multi_constructor("!", lambda *_: None)
-    template = yaml.load((ROOT / "infra" / "storage.yaml").read_text(), Loader=loader)
+    template = load_template(ROOT / "infra" / "storage.yaml")
     table = template["Resources"]["MetricsHistory"]["Properties"]["TableInput"]
     columns = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
     return {each["Name"]: each["Type"] for each in columns}

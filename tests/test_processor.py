@@ -14,7 +14,7 @@ from chalicelib.errors import StorageError
 from chalicelib.processor import Arrival, Tally, process
 from chalicelib.records import Record
 
-from .conftest import SETTINGS, WINDOW_END, Backend, make_record, point
+from .conftest import BUCKET, SETTINGS, WINDOW_END, Backend, make_record, point
 from .test_collector import EVENT, FixedSource
 
 KEY = "raw-metrics/2026/11/22/drop.json"
@@ -24,7 +24,7 @@ def s3_event(key: str) -> dict[str, Any]:
     return {
         "account": "123456789012",
         "region": "eu-west-1",
-        "detail": {"bucket": {"name": "data"}, "object": {"key": key}},
+        "detail": {"bucket": {"name": BUCKET}, "object": {"key": key}},
     }
 
 
@@ -33,7 +33,7 @@ def run(backend: Backend, key: str = KEY) -> Tally:
 
 
 def drop(backend: Backend, body: bytes, key: str = KEY) -> Tally:
-    backend.s3.put_object(Bucket="data", Key=key, Body=body)
+    backend.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
     return run(backend, key)
 
 
@@ -61,7 +61,7 @@ def test_a_record_ends_enriched_in_both_stores(backend: Backend) -> None:
     tally = drop(backend, jsonl(make_record()))
     (item,) = backend.items()
     assert item["status"]["S"] == "ok"
-    assert item["source_object"]["S"] == f"s3://data/{KEY}"
+    assert item["source_object"]["S"] == f"s3://{BUCKET}/{KEY}"
     (line,) = processed_lines(backend)
     assert line["metric_id"] == item["metric_id"]["S"]
     assert (tally.records, tally.rejected) == (1, 0)
@@ -83,7 +83,7 @@ def test_bad_lines_go_to_quarantine_and_good_ones_are_stored(backend: Backend) -
     (bad,) = quarantined(backend)
     assert bad["original"] == "{broken"
     assert bad["line"] == 2
-    assert bad["source_object"] == f"s3://data/{KEY}"
+    assert bad["source_object"] == f"s3://{BUCKET}/{KEY}"
     assert "malformed" in bad["reason"]
     assert backend.keys("quarantine/")[0].startswith("quarantine/2026/11/22/")
 

@@ -1,17 +1,20 @@
 """The templates that ship: packaged, merged, transformed, linted, and held against the seed."""
 
 import json
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from infra.commands import CFN_LINT
 from infra.local.package import OVERLAY, STORAGE, package, transform
 
-from .conftest import REGION, ROOT
+from .conftest import REGION, ROOT, Template
+from .conftest import load_template as load
 
 BRANCHES = {
     "cpu": "InvokeCPUCollector",
@@ -19,33 +22,6 @@ BRANCHES = {
     "disk": "InvokeDiskCollector",
     "network": "InvokeNetworkCollector",
 }
-
-Template = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """CloudFormation's short forms, as their long ones."""
-
-
-def _intrinsic(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
-    if suffix == "GetAtt":
-        value = value.split(".")
-    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _intrinsic)
-
-
-def load(path: Path) -> Template:
-    template: Template = yaml.load(path.read_text(), Loader=_Loader)
-    return template
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +44,13 @@ def transformed(merged: Template) -> Template:
 @pytest.fixture(scope="module")
 def chalices_own(tmp_path_factory: pytest.TempPathFactory) -> Template:
     """What Chalice makes without the overlay."""
-    out = tmp_path_factory.mktemp("plain")
-    subprocess.run(
-        [sys.executable, "-c", "from chalice.cli import main; main()"]
-        + ["package", "--stage", "prod", str(out)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    template: Template = json.loads((out / "sam.json").read_text())
-    return template
+    return package("prod", tmp_path_factory.mktemp("plain"), region=REGION, overlay=None).template
 
 
-def test_cfn_lint_finds_nothing(out: Path, merged: Template, transformed: Template) -> None:
+def test_cfn_lint_finds_nothing(out: Path, transformed: Template) -> None:
     (out / "transformed.json").write_text(json.dumps(transformed))
     done = subprocess.run(
-        [sys.executable, "-m", "cfnlint", STORAGE, out / "sam.yaml", out / "transformed.json"],
+        [sys.executable, "-c", CFN_LINT, STORAGE, out / "sam.yaml", out / "transformed.json"],
         capture_output=True,
         text=True,
         check=False,
@@ -121,8 +88,6 @@ def test_chalice_still_names_a_log_group_after_a_function_that_is_not_there(
 
 def references(value: Any) -> set[str]:
     """Every name that a piece of template refers to."""
-    import re
-
     found: set[str] = set()
     if isinstance(value, list):
         for each in value:
@@ -168,10 +133,9 @@ def test_every_import_is_exported_by_storage(transformed: Template) -> None:
         for each in load(STORAGE)["Outputs"].values()
         if "Export" in each
     }
-    text = json.dumps(transformed)
-    imports = set(yaml.safe_load(json.dumps(_imports(transformed))))
+    imports = set(_imports(transformed))
     assert imports
-    assert imports <= exported, text[:0]
+    assert imports <= exported
 
 
 def _imports(value: Any) -> list[str]:
@@ -297,9 +261,8 @@ def test_data_outlives_its_stack(name: str) -> None:
     assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
 
-def test_the_zip_is_small_and_holds_no_sdk(out: Path, merged: Template) -> None:
-    import zipfile
-
+@pytest.mark.usefixtures("merged")
+def test_the_zip_is_small_and_holds_no_sdk(out: Path) -> None:
     archive = out / "deployment.zip"
     assert archive.stat().st_size < 2_000_000
     with zipfile.ZipFile(archive) as opened:

@@ -33,8 +33,8 @@ class Package:
     archive: Path
 
 
-def package(stage: str, out: Path, *, region: str) -> Package:
-    """Run `chalice package --merge-template infra/overlay.yaml` for a stage.
+def package(stage: str, out: Path, *, region: str, overlay: Path | None = OVERLAY) -> Package:
+    """Run `chalice package` for a stage, merging the overlay in.
 
     Raises:
         LocalCloudError: with Chalice's own words.
@@ -43,7 +43,9 @@ def package(stage: str, out: Path, *, region: str) -> Package:
     if WHEELS.is_dir():
         environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
-    command += ["package", "--stage", stage, "--merge-template", str(OVERLAY), str(out)]
+    command += ["package", "--stage", stage, "--template-format", "yaml"]
+    command += ["--merge-template", str(overlay)] if overlay else []
+    command.append(str(out))
     done = subprocess.run(  # noqa: S603 - our own interpreter
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
