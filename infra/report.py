@@ -85,20 +85,22 @@ def _stored(observation: Observation) -> RenderableType:
     table.add_row("DynamoDB InfraMetrics", str(len(observation.items)), "", f"{enriched} enriched")
     for prefix, objects in observation.objects.items():
         size = _bytes(sum(size for _, size in objects)) if objects else ""
-        example = objects[0][0] if objects else ""
-        table.add_row(f"S3 {prefix}", str(len(objects)), size, Text(example, style="dim"))
+        table.add_row(f"S3 {prefix}", str(len(objects)), size, "")
     return table
 
 
 def _functions(observation: Observation) -> RenderableType:
     """Medians; a cold start is initialization and then the first invocation."""
-    table = _table("function", right=("runs", "errors", "init", "cold run", "warm run", "memory"))
+    table = _table(
+        "function", right=("cold", "warm", "errors", "init", "cold run", "warm run", "memory")
+    )
     for name, invocations in sorted(observation.invocations.items()):
         cold = [each for each in invocations if each.cold]
         warm = [each for each in invocations if not each.cold]
         table.add_row(
             name,
-            f"{len(cold)} cold, {len(warm)} warm",
+            str(len(cold)),
+            str(len(warm)),
             str(sum(each.error for each in invocations)),
             _median(cold, lambda each: each.init_ms or 0),
             _median(cold, lambda each: each.duration_ms),

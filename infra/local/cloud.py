@@ -146,7 +146,11 @@ class LocalCloud:
 
     def _put_log_lines(self, group: str, stream: str, lines: Iterable[str]) -> None:
         logs = self.client("logs")
-        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        exists = logs.exceptions.ResourceAlreadyExistsException
+        # As on AWS, a function whose log group nobody made makes it itself.
+        with contextlib.suppress(exists):
+            logs.create_log_group(logGroupName=group)
+        with contextlib.suppress(exists):
             logs.create_log_stream(logGroupName=group, logStreamName=stream)
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line} for line in lines if line]

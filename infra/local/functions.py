@@ -361,8 +361,9 @@ class _Environment:
 
     def _read_output(self) -> None:
         output: Any = self._process.stdout
-        for line in output:
-            self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+        with output:
+            for line in output:
+                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
 
     def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:
         """Called by the process, through the Runtime API; blocks until there is an event."""

@@ -22,6 +22,9 @@ STORAGE = ROOT / "infra" / "storage.yaml"
 # Filled by `make setup`, so that packaging needs no network later.
 WHEELS = ROOT / ".local" / "wheels"
 
+# Chalice of this very interpreter: it decides the Lambda runtime.
+CHALICE = [sys.executable, str(Path(sys.executable).with_name("chalice"))]
+
 Template = dict[str, Any]
 
 
@@ -42,8 +45,7 @@ def package(stage: str, out: Path, *, region: str, overlay: Path | None = OVERLA
     environ = {**os.environ, "AWS_DEFAULT_REGION": region}
     if WHEELS.is_dir():
         environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
-    command = [sys.executable, "-c", "from chalice.cli import main; main()"]
-    command += ["package", "--stage", stage, "--template-format", "yaml"]
+    command = [*CHALICE, "package", "--stage", stage, "--template-format", "yaml"]
     command += ["--merge-template", str(overlay)] if overlay else []
     command.append(str(out))
     done = subprocess.run(  # noqa: S603 - our own interpreter

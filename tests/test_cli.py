@@ -1,0 +1,162 @@
+"""The command line: what it prints, how it fails, and that nothing of it stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from infra.__main__ import main
+from infra.local import cloud as cloud_module
+from infra.local.package import CHALICE
+
+from .conftest import ROOT, start_cloud, stop_cloud
+
+
+def infra(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infra", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_names_every_command() -> None:
+    text = infra("--help").stdout
+    assert all(command in text for command in ("run", "up", "lint"))
+
+
+def test_run_ends_0_with_a_report_of_everything() -> None:
+    done = infra("run")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "SUCCEEDED",
+        "InvokeCPUCollector",
+        "DynamoDB InfraMetrics",
+        "S3 raw-metrics/",
+        "S3 processed/",
+        "InfraMonitoring: run succeeded",
+        "FROM infra_monitoring.metrics",
+        "data-collector",
+        "log-processor",
+        "All is well.",
+    ):
+        assert words in done.stdout, words
+
+
+def test_settings_can_be_overridden_and_show_in_the_result() -> None:
+    done = infra("run", "--set", "MEMORY_THRESHOLDS=0,0")
+    assert done.returncode == 0, done.stderr
+    assert "critical" in done.stdout
+
+
+def test_a_setting_that_does_not_exist_is_refused_by_name() -> None:
+    done = infra("run", "--set", "NO_SUCH=1", "CPU_THRESHOLDS=1,2")
+    assert done.returncode == 1
+    assert "--set NO_SUCH: no such setting; there are" in done.stderr
+
+
+def test_a_bad_setting_makes_the_run_fail_and_says_so() -> None:
+    """The functions refuse to start with it; the clock's run is retried for 70 seconds."""
+    done = infra("up", "--set", "CPU_THRESHOLDS")
+    assert done.returncode == 2
+    assert "'CPU_THRESHOLDS' is not NAME=VALUE" in done.stderr
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = infra("up", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "cannot be used (Address already in use); choose another with --port" in line
+
+
+def test_a_missing_interpreter_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cloud_module, "LAMBDA_PYTHON", Path("/nowhere/bin/python"))
+    assert main(["run"]) == 1
+    assert "interpreter /nowhere/bin/python is missing: run `make setup`" in capfd.readouterr().err
+
+
+def test_a_failed_deployment_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "storage.yaml"
+    text = (ROOT / "infra" / "storage.yaml").read_text()
+    template.write_text(text.replace("InfraMonitoring-TableName", "Misspelt-TableName"))
+    monkeypatch.setattr(cloud_module, "STORAGE", template)
+    assert main(["run"]) == 1
+    error = capfd.readouterr().err
+    assert "stack infra-monitoring was not created: " in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_whole(how: int) -> None:
+    running = start_cloud()
+    group = os.getpgid(running.process.pid)
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    assert len(children) >= 2, "the functions are processes of their own"
+    stop_cloud(running, how)
+    assert running.process.returncode == 0
+    psutil.wait_procs(children, timeout=5)
+    left = [each for each in psutil.process_iter() if _group(each.pid) == group]
+    assert left == []
+
+
+def test_functions_do_not_outlive_a_killed_cloud() -> None:
+    running = start_cloud()
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    running.process.kill()
+    running.process.wait()
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_chalice_local_answers_health() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [*CHALICE, "local", "--stage", "local", "--no-autoreload", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert _get(f"http://127.0.0.1:{port}/health") == {"status": "ok", "version": "0.1.0"}
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _get(url: str) -> object:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return requests.get(url, timeout=5).json()
+        except requests.ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
