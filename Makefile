@@ -1,5 +1,6 @@
 # Everything starts from git, make and Python 3.11 or newer; each target sets up what it needs.
 PYTHON ?= python3
+STAGE ?= prod
 BIN := .venv/bin
 SETUP := .local/setup
 LOCKS := requirements.txt requirements-dev.txt infra/local/requirements-lambda.txt
@@ -7,7 +8,7 @@ export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check format lock clean
+.PHONY: help setup run up test check package format lock clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,6 +41,11 @@ check: setup  ## ruff, mypy --strict, cfn-lint on all templates
 	@$(BIN)/mypy
 	@$(BIN)/python -m infra lint
 
+package: setup  ## what ships, for STAGE=prod, into build/prod; needs Python 3.14 (make clean first)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 14))' || \
+		{ echo "error: .venv is not Python 3.14, and Lambda would get its version: make clean, then make package PYTHON=python3.14" >&2; exit 1; }
+	@$(BIN)/chalice package --stage $(STAGE) --merge-template infra/overlay.yaml build/$(STAGE)
+
 format: setup  ## let ruff format and fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -55,5 +61,5 @@ lock:  ## write the lock files anew from pyproject.toml
 		--group lambda --output-file infra/local/requirements-lambda.txt
 
 clean:  ## remove all that was made
-	rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .chalice/deployments
+	rm -rf .venv .local build .mypy_cache .pytest_cache .ruff_cache .hypothesis .chalice/deployments
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

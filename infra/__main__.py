@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_common(run, port=0, port_help="port on 127.0.0.1 (default: any free one)")
 
+    run.add_argument("--svg", metavar="FILE", help="also write the report as a picture")
+
     up = commands.add_parser(
         "up",
         help="keep the local cloud up until Ctrl-C",

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ __all__ = ["LocalCloudError", "lint", "run", "up"]
 
 def run(options: argparse.Namespace) -> int:
     """Start, deploy, fire the clock once, report; 0 if the run is well."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, record=bool(options.svg))
     progress = Console(stderr=True, highlight=False)
     started = time.monotonic()
     with (
@@ -48,7 +49,15 @@ def run(options: argparse.Namespace) -> int:
         observation = observe(cloud)
         status.stop()
         print_report(console, observation)
+    if options.svg:
+        Path(options.svg).write_text(_picture(console))
     return 0 if observation.well else 1
+
+
+def _picture(console: Console) -> str:
+    """What was printed, as SVG, without the web font that rich would have it fetch."""
+    svg = console.export_svg(title="make run")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def up(options: argparse.Namespace) -> int:
