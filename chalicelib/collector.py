@@ -13,7 +13,7 @@ from .errors import CollectionError, InfraMonitoringError, InvalidEventError
 from .items import raw_item
 from .records import METRIC_TYPES, MetricType, Record
 from .settings import Settings
-from .sources import Scope, Source
+from .sources import Harvest, Scope, Source
 from .storage import Store
 from .windows import Window, parse_utc
 
@@ -76,8 +76,10 @@ def collect(
 ) -> dict[str, Any]:
     """Measure and store every metric type of the tick.
 
-    Returns `{"results": [...]}`, one for each metric type: `metric_type`, `status`,
-    `records`, `resources`, `raw_object`, `duration_ms`, and `summary`, a line for people.
+    Returns `{"results": [...]}`, one for each metric type: `metric_type`, `status`, `records`,
+    how many resources were `expected` and how many are `reporting`, which are `missing`, the
+    `failures` of sources in part, the `series` billed, `raw_object`, `duration_ms`, and
+    `summary`, a line for people.
     One metric type that fails does not keep the others from being stored.
 
     Raises:
@@ -87,12 +89,13 @@ def collect(
     for metric_type in tick.metric_types:
         started = clock()
         try:
-            collected = _measure(tick, metric_type, settings, sources)
+            harvest, expected = _measure(tick, metric_type, settings, sources)
             key = raw_key(tick, metric_type)
-            _store(collected, key, settings=settings, store=store)
+            _store(harvest.records, key, settings=settings, store=store)
         except InfraMonitoringError as error:
             failures.append(error)
             continue
+        collected = harvest.records
         milliseconds = round(1000 * (clock() - started))
         resources = len({record.resource_id for record in collected})
         results.append(
@@ -100,7 +103,11 @@ def collect(
                 "metric_type": metric_type,
                 "status": "SUCCEEDED",
                 "records": len(collected),
-                "resources": resources,
+                "expected": expected,
+                "reporting": resources,
+                "missing": harvest.missing,
+                "failures": harvest.failures,
+                "series": harvest.series,
                 "raw_object": key,
                 "duration_ms": milliseconds,
                 "summary": f"{metric_type}: {_count(len(collected), 'record')} from"
@@ -114,7 +121,8 @@ def collect(
 
 def _measure(
     tick: Tick, metric_type: MetricType, settings: Settings, sources: Sequence[Source]
-) -> list[Record]:
+) -> tuple[Harvest, int]:
+    """What the sources brought together, and how many targets they expected."""
     scope = Scope(
         metric_type=metric_type,
         window=Window.before(
@@ -124,10 +132,19 @@ def _measure(
         region=tick.region,
         execution_id=tick.execution_id,
     )
-    collected = [record for source in sources for record in source.collect(scope)]
-    if not collected:
-        raise CollectionError(f"{metric_type}: no source has a record")
-    return collected
+    whole, expected = Harvest(), 0
+    for source in sources:
+        inventory = source.targets(scope)
+        harvest = source.collect(scope, inventory.targets)
+        expected += len(inventory.targets)
+        whole.records += harvest.records
+        whole.missing += harvest.missing
+        whole.failures += inventory.failures + harvest.failures
+        whole.series += harvest.series
+    if not whole.records:
+        reasons = "; ".join(whole.failures) or f"{len(whole.missing)} of {expected} are missing"
+        raise CollectionError(f"{metric_type}: no source has a record: {reasons}")
+    return whole, expected
 
 
 def _store(collected: Sequence[Record], key: str, *, settings: Settings, store: Store) -> None:

@@ -1,7 +1,7 @@
 """The collector: ticks, keys, both writes, and what happens when one of them fails."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 from chalicelib import records
 from chalicelib.collector import Tick, collect, raw_key
 from chalicelib.errors import CollectionError, InvalidEventError, StorageError
-from chalicelib.records import METRIC_TYPES, Record
-from chalicelib.sources import Scope, create_sources
+from chalicelib.records import METRIC_TYPES
+from chalicelib.sources import Harvest, Inventory, Scope, create_sources
 
 from .conftest import BUCKET, SETTINGS, Backend, make_record
 
@@ -38,13 +38,14 @@ class FixedSource:
     def __init__(self, *hosts: str, fails_for: Iterable[str] = ()) -> None:
         self.hosts, self.fails_for = hosts, fails_for
 
-    def collect(self, scope: Scope) -> Iterable[Record]:
+    def targets(self, _: Scope) -> Inventory:
+        return Inventory(list(self.hosts))
+
+    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
         if scope.metric_type in self.fails_for:
             raise CollectionError(f"{scope.metric_type}: broken sensor")
-        return [
-            make_record(resource_id=host, metric_type=scope.metric_type, timestamp=scope.window.end)
-            for host in self.hosts
-        ]
+        moment = {"metric_type": scope.metric_type, "timestamp": scope.window.end}
+        return Harvest([make_record(resource_id=host, **moment) for host in targets])
 
 
 def run(backend: Backend, source: Any, one: Tick) -> list[dict[str, Any]]:
@@ -151,9 +152,12 @@ def test_the_window_is_the_whole_past_one() -> None:
     seen: list[Scope] = []
 
     class Spy:
-        def collect(self, scope: Scope) -> list[Record]:
+        def targets(self, scope: Scope) -> Inventory:
             seen.append(scope)
             raise CollectionError("seen enough")
+
+        def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+            raise AssertionError((scope, targets))
 
     with pytest.raises(CollectionError):
         collect(tick(metric_type="cpu"), settings=SETTINGS, store=None, sources=[Spy()])  # type: ignore[arg-type]

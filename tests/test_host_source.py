@@ -28,7 +28,7 @@ SEED_FIELDS = {
 def collect(metric_type: MetricType) -> Record:
     (source,) = create_sources(SETTINGS)
     scope = Scope(metric_type, Window(WINDOW_END, 10_800), ACCOUNT, REGION, "run-1")
-    (record,) = source.collect(scope)
+    (record,) = source.collect(scope, source.targets(scope).targets).records
     return record
 
 

@@ -1,7 +1,7 @@
-"""Where measurements come from. A source is anything with `collect`; adding one is one line."""
+"""Where measurements come from: anything with `targets` and `collect`; adding one is one line."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -28,9 +28,37 @@ class Scope:
     execution_id: str
 
 
+@dataclass(slots=True)
+class Harvest:
+    """What a source brought, and an honest word on what it did not.
+
+    `missing` names the targets that should have reported and did not; `failures` has a
+    sentence for each part that could not be asked (a region, an account); `series` counts the
+    CloudWatch metrics that were requested, which AWS bills.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    series: int = 0
+
+
+@dataclass(slots=True)
+class Inventory:
+    """The targets that should report, and what could not be listed."""
+
+    targets: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
 class Source(Protocol):
-    def collect(self, scope: Scope) -> Iterable[Record]:
-        """The records of every resource this source sees; raises CollectionError."""
+    """Measures resources. A target is the source's own name for one of them, as text."""
+
+    def targets(self, scope: Scope) -> Inventory:
+        """What should report, in a fixed order; raises CollectionError if nothing can be told."""
+
+    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+        """The records of these targets; one that does not answer is missing, not an error."""
 
 
 def create_sources(settings: Settings) -> list[Source]:

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import psutil
 from ..errors import CollectionError
 from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
 from ..settings import Settings
-from . import Scope
+from . import Harvest, Inventory, Scope
 
 # The default exclusions of Prometheus's node_exporter, and tmpfs: memory, not disk.
 PSEUDO_FILE_SYSTEMS = frozenset(
@@ -62,7 +62,11 @@ class HostSource:
         self._hostname = hostname
         self._now = now
 
-    def collect(self, scope: Scope) -> Iterator[Record]:
+    def targets(self, scope: Scope) -> Inventory:  # noqa: ARG002 - the same for every scope
+        """This machine alone."""
+        return Inventory([self._hostname()])
+
+    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
         """One record of this machine.
 
         Raises:
@@ -76,7 +80,7 @@ class HostSource:
             schema_version=SCHEMA_VERSION,
             timestamp=scope.window.end,
             metric_type=scope.metric_type,
-            resource_id=self._hostname(),
+            resource_id=targets[0],
             source="host",
             window_seconds=scope.window.seconds,
             execution_id=scope.execution_id,
@@ -84,7 +88,7 @@ class HostSource:
             measurements=measurements,
             labels={"os": os.uname().sysname.lower(), "architecture": os.uname().machine},
         )
-        yield record.identified(account_id=scope.account_id, region=scope.region)
+        return Harvest([record.identified(account_id=scope.account_id, region=scope.region)])
 
     def _measure(self, metric_type: MetricType) -> Measurements:
         match metric_type:
