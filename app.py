@@ -9,7 +9,7 @@ from typing import Any
 from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__, logs
-from chalicelib.aws import MetricStore, create_store
+from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.collector import RAW_PREFIX, Tick, collect
 from chalicelib.processor import Arrival, process
 from chalicelib.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from chalicelib.aws import MetricStore
+from chalicelib.aws.store import MetricStore
 from chalicelib.records import Measurement, Record
 from chalicelib.settings import Settings, Threshold
 from infra.local.cloud import create_client

@@ -7,7 +7,7 @@ import pytest
 from botocore.config import Config
 from botocore.stub import ANY, Stubber
 
-from chalicelib.aws import MetricStore, create_store
+from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.errors import ObjectNotFoundError, StorageError
 from chalicelib.items import PREVIOUS_ATTRIBUTES, key, raw_item
 

@@ -1,19 +1,18 @@
-"""The one module that touches boto3: clients, retries, and botocore's errors made ours."""
+"""The bucket and the table behind `storage.Store`."""
 
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
-from .errors import ObjectNotFoundError, StorageError
-from .items import Item
-from .storage import StoredObject
+from ..errors import StorageError
+from ..items import Item
+from ..storage import StoredObject
+from .translation import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -48,18 +47,6 @@ def create_store(*, bucket: str, table: str) -> "MetricStore":
     )
 
 
-@contextmanager
-def _translated(operation: str, target: str) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        code, detail = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        kind = ObjectNotFoundError if code == "NoSuchKey" else StorageError
-        raise kind(operation, target, code, detail) from error
-    except BotoCoreError as error:
-        raise StorageError(operation, target, type(error).__name__, str(error)) from error
-
-
 class MetricStore:
     """The bucket and the table; see `storage.Store`."""
 
@@ -79,16 +66,16 @@ class MetricStore:
         self._sleep = sleep
 
     def put_object(self, key: str, body: bytes, *, content_type: str) -> None:
-        with _translated("put object", f"s3://{self._bucket}/{key}"):
+        with translated("put object", f"s3://{self._bucket}/{key}"):
             self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
 
     def open_object(self, key: str) -> StoredObject:
-        with _translated("get object", f"s3://{self._bucket}/{key}"):
+        with translated("get object", f"s3://{self._bucket}/{key}"):
             answer = self._s3.get_object(Bucket=self._bucket, Key=key)
         return StoredObject(self._chunks(key, answer["Body"]), answer["LastModified"])
 
     def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
-        with _translated("read object", f"s3://{self._bucket}/{key}"):
+        with translated("read object", f"s3://{self._bucket}/{key}"):
             yield from body.iter_chunks(_CHUNK_BYTES)
 
     def insert_raw(self, items: Sequence[Item]) -> int:
@@ -100,7 +87,7 @@ class MetricStore:
 
     def _insert(self, item: Item) -> bool:
         try:
-            with _translated("put item", self._table):
+            with translated("put item", self._table):
                 self._dynamodb.put_item(
                     TableName=self._table,
                     Item=item,
@@ -118,7 +105,7 @@ class MetricStore:
                 {"PutRequest": {"Item": item}} for item in items[start : start + _WRITE_BATCH]
             ]
             for attempt in range(_ATTEMPTS):
-                with _translated("write items", self._table):
+                with translated("write items", self._table):
                     answer = self._dynamodb.batch_write_item(RequestItems={self._table: batch})
                 batch = answer.get("UnprocessedItems", {}).get(self._table)
                 if not batch:
@@ -138,7 +125,7 @@ class MetricStore:
                 "ExpressionAttributeNames": names,
             }
             for attempt in range(_ATTEMPTS):
-                with _translated("read items", self._table):
+                with translated("read items", self._table):
                     answer = self._dynamodb.batch_get_item(RequestItems={self._table: request})
                 found += answer["Responses"].get(self._table, [])
                 request = answer.get("UnprocessedKeys", {}).get(self._table)

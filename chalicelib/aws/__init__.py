@@ -1,0 +1,1 @@
+"""The one package that touches boto3: clients, retries, and botocore's errors made ours."""

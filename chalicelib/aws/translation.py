@@ -1,0 +1,20 @@
+"""botocore's errors, made ours once and for all, with cause and context."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..errors import ObjectNotFoundError, StorageError
+
+
+@contextmanager
+def translated(operation: str, target: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code, detail = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        kind = ObjectNotFoundError if code == "NoSuchKey" else StorageError
+        raise kind(operation, target, code, detail) from error
+    except BotoCoreError as error:
+        raise StorageError(operation, target, type(error).__name__, str(error)) from error
