@@ -9,11 +9,13 @@ from typing import Any
 from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__, logs
+from chalicelib.aws.fleet import fleet_opener
 from chalicelib.aws.store import MetricStore, create_store
-from chalicelib.collector import RAW_PREFIX, Tick, collect
+from chalicelib.collector import respond
 from chalicelib.processor import Arrival, process
 from chalicelib.settings import Settings
 from chalicelib.sources import Source, create_sources
+from chalicelib.ticks import RAW_PREFIX
 
 app = Chalice(app_name="infra-monitoring")
 app.log.setLevel(logging.INFO)
@@ -41,15 +43,16 @@ def get_store() -> MetricStore:
 
 @cache
 def get_sources() -> list[Source]:
-    return create_sources(get_settings())
+    return create_sources(get_settings(), fleet_opener(get_settings()))
 
 
 @app.schedule(Rate(3, unit=Rate.HOURS), name="data-collector")
 def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
-    """Collect the metric type that the event names, or all of them."""
-    tick = Tick.from_event(event.to_dict())
-    result = collect(tick, settings=get_settings(), store=get_store(), sources=get_sources())
-    app.log.info(logs.line("collected", execution_id=tick.execution_id, **result))
+    """Collect the metric type that the event names, or all of them; or merge chunks' results."""
+    result = respond(
+        event.to_dict(), settings=get_settings(), store=get_store(), sources=get_sources()
+    )
+    app.log.info(logs.line("collected", execution_id=event.event_id, **result))
     return result
 
 

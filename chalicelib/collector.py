@@ -1,69 +1,44 @@
 """The use case of `data-collector`: measure, then write DynamoDB and S3 at the same time."""
 
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, cast, get_args
+from typing import Any
+
+import msgspec
 
 from . import records
-from .errors import CollectionError, InfraMonitoringError, InvalidEventError
-from .items import raw_item
-from .records import METRIC_TYPES, MetricType, Record
+from .errors import CollectionError, InfraMonitoringError
+from .items import PREVIOUS_ATTRIBUTES, key, previous_from_item, raw_item
+from .records import MetricType, Record
+from .results import Result, merge, report
 from .settings import Settings
-from .sources import Harvest, Scope, Source
+from .sources import Harvest, Inventory, Scope, Source, Target
 from .storage import Store
-from .windows import Window, parse_utc
-
-RAW_PREFIX = "raw-metrics/"
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """One call of the clock: when, on whose behalf, and which metric types."""
-
-    time: datetime
-    account_id: str
-    region: str
-    execution_id: str
-    metric_types: tuple[MetricType, ...]
-
-    @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> "Tick":
-        """A tick from an EventBridge event; an empty `detail` asks for all metric types.
-
-        Raises:
-            InvalidEventError: a field is missing or is not what it should be.
-        """
-        detail = event.get("detail") or {}
-        wanted = detail.get("metric_type")
-        if wanted is not None and wanted not in get_args(MetricType):
-            raise InvalidEventError(
-                f"detail.metric_type {wanted!r} is none of {', '.join(METRIC_TYPES)}"
-            )
-        missing = [name for name in ("time", "account", "region", "id") if not event.get(name)]
-        if missing:
-            raise InvalidEventError(f"the event has no {', '.join(missing)}")
-        return cls(
-            time=parse_utc(event["time"]),
-            account_id=event["account"],
-            region=event["region"],
-            execution_id=detail.get("execution_id") or event["id"],
-            metric_types=METRIC_TYPES if wanted is None else (cast(MetricType, wanted),),
-        )
-
-    @property
-    def run_id(self) -> str:
-        """The same for every try at the same tick, so that a second try replaces the first."""
-        name = f"{self.account_id}/{self.region}/{self.time.isoformat()}"
-        return uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:12]
+from .ticks import Tick, plan_key, raw_key
+from .windows import Window
 
 
-def raw_key(tick: Tick, metric_type: MetricType) -> str:
-    """`raw-metrics/YYYY/MM/DD/<metric_type>-<HHMMSS>-<run id>.json`."""
-    return f"{RAW_PREFIX}{tick.time:%Y/%m/%d}/{metric_type}-{tick.time:%H%M%S}-{tick.run_id}.json"
+class Plan(msgspec.Struct, frozen=True):
+    """The targets of one chunk, and which of the stage's sources measures them."""
+
+    source: int
+    targets: list[Target]
+
+
+def respond(
+    event: Mapping[str, Any], *, settings: Settings, store: Store, sources: Sequence[Source]
+) -> dict[str, Any]:
+    """What an event asks for: a tick is collected, results with chunks (`merge`) are merged.
+
+    Raises:
+        InvalidEventError: the event does not say what to do.
+        InfraMonitoringError: a metric type could not be collected.
+    """
+    planned = (event.get("detail") or {}).get("merge")
+    if planned is not None:
+        return {"results": [merge(each, each["chunk_results"]) for each in planned]}
+    return collect(Tick.from_event(event), settings=settings, store=store, sources=sources)
 
 
 def collect(
@@ -74,55 +49,37 @@ def collect(
     sources: Sequence[Source],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Measure and store every metric type of the tick.
+    """Measure and store every metric type of the tick, or plan the chunks of a large fleet.
 
-    Returns `{"results": [...]}`, one for each metric type: `metric_type`, `status`, `records`,
-    how many resources were `expected` and how many are `reporting`, which are `missing`, the
-    `failures` of sources in part, the `series` billed, `raw_object`, `duration_ms`, and
-    `summary`, a line for people.
-    One metric type that fails does not keep the others from being stored.
+    Returns `{"results": [...]}`, a `results.Result` for each metric type. One metric type
+    that fails does not keep the others from being stored.
 
     Raises:
         InfraMonitoringError: the first failure, after every metric type had its turn.
     """
-    results, failures = [], []
+    results: list[dict[str, Any]] = []
+    failures: list[InfraMonitoringError] = []
     for metric_type in tick.metric_types:
         started = clock()
         try:
-            harvest, expected = _measure(tick, metric_type, settings, sources)
-            key = raw_key(tick, metric_type)
-            _store(harvest.records, key, settings=settings, store=store)
+            result = _collect_type(tick, metric_type, settings, store, sources)
         except InfraMonitoringError as error:
             failures.append(error)
             continue
-        collected = harvest.records
         milliseconds = round(1000 * (clock() - started))
-        resources = len({record.resource_id for record in collected})
-        results.append(
-            {
-                "metric_type": metric_type,
-                "status": "SUCCEEDED",
-                "records": len(collected),
-                "expected": expected,
-                "reporting": resources,
-                "missing": harvest.missing,
-                "failures": harvest.failures,
-                "series": harvest.series,
-                "raw_object": key,
-                "duration_ms": milliseconds,
-                "summary": f"{metric_type}: {_count(len(collected), 'record')} from"
-                f" {_count(resources, 'host')} in {milliseconds} ms",
-            }
-        )
+        results.append(report(msgspec.structs.replace(result, duration_ms=milliseconds)))
     if failures:
         raise failures[0]
     return {"results": results}
 
 
-def _measure(
-    tick: Tick, metric_type: MetricType, settings: Settings, sources: Sequence[Source]
-) -> tuple[Harvest, int]:
-    """What the sources brought together, and how many targets they expected."""
+def _collect_type(
+    tick: Tick,
+    metric_type: MetricType,
+    settings: Settings,
+    store: Store,
+    sources: Sequence[Source],
+) -> Result:
     scope = Scope(
         metric_type=metric_type,
         window=Window.before(
@@ -132,34 +89,116 @@ def _measure(
         region=tick.region,
         execution_id=tick.execution_id,
     )
+    if tick.plan:
+        plan = _read_plan(tick.plan, store)
+        pairs = [(sources[plan.source], Inventory(plan.targets))]
+    else:
+        pairs = [(source, source.targets(scope)) for source in sources]
+        expected = sum(len(inventory.targets) for _, inventory in pairs)
+        if tick.fan_out and expected > settings.chunk_targets:
+            return _write_plans(tick, metric_type, pairs, settings, store)
+    harvest, expected = _measure(scope, pairs, settings.chunk_targets)
+    restated = _changed(harvest.restated, store)
+    _store(harvest.records + restated, raw_key(tick, metric_type), settings, store)
+    return Result(
+        metric_type=metric_type,
+        status="SUCCEEDED",
+        records=len(harvest.records),
+        expected=expected,
+        reporting=len({record.resource_id for record in harvest.records}),
+        missing=harvest.missing,
+        missing_count=len(harvest.missing),
+        failures=harvest.failures,
+        notes=harvest.notes + ([f"{len(restated)} restated by late points"] if restated else []),
+        series=harvest.series,
+    )
+
+
+def _measure(
+    scope: Scope, pairs: Sequence[tuple[Source, Inventory]], chunk: int
+) -> tuple[Harvest, int]:
+    """What the sources brought together, and how many targets they expected."""
     whole, expected = Harvest(), 0
-    for source in sources:
-        inventory = source.targets(scope)
-        harvest = source.collect(scope, inventory.targets)
+    for source, inventory in pairs:
         expected += len(inventory.targets)
-        whole.records += harvest.records
-        whole.missing += harvest.missing
-        whole.failures += inventory.failures + harvest.failures
-        whole.series += harvest.series
-    if not whole.records:
+        whole.failures += inventory.failures
+        whole.notes += inventory.notes
+        # In pieces here too: without a state machine nobody else does it.
+        for targets in _chunks(inventory.targets, chunk):
+            whole.add(source.collect(scope, targets))
+    if not whole.records and not whole.notes:
         reasons = "; ".join(whole.failures) or f"{len(whole.missing)} of {expected} are missing"
-        raise CollectionError(f"{metric_type}: no source has a record: {reasons}")
+        raise CollectionError(f"{scope.metric_type}: no source has a record: {reasons}")
     return whole, expected
 
 
-def _store(collected: Sequence[Record], key: str, *, settings: Settings, store: Store) -> None:
+def _chunks(targets: Sequence[Target], size: int) -> Iterator[Sequence[Target]]:
+    return (targets[start : start + size] for start in range(0, len(targets), size))
+
+
+def _write_plans(
+    tick: Tick,
+    metric_type: MetricType,
+    pairs: Sequence[tuple[Source, Inventory]],
+    settings: Settings,
+    store: Store,
+) -> Result:
+    """An object for each chunk; the state machine starts a collector for each object."""
+    plans = [
+        Plan(number, list(targets))
+        for number, (_, inventory) in enumerate(pairs)
+        for targets in _chunks(inventory.targets, settings.chunk_targets)
+    ]
+    keys = [plan_key(tick, metric_type, number) for number in range(len(plans))]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        bodies = map(msgspec.json.encode, plans)
+        put = pool.map(
+            lambda each: store.put_object(*each, content_type="application/json"),
+            zip(keys, bodies, strict=True),
+        )
+        list(put)
+    return Result(
+        metric_type=metric_type,
+        status="PLANNED",
+        expected=sum(len(plan.targets) for plan in plans),
+        failures=[sentence for _, inventory in pairs for sentence in inventory.failures],
+        notes=[sentence for _, inventory in pairs for sentence in inventory.notes],
+        chunks=keys,
+    )
+
+
+def _read_plan(plan: str, store: Store) -> Plan:
+    return msgspec.json.decode(b"".join(store.open_object(plan).chunks), type=Plan)
+
+
+def _changed(restated: Sequence[Record], store: Store) -> list[Record]:
+    """Those of the records of the window before that differ from what is stored of them."""
+    if not restated:
+        return []
+    wanted = {str(record.metric_id): record for record in restated}
+    keys = [key(raw_item(record, retention_days=1)) for record in wanted.values()]
+    stored = {
+        item["metric_id"]["S"]: previous_from_item(item).measurements
+        for item in store.get_items(keys, PREVIOUS_ATTRIBUTES)
+    }
+    return [
+        record
+        for identity, record in wanted.items()
+        if not record.measurements.items() <= stored.get(identity, {}).items()
+    ]
+
+
+def _store(collected: Sequence[Record], raw_object: str, settings: Settings, store: Store) -> None:
     """Write the raw object and the items side by side; both are tried before one is raised."""
+    if not collected:
+        return
     body = b"".join(records.encode(record) + b"\n" for record in collected)
     items = [raw_item(record, retention_days=settings.retention_days) for record in collected]
     with ThreadPoolExecutor(max_workers=2) as pool:
         writes: list[Future[Any]] = [
-            pool.submit(store.put_object, key, body, content_type="application/x-ndjson"),
+            pool.submit(store.put_object, raw_object, body, content_type="application/x-ndjson"),
             pool.submit(store.insert_raw, items),
         ]
         wait(writes)
     for write in writes:
         write.result()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -31,11 +31,7 @@ def raw_item(record: Record, *, retention_days: int) -> Item:
         "source": record.source,
         "window_seconds": record.window_seconds,
         "execution_id": record.execution_id,
-        "measurements": {
-            name: {"unit": each.unit, "samples": each.samples}
-            | {statistic: getattr(each, statistic) for statistic in _STATISTICS}
-            for name, each in record.measurements.items()
-        },
+        "measurements": {name: _measurement(each) for name, each in record.measurements.items()},
         "labels": record.labels,
         "expires_at": int((record.timestamp + timedelta(days=retention_days)).timestamp()),
     }
@@ -57,6 +53,14 @@ def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
     if enriched.previous_timestamp is not None:
         added["previous_timestamp"] = format_utc(enriched.previous_timestamp)
     return raw_item(enriched.record, retention_days=retention_days) | _attributes(added)
+
+
+def _measurement(measurement: Measurement) -> dict[str, Any]:
+    plain = {statistic: getattr(measurement, statistic) for statistic in _STATISTICS}
+    plain |= {"unit": measurement.unit, "samples": measurement.samples}
+    if measurement.breach_seconds is not None:
+        plain["breach_seconds"] = measurement.breach_seconds
+    return plain
 
 
 def key(item: Item) -> Item:

@@ -47,6 +47,7 @@ def lines(enriched: Enriched) -> Iterator[bytes]:
                 "value_max": measurement.max,
                 "value_p95": measurement.p95,
                 "samples": measurement.samples,
+                "breach_seconds": measurement.breach_seconds,
                 "status": enriched.statuses[name],
                 "change": enriched.change.get(name),
             }

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from . import lines
-from .collector import RAW_PREFIX
 from .enrichment import Enriched, Previous, enrich
 from .errors import ObjectNotFoundError
 from .items import (
@@ -29,6 +28,7 @@ from .parsing import Rejected, parse
 from .records import Record
 from .settings import Settings
 from .storage import Store
+from .ticks import RAW_PREFIX
 
 PROCESSED_PREFIX = "processed/"
 QUARANTINE_PREFIX = "quarantine/"

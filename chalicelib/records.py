@@ -35,6 +35,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     `last`, `avg`, `min`, `max` and `p95` are in `unit`; `None` means that the source could
     not tell, which is not zero. `samples` is how many readings the window held: an unknown
     value has 0, a point sample 1, and then every statistic is that one reading.
+    `breach_seconds` is how long the value was above the critical threshold, where the source
+    saw more than one reading of something that has one.
     """
 
     unit: Unit
@@ -44,6 +46,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     max: _Value | None = None
     p95: _Value | None = None
     samples: Annotated[int, Meta(ge=0)] = 1
+    breach_seconds: Annotated[float, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
         if self.samples == 1:

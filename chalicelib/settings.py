@@ -24,6 +24,18 @@ class Threshold:
     critical: float
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role of another account to assume; `name` is what people call the account."""
+
+    name: str
+    arn: str
+
+    @property
+    def account_id(self) -> str:
+        return self.arn.split(":")[4]
+
+
 def _text(value: str) -> str:
     if not value:
         raise ValueError("is empty")
@@ -47,6 +59,12 @@ def _at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def _zero_or_one(value: str) -> int:
+    if value not in {"0", "1"}:
+        raise ValueError("is neither 0 nor 1")
+    return int(value)
+
+
 def _interval(value: str) -> float:
     number = float(value)
     if not 0 < number <= 10:
@@ -61,8 +79,31 @@ def _threshold(value: str) -> Threshold:
     return Threshold(warning, critical)
 
 
+def _pairs(value: str) -> dict[str, str]:
+    pairs = dict(part.split("=", 1) for part in re.split(r"[,\s]+", value) if part)
+    if not all(pairs.values()):
+        raise ValueError("is not `name=value,name=value`")
+    return pairs
+
+
+def _roles(value: str) -> tuple[Role, ...]:
+    roles = tuple(Role(name, arn) for name, arn in _pairs(value).items())
+    if any(not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", role.arn) for role in roles):
+        raise ValueError("is not `account name=role ARN`")
+    return roles
+
+
+def _maybe_names(value: str) -> tuple[str, ...]:
+    return _names(value) if value else ()
+
+
 def _variable(name: str, parse: Callable[[str], Any]) -> Any:
     return field(metadata={"variable": name, "parse": parse})
+
+
+def _optional(name: str, parse: Callable[[str], Any], default: str = "") -> Any:
+    """A variable that only some sources need."""
+    return field(metadata={"variable": name, "parse": parse, "default": default})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +120,13 @@ class Settings:
     cpu: Threshold = _variable("CPU_THRESHOLDS", _threshold)
     memory: Threshold = _variable("MEMORY_THRESHOLDS", _threshold)
     disk: Threshold = _variable("DISK_THRESHOLDS", _threshold)
+    chunk_targets: int = _variable("CHUNK_TARGETS", _at_least(1))
+    max_series: int = _variable("MAX_SERIES_PER_RUN", _at_least(1))
+    overlap_windows: int = _variable("OVERLAP_WINDOWS", _zero_or_one)
+    regions: tuple[str, ...] = _optional("REGIONS", _maybe_names)
+    roles: tuple[Role, ...] = _optional("ASSUME_ROLES", _roles)
+    external_id: str = _optional("ASSUME_ROLE_EXTERNAL_ID", str)
+    ec2_tags: Mapping[str, str] = _optional("EC2_TAGS", _pairs)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -91,13 +139,14 @@ class Settings:
         problems: list[str] = []
         for setting in fields(cls):
             variable = setting.metadata["variable"]
-            if variable not in environ:
+            text = environ.get(variable, setting.metadata.get("default"))
+            if text is None:
                 problems.append(f"{variable} is missing")
                 continue
             try:
-                values[setting.name] = setting.metadata["parse"](environ[variable].strip())
+                values[setting.name] = setting.metadata["parse"](text.strip())
             except ValueError as error:
-                problems.append(f"{variable}={environ[variable]!r}: {error}")
+                problems.append(f"{variable}={text!r}: {error}")
         if problems:
             raise SettingsError(problems)
         return cls(**values)

@@ -38,6 +38,13 @@ SETTINGS = Settings(
     cpu=Threshold(70, 80),
     memory=Threshold(80, 90),
     disk=Threshold(80, 90),
+    chunk_targets=200,
+    max_series=20_000,
+    overlap_windows=1,
+    regions=(),
+    roles=(),
+    external_id="",
+    ec2_tags={},
 )
 
 ENVIRONMENT = {
@@ -51,6 +58,9 @@ ENVIRONMENT = {
     "CPU_THRESHOLDS": "70,80",
     "MEMORY_THRESHOLDS": "80,90",
     "DISK_THRESHOLDS": "80,90",
+    "CHUNK_TARGETS": "200",
+    "MAX_SERIES_PER_RUN": "20000",
+    "OVERLAP_WINDOWS": "1",
 }
 
 

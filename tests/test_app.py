@@ -11,14 +11,18 @@ import app
 from chalicelib.errors import SettingsError
 from chalicelib.records import METRIC_TYPES
 
-from .conftest import BUCKET, ENVIRONMENT, REGION, Backend
+from .conftest import BUCKET, ENVIRONMENT, REGION, ROOT, Backend
 
 
 @pytest.fixture
-def client(backend: Backend) -> Iterator[Client]:  # noqa: ARG001 - AWS has to be there
-    """The app with the settings of stage prod; the factories forget what an earlier test made."""
+def client(backend: Backend, tmp_path: Path) -> Iterator[Client]:  # noqa: ARG001 - AWS is there
+    """The app with the settings of stage prod, measuring this machine."""
     forget()
-    with Client(app.app, stage_name="prod") as client:
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host"}
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "config.json").write_text(json.dumps(config))
+    with Client(app.app, stage_name="prod", project_dir=str(tmp_path)) as client:
         yield client
     forget()
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from chalicelib import records
-from chalicelib.collector import Tick, collect, raw_key
+from chalicelib.collector import collect
 from chalicelib.errors import CollectionError, InvalidEventError, StorageError
 from chalicelib.records import METRIC_TYPES
-from chalicelib.sources import Harvest, Inventory, Scope, create_sources
+from chalicelib.sources import Harvest, Inventory, Scope, Target, create_sources
+from chalicelib.ticks import Tick, raw_key
 
 from .conftest import BUCKET, SETTINGS, Backend, make_record
 
@@ -39,13 +40,13 @@ class FixedSource:
         self.hosts, self.fails_for = hosts, fails_for
 
     def targets(self, _: Scope) -> Inventory:
-        return Inventory(list(self.hosts))
+        return Inventory([Target(host) for host in self.hosts])
 
-    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         if scope.metric_type in self.fails_for:
             raise CollectionError(f"{scope.metric_type}: broken sensor")
         moment = {"metric_type": scope.metric_type, "timestamp": scope.window.end}
-        return Harvest([make_record(resource_id=host, **moment) for host in targets])
+        return Harvest([make_record(resource_id=each.name, **moment) for each in targets])
 
 
 def run(backend: Backend, source: Any, one: Tick) -> list[dict[str, Any]]:
@@ -156,7 +157,7 @@ def test_the_window_is_the_whole_past_one() -> None:
             seen.append(scope)
             raise CollectionError("seen enough")
 
-        def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+        def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
             raise AssertionError((scope, targets))
 
     with pytest.raises(CollectionError):

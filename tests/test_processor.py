@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from chalicelib import processor, records
-from chalicelib.collector import Tick, collect
+from chalicelib.collector import collect
 from chalicelib.errors import StorageError
 from chalicelib.processor import Arrival, Tally, process
 from chalicelib.records import Record
+from chalicelib.ticks import Tick
 
 from .conftest import BUCKET, SETTINGS, WINDOW_END, Backend, make_record, point
 from .test_collector import EVENT, FixedSource

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
+
+from msgspec import Struct
 
 from ..errors import CollectionError
 from ..records import MetricType, Record
@@ -14,6 +16,7 @@ from ..windows import Window
 # (psutil, say, is nothing that the log processor should pay for).
 SOURCES: Mapping[str, str] = {
     "host": "host",
+    "cloudwatch": "cloudwatch",
 }
 
 
@@ -28,41 +31,75 @@ class Scope:
     execution_id: str
 
 
+class Series(NamedTuple):
+    """A CloudWatch metric with exactly the dimensions that it exists with."""
+
+    namespace: str
+    metric_name: str
+    dimensions: tuple[tuple[str, str], ...]
+
+
+class Target(Struct, frozen=True):
+    """A resource that should report: its `name`, where it is, and what is known to exist of it.
+
+    Plain data, so that a large fleet's targets can wait in an object for their chunk's turn.
+    """
+
+    name: str
+    place: str = ""
+    series: tuple[Series, ...] = ()
+    labels: dict[str, str] = {}
+
+
 @dataclass(slots=True)
 class Harvest:
     """What a source brought, and an honest word on what it did not.
 
+    `restated` are records of the window before, whole, should late points have changed them;
     `missing` names the targets that should have reported and did not; `failures` has a
-    sentence for each part that could not be asked (a region, an account); `series` counts the
-    CloudWatch metrics that were requested, which AWS bills.
+    sentence for each part that could not be asked (a region, an account), `notes` for what is
+    as it should be but worth knowing; `series` counts the CloudWatch metrics that were
+    requested, which AWS bills.
     """
 
     records: list[Record] = field(default_factory=list)
+    restated: list[Record] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     series: int = 0
+
+    def add(self, other: "Harvest") -> None:
+        """Take in what another part of the same collection brought."""
+        self.records += other.records
+        self.restated += other.restated
+        self.missing += other.missing
+        self.failures += [each for each in other.failures if each not in self.failures]
+        self.notes += [each for each in other.notes if each not in self.notes]
+        self.series += other.series
 
 
 @dataclass(slots=True)
 class Inventory:
     """The targets that should report, and what could not be listed."""
 
-    targets: list[str] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Source(Protocol):
-    """Measures resources. A target is the source's own name for one of them, as text."""
+    """Measures resources."""
 
     def targets(self, scope: Scope) -> Inventory:
         """What should report, in a fixed order; raises CollectionError if nothing can be told."""
 
-    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """The records of these targets; one that does not answer is missing, not an error."""
 
 
-def create_sources(settings: Settings) -> list[Source]:
-    """The sources that the settings name.
+def create_sources(settings: Settings, connections: Any = None) -> list[Source]:
+    """The sources that the settings name; `connections` is what one needs to reach AWS.
 
     Raises:
         CollectionError: a name is unknown.
@@ -73,4 +110,4 @@ def create_sources(settings: Settings) -> list[Source]:
             f"METRIC_SOURCES names {', '.join(unknown)}; known are {', '.join(SOURCES)}"
         )
     modules = [import_module(f".{SOURCES[name]}", __name__) for name in settings.sources]
-    return [cast(Source, module.create(settings)) for module in modules]
+    return [cast(Source, module.create(settings, connections)) for module in modules]

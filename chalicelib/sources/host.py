@@ -1,7 +1,6 @@
 """This machine, through psutil: a point sample of CPU, memory, file systems and interfaces."""
 
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,25 +12,8 @@ import psutil
 from ..errors import CollectionError
 from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
 from ..settings import Settings
-from . import Harvest, Inventory, Scope
-
-# The default exclusions of Prometheus's node_exporter, and tmpfs: memory, not disk.
-PSEUDO_FILE_SYSTEMS = frozenset(
-    (
-        "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs erofs"
-        " fuse.lxcfs fusectl hugetlbfs iso9660 mqueue nsfs overlay proc procfs pstore ramfs"
-        " rpc_pipefs securityfs selinuxfs squashfs sysfs tmpfs tracefs"
-    ).split()
-)
-
-# Loopback, and interfaces that only carry again what a real one carries already: bridges,
-# bonds, VLANs, tunnels, containers' ends. By name, since inside a container the real one is
-# itself a veth, called eth0.
-VIRTUAL_INTERFACES = re.compile(
-    r"(lo|docker|br|bond|team|virbr|lxdbr|podman|tun|tap|wg|tailscale|dummy|ifb|sit|gre|gretap"
-    r"|erspan|ip6tnl|ip6gre|ip6_vti|ip_vti|tunl)\d*|(veth|br-|vnet|cni|cali|flannel|lxc|kube)\S*"
-    r"|\S+\.\d+"
-)
+from . import Harvest, Inventory, Scope, Target
+from .filters import PSEUDO_FILE_SYSTEMS, VIRTUAL_INTERFACES
 
 Measurements = dict[str, Measurement]
 
@@ -44,7 +26,7 @@ class FileSystem(NamedTuple):
     free: int
 
 
-def create(settings: Settings) -> "HostSource":
+def create(settings: Settings, _: object = None) -> "HostSource":
     return HostSource(cpu_interval=settings.cpu_interval)
 
 
@@ -64,9 +46,9 @@ class HostSource:
 
     def targets(self, scope: Scope) -> Inventory:  # noqa: ARG002 - the same for every scope
         """This machine alone."""
-        return Inventory([self._hostname()])
+        return Inventory([Target(self._hostname())])
 
-    def collect(self, scope: Scope, targets: Sequence[str]) -> Harvest:
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """One record of this machine.
 
         Raises:
@@ -80,7 +62,7 @@ class HostSource:
             schema_version=SCHEMA_VERSION,
             timestamp=scope.window.end,
             metric_type=scope.metric_type,
-            resource_id=targets[0],
+            resource_id=targets[0].name,
             source="host",
             window_seconds=scope.window.seconds,
             execution_id=scope.execution_id,

@@ -1,0 +1,219 @@
+"""EC2 and CloudWatch of one account in one region, behind `sources.cloudwatch.Fleet`."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from ..errors import StorageError
+from ..settings import Settings
+from ..sources import Scope, Series
+from ..sources.cloudwatch import Fleet, Instance, Points, Query
+from .translation import translated
+
+# Limits of one GetMetricData request.
+_QUERIES = 500
+
+# 500 queries of two 3-hour windows at 5 minutes are 36,000 points of the 100,800 that one
+# page may hold; a service that goes on sending tokens beyond this is not telling the truth.
+_MAX_PAGES = 20
+_ATTEMPTS = 5
+
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "LimitExceededException"})
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    parameter_validation=False,
+    retries={"mode": "standard", "total_max_attempts": 3},
+)
+
+
+def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[Fleet], list[str]]]":
+    """Opens every account and region of the settings; what cannot be is reported, not raised."""
+    opened: dict[tuple[str, str], AwsFleet] = {}
+
+    def open_fleets(scope: Scope) -> tuple[list[Fleet], list[str]]:
+        fleets: list[Fleet] = []
+        failures: list[str] = []
+        for role in settings.roles or (None,):
+            try:
+                session = _session(role, settings.external_id, scope)
+            except StorageError as error:
+                failures.append(str(error))
+                continue
+            account = scope.account_id if role is None else role.account_id
+            name = account if role is None else role.name
+            for region in settings.regions or (scope.region,):
+                key = (account, region)
+                if key not in opened or role is not None:
+                    opened[key] = AwsFleet(session, account, region, name, tags=settings.ec2_tags)
+                fleets.append(opened[key])
+        return fleets, failures
+
+    return open_fleets
+
+
+def _session(role: Any, external_id: str, scope: Scope) -> boto3.Session:
+    if role is None:
+        return boto3.Session()
+    request = {"RoleArn": role.arn, "RoleSessionName": f"infra-monitoring-{scope.metric_type}"}
+    if external_id:
+        request["ExternalId"] = external_id
+    with translated("assume role", role.arn):
+        answer = boto3.client("sts", config=_CONFIG).assume_role(**request)
+    credentials = answer["Credentials"]
+    return boto3.Session(
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
+    )
+
+
+class AwsFleet:
+    """See `sources.cloudwatch.Fleet`."""
+
+    def __init__(
+        self,
+        session: boto3.Session,
+        account_id: str,
+        region: str,
+        account_name: str,
+        *,
+        tags: Mapping[str, str],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.account_id = account_id
+        self.region = region
+        self.account_name = account_name
+        self._session = session
+        self._tags = tags
+        self._sleep = sleep
+        self._clients: dict[str, Any] = {}
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            factory: Any = self._session.client
+            self._clients[service] = factory(service, region_name=self.region, config=_CONFIG)
+        return self._clients[service]
+
+    def instances(self) -> Iterator[Instance]:
+        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
+        filters += [
+            {"Name": f"tag:{name}", "Values": [value]} for name, value in self._tags.items()
+        ]
+        with translated("describe instances in", self.region):
+            pages = self._client("ec2").get_paginator("describe_instances")
+            for page in pages.paginate(Filters=filters, PaginationConfig={"PageSize": 1000}):
+                for reservation in page["Reservations"]:
+                    for instance in reservation["Instances"]:
+                        yield _instance(instance)
+
+    def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
+        with translated("list metrics in", self.region):
+            pages = self._client("cloudwatch").get_paginator("list_metrics")
+            for page in pages.paginate(Namespace=namespace, MetricName=metric_name):
+                for metric in page["Metrics"]:
+                    dimensions = tuple(
+                        (each["Name"], each["Value"]) for each in metric["Dimensions"]
+                    )
+                    yield Series(namespace, metric_name, dimensions)
+
+    def points(
+        self, queries: Sequence[Query], *, start: datetime, end: datetime, period: int
+    ) -> Points:
+        found: dict[Query, list[tuple[float, float]]] = {}
+        for first in range(0, len(queries), _QUERIES):
+            batch = {
+                f"q{number}": query
+                for number, query in enumerate(queries[first : first + _QUERIES])
+            }
+            for identity, points in self._batch(batch, start, end, period).items():
+                found[batch[identity]] = sorted(points.items())
+        return found
+
+    def _batch(
+        self, batch: Mapping[str, Query], start: datetime, end: datetime, period: int
+    ) -> dict[str, dict[float, float]]:
+        """One request's worth; queries that stay partial are asked for again, then an error."""
+        points: dict[str, dict[float, float]] = {identity: {} for identity in batch}
+        asked: Mapping[str, Query] = batch
+        for attempt in range(_ATTEMPTS):
+            partial = self._pages(asked, points, start, end, period)
+            if not partial:
+                return points
+            asked = {identity: batch[identity] for identity in partial}
+            self._back_off(attempt)
+        detail = f"{len(asked)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
+        raise StorageError("get metric data in", self.region, "PartialData", detail)
+
+    def _pages(
+        self,
+        asked: Mapping[str, Query],
+        points: dict[str, dict[float, float]],
+        start: datetime,
+        end: datetime,
+        period: int,
+    ) -> set[str]:
+        """Read all pages into `points`; the queries whose data is not whole."""
+        request: dict[str, Any] = {
+            "MetricDataQueries": [_request(*each, period) for each in asked.items()],
+            "StartTime": start,
+            "EndTime": end,
+            "ScanBy": "TimestampAscending",
+        }
+        states: dict[str, str] = {}
+        for _ in range(_MAX_PAGES):
+            answer = self._get_metric_data(request)
+            for result in answer["MetricDataResults"]:
+                states[result["Id"]] = result["StatusCode"]
+                moments = (moment.timestamp() for moment in result["Timestamps"])
+                points[result["Id"]].update(zip(moments, result["Values"], strict=True))
+            if not answer.get("NextToken"):
+                return {each for each in asked if states.get(each, "Complete") != "Complete"}
+            request["NextToken"] = answer["NextToken"]
+        detail = f"still more pages after {_MAX_PAGES}"
+        raise StorageError("get metric data in", self.region, "TooManyPages", detail)
+
+    def _get_metric_data(self, request: dict[str, Any]) -> Any:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with translated("get metric data in", self.region):
+                    return self._client("cloudwatch").get_metric_data(**request)
+            except StorageError as error:
+                if error.code not in _THROTTLED or attempt == _ATTEMPTS - 1:
+                    raise
+            self._back_off(attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _back_off(self, attempt: int) -> None:
+        """Full jitter: up to 200 ms at first, twice as much each time, 2 s at most."""
+        self._sleep(random.uniform(0, min(2.0, 0.2 * 2**attempt)))  # noqa: S311 - no secret
+
+
+def _request(identity: str, query: Query, period: int) -> dict[str, Any]:
+    series = query.series
+    return {
+        "Id": identity,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": series.namespace,
+                "MetricName": series.metric_name,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
+            },
+            "Period": period,
+            "Stat": query.statistic,
+        },
+    }
+
+
+def _instance(described: Mapping[str, Any]) -> Instance:
+    tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", [])}
+    labels = {"instance_type": str(described.get("InstanceType", ""))}
+    if "Name" in tags:
+        labels["name"] = tags["Name"]
+    return Instance(described["InstanceId"], labels)

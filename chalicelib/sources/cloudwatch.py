@@ -1,0 +1,297 @@
+"""What CloudWatch holds of EC2 instances: AWS/EC2's metrics and the CloudWatch agent's.
+
+Which instances should report comes from DescribeInstances, which metrics there are from
+ListMetrics; dimensions are never guessed. A window is asked for whole, at the metric period,
+and so is the window before it, since points arrive late.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from ..errors import CollectionError, StorageError
+from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
+from ..settings import Settings
+from ..statistics import Period, reduce_window
+from ..windows import Window
+from . import Harvest, Inventory, Scope, Series, Target
+from .filters import PSEUDO_FILE_SYSTEMS
+
+STATISTICS = ("Average", "Minimum", "Maximum")
+
+# https://aws.amazon.com/cloudwatch/pricing/: GetMetricData, for each metric requested. Each
+# statistic is counted as one here; should AWS count fewer, this errs on the dear side.
+DOLLARS_PER_METRIC = 0.01 / 1000
+RUNS_PER_MONTH = 240
+_BRANCHES = 4
+
+# AWS itself sends these of every running instance, so one without them is missing; the
+# others need the CloudWatch agent or an instance store.
+_ALWAYS_THERE: frozenset[MetricType] = frozenset({"cpu", "network"})
+
+
+class Known(NamedTuple):
+    """What a CloudWatch metric is called here, and its unit."""
+
+    name: str
+    unit: Unit
+
+
+# By metric type, then (namespace, metric name). Nothing else is asked for: it would cost.
+KNOWN: Mapping[MetricType, Mapping[tuple[str, str], Known]] = {
+    "cpu": {
+        ("AWS/EC2", "CPUUtilization"): Known("utilization", "percent"),
+        ("CWAgent", "collectd_load_shortterm"): Known("load_average", "count"),
+        ("CWAgent", "collectd_load_midterm"): Known("load_average_5m", "count"),
+        ("CWAgent", "collectd_load_longterm"): Known("load_average_15m", "count"),
+    },
+    "memory": {
+        ("CWAgent", "mem_used_percent"): Known("percent", "percent"),
+        ("CWAgent", "mem_used"): Known("used", "bytes"),
+        ("CWAgent", "mem_available"): Known("available", "bytes"),
+    },
+    "disk": {
+        ("CWAgent", "disk_used_percent"): Known("percent", "percent"),
+        ("CWAgent", "disk_used"): Known("used", "bytes"),
+        ("CWAgent", "disk_free"): Known("free", "bytes"),
+        ("AWS/EC2", "DiskReadBytes"): Known("read_bytes", "bytes"),
+        ("AWS/EC2", "DiskWriteBytes"): Known("write_bytes", "bytes"),
+        ("AWS/EC2", "EBSReadBytes"): Known("ebs_read_bytes", "bytes"),
+        ("AWS/EC2", "EBSWriteBytes"): Known("ebs_write_bytes", "bytes"),
+    },
+    "network": {
+        ("AWS/EC2", "NetworkIn"): Known("bytes_received", "bytes"),
+        ("AWS/EC2", "NetworkOut"): Known("bytes_sent", "bytes"),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A running EC2 instance."""
+
+    instance_id: str
+    labels: Mapping[str, str]
+
+
+class Query(NamedTuple):
+    """One statistic of one series."""
+
+    series: Series
+    statistic: str
+
+
+Points = Mapping[Query, Sequence[tuple[float, float]]]
+
+
+class Fleet(Protocol):
+    """One account in one region. Every method raises StorageError."""
+
+    account_id: str
+    region: str
+    account_name: str
+
+    def instances(self) -> Iterator[Instance]:
+        """The running instances that the tag filter lets through."""
+
+    def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
+        """Every series of a metric that CloudWatch has had data of in two weeks."""
+
+    def points(
+        self, queries: Sequence[Query], *, start: datetime, end: datetime, period: int
+    ) -> Points:
+        """(epoch seconds, value) of each query in `[start, end)`, in order of time."""
+
+
+class FleetOpener(Protocol):
+    def __call__(self, scope: Scope) -> tuple[Sequence[Fleet], Sequence[str]]:
+        """The fleets that can be reached, and a sentence for each that cannot."""
+
+
+class CloudWatchSource:
+    """Reduces the windows of every instance of every account and region."""
+
+    def __init__(self, settings: Settings, open_fleets: FleetOpener) -> None:
+        self._settings = settings
+        self._open_fleets = open_fleets
+
+    def targets(self, scope: Scope) -> Inventory:
+        """The instances, each with the series that exist for it.
+
+        Raises:
+            CollectionError: the run would cost more than MAX_SERIES_PER_RUN allows.
+        """
+        fleets, failures = self._open_fleets(scope)
+        inventory = Inventory(failures=list(failures))
+        for fleet in fleets:
+            try:
+                inventory.targets += _targets(fleet, scope.metric_type, inventory.notes)
+            except StorageError as error:
+                inventory.failures.append(f"{_place(fleet)}: {error}")
+        self._check_budget(scope.metric_type, inventory.targets)
+        return inventory
+
+    def _check_budget(self, metric_type: MetricType, targets: Iterable[Target]) -> None:
+        """Stop before the bill. Each of the four branches has a quarter of the budget."""
+        wanted = len(STATISTICS) * sum(len(target.series) for target in targets)
+        allowed = self._settings.max_series // _BRANCHES
+        if wanted > allowed:
+            cost = wanted * DOLLARS_PER_METRIC
+            raise CollectionError(
+                f"{metric_type} would request {wanted} CloudWatch metrics, ${cost:.2f} a run and"
+                f" ${cost * RUNS_PER_MONTH:.2f} a month; MAX_SERIES_PER_RUN"
+                f" {self._settings.max_series} allows {allowed} for each metric type: raise it,"
+                " or choose fewer instances with EC2_TAGS"
+            )
+
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
+        """A record for each instance with data; without data, it is missing."""
+        fleets, failures = self._open_fleets(scope)
+        by_place = {_place(fleet): fleet for fleet in fleets}
+        harvest = Harvest(failures=list(failures))
+        ordered = sorted(targets, key=lambda target: target.place)
+        for place, group in groupby(ordered, key=lambda target: target.place):
+            wanted = list(group)
+            try:
+                self._collect_fleet(scope, by_place[place], wanted, harvest)
+            except (KeyError, StorageError) as error:
+                harvest.missing += [target.name for target in wanted]
+                if isinstance(error, StorageError):
+                    harvest.failures.append(f"{place}: {error}")
+        return harvest
+
+    def _collect_fleet(
+        self, scope: Scope, fleet: Fleet, targets: Sequence[Target], harvest: Harvest
+    ) -> None:
+        settings = self._settings
+        queries = [
+            Query(series, statistic)
+            for target in targets
+            for series in target.series
+            for statistic in STATISTICS
+        ]
+        windows = [scope.window]
+        if settings.overlap_windows:
+            seconds = timedelta(seconds=scope.window.seconds)
+            windows.append(Window(scope.window.end - seconds, scope.window.seconds))
+        points = fleet.points(
+            queries,
+            start=windows[-1].start,
+            end=scope.window.end,
+            period=settings.period_seconds,
+        )
+        harvest.series += len(queries)
+        for target in targets:
+            current, *before = [
+                self._record(scope, fleet, target, points, window) for window in windows
+            ]
+            if current is None:
+                harvest.missing.append(target.name)
+            else:
+                harvest.records.append(current)
+            harvest.restated += [record for record in before if record is not None]
+
+    def _record(
+        self, scope: Scope, fleet: Fleet, target: Target, points: Points, window: Window
+    ) -> Record | None:
+        """What the instance did in the window; None if CloudWatch has nothing of it."""
+        periods: dict[Known, dict[float, Period]] = {}
+        for series in target.series:
+            known = _known(scope.metric_type, series)
+            # Two series of one thing (the agent's dimensions change with the instance's
+            # type) never count a period twice.
+            merged = periods.setdefault(known, {})
+            for period in _periods(series, points, window):
+                merged.setdefault(period.start, period)
+        measurements = {
+            known.name: self._reduced(scope.metric_type, known, found)
+            for known, found in periods.items()
+            if found
+        }
+        if not measurements:
+            return None
+        return Record(
+            schema_version=SCHEMA_VERSION,
+            timestamp=window.end,
+            metric_type=scope.metric_type,
+            account_id=fleet.account_id,
+            region=fleet.region,
+            resource_id=target.name,
+            source="cloudwatch",
+            window_seconds=window.seconds,
+            execution_id=scope.execution_id,
+            collected_at=datetime.now(UTC),
+            measurements=_with_worst_file_system(measurements),
+            labels=dict(target.labels),
+        ).identified(account_id=fleet.account_id, region=fleet.region)
+
+    def _reduced(
+        self, metric_type: MetricType, known: Known, found: Mapping[float, Period]
+    ) -> Measurement:
+        threshold = self._settings.threshold(metric_type, known.name)
+        return reduce_window(
+            [found[start] for start in sorted(found)],
+            unit=known.unit,
+            period_seconds=self._settings.period_seconds,
+            threshold=None if threshold is None else threshold.critical,
+        )
+
+
+def create(settings: Settings, open_fleets: FleetOpener) -> CloudWatchSource:
+    return CloudWatchSource(settings, open_fleets)
+
+
+def _targets(fleet: Fleet, metric_type: MetricType, notes: list[str]) -> list[Target]:
+    instances = {instance.instance_id: instance for instance in fleet.instances()}
+    series: dict[str, list[Series]] = {}
+    for namespace, metric_name in KNOWN[metric_type] if instances else ():
+        for each in fleet.series(namespace, metric_name):
+            instance_id = dict(each.dimensions).get("InstanceId")
+            if instance_id in instances and _counts(each):
+                series.setdefault(instance_id, []).append(each)
+    expected = sorted(instances if metric_type in _ALWAYS_THERE else series)
+    if unseen := len(instances) - len(expected):
+        notes.append(f"{_place(fleet)}: {unseen} of {len(instances)} send no {metric_type} metric")
+    return [
+        Target(
+            name=instance_id,
+            place=_place(fleet),
+            series=tuple(series.get(instance_id, ())),
+            labels={**instances[instance_id].labels, "account": fleet.account_name},
+        )
+        for instance_id in expected
+    ]
+
+
+def _counts(series: Series) -> bool:
+    return dict(series.dimensions).get("fstype") not in PSEUDO_FILE_SYSTEMS
+
+
+def _known(metric_type: MetricType, series: Series) -> Known:
+    """The name of a series; a file system's carries its path."""
+    known = KNOWN[metric_type][series.namespace, series.metric_name]
+    path = dict(series.dimensions).get("path")
+    return known if path is None else Known(f"{known.name}:{path}", known.unit)
+
+
+def _periods(series: Series, points: Points, window: Window) -> Iterator[Period]:
+    start, end = window.start.timestamp(), window.end.timestamp()
+    lowest = dict(points.get(Query(series, "Minimum"), ()))
+    highest = dict(points.get(Query(series, "Maximum"), ()))
+    for moment, average in points.get(Query(series, "Average"), ()):
+        if start <= moment < end:
+            yield Period(moment, average, lowest.get(moment, average), highest.get(moment, average))
+
+
+def _with_worst_file_system(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
+    """`percent` of a host is its fullest file system's: percentages cannot be added up."""
+    parts = [each for name, each in measurements.items() if name.startswith("percent:")]
+    if not parts:
+        return measurements
+    return {"percent": max(parts, key=lambda each: each.max or 0), **measurements}
+
+
+def _place(fleet: Fleet) -> str:
+    return f"{fleet.account_id}/{fleet.region}"

@@ -1,0 +1,79 @@
+"""What an invocation of the collector is asked to do, and the keys that follow from it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast, get_args
+
+from .errors import InvalidEventError
+from .records import METRIC_TYPES, MetricType
+from .windows import parse_utc
+
+RAW_PREFIX = "raw-metrics/"
+PLAN_PREFIX = "plans/"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One call of the clock: when, on whose behalf, and which metric types.
+
+    `fan_out` says that the caller can start a collector for each chunk of a large fleet;
+    `plan` is the object with the targets of one such chunk.
+    """
+
+    time: datetime
+    account_id: str
+    region: str
+    execution_id: str
+    metric_types: tuple[MetricType, ...]
+    fan_out: bool = False
+    plan: str = ""
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "Tick":
+        """A tick from an EventBridge event; an empty `detail` asks for all metric types.
+
+        Raises:
+            InvalidEventError: a field is missing or is not what it should be.
+        """
+        detail = event.get("detail") or {}
+        wanted = detail.get("metric_type")
+        if wanted is not None and wanted not in get_args(MetricType):
+            raise InvalidEventError(
+                f"detail.metric_type {wanted!r} is none of {', '.join(METRIC_TYPES)}"
+            )
+        missing = [name for name in ("time", "account", "region", "id") if not event.get(name)]
+        if missing:
+            raise InvalidEventError(f"the event has no {', '.join(missing)}")
+        return cls(
+            time=parse_utc(event["time"]),
+            account_id=event["account"],
+            region=event["region"],
+            execution_id=detail.get("execution_id") or event["id"],
+            metric_types=METRIC_TYPES if wanted is None else (cast(MetricType, wanted),),
+            fan_out=bool(detail.get("fan_out")),
+            plan=detail.get("plan", ""),
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The same for every try at the same tick, so that a second try replaces the first."""
+        name = f"{self.account_id}/{self.region}/{self.time.isoformat()}"
+        return uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:12]
+
+
+def raw_key(tick: Tick, metric_type: MetricType) -> str:
+    """`raw-metrics/YYYY/MM/DD/<metric_type>-<HHMMSS>-<run id>.json`; a chunk adds its number."""
+    if tick.plan:
+        return RAW_PREFIX + tick.plan.removeprefix(PLAN_PREFIX)
+    return f"{RAW_PREFIX}{_name(tick, metric_type)}.json"
+
+
+def plan_key(tick: Tick, metric_type: MetricType, chunk: int) -> str:
+    """Where the targets of one chunk wait: `plans/` and then what the raw key will be."""
+    return f"{PLAN_PREFIX}{_name(tick, metric_type)}-{chunk:05d}.json"
+
+
+def _name(tick: Tick, metric_type: MetricType) -> str:
+    return f"{tick.time:%Y/%m/%d}/{metric_type}-{tick.time:%H%M%S}-{tick.run_id}"
