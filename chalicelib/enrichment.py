@@ -58,7 +58,7 @@ def enrich(
 ) -> Enriched:
     """The record with its status, its change since `previous`, and the rates of its counters."""
     rates, reset = counter_rates(record, previous)
-    record = replace(record, measurements={**record.measurements, **rates}) if rates else record
+    record = replace(record, measurements={**rates, **record.measurements}) if rates else record
     statuses = {
         name: judge(measurement, settings.threshold(record.metric_type, name))
         for name, measurement in record.measurements.items()

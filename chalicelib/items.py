@@ -68,8 +68,13 @@ def key(item: Item) -> Item:
     return {"metric_id": item["metric_id"], "timestamp": item["timestamp"]}
 
 
-def previous_key(record: Record) -> Item:
-    """The key of the same resource's record one window earlier: it can be computed."""
+def previous_key(record: Record) -> Item | None:
+    """The key of the same resource's record one window earlier: it can be computed.
+
+    A record of a mere moment (`window_seconds` 0) has none.
+    """
+    if not record.window_seconds:
+        return None
     end = record.timestamp - timedelta(seconds=record.window_seconds)
     identity = metric_id(
         account_id=record.account_id,

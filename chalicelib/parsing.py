@@ -6,6 +6,7 @@ plain or gzip, which its first bytes tell and not its name.
 
 import codecs
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -168,7 +169,6 @@ class _Text:
     def __init__(self, head: bytes, stream: _Stream) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._scanner = json.JSONDecoder()
         self.buffer = self._decoder.decode(head)
         self.position = 0
         self.line = 1
@@ -201,14 +201,39 @@ class _Text:
                 return ""
 
     def value_end(self) -> int | None:
-        """Where the JSON value that starts here ends; None, and a `fault`, if it does not."""
+        """Where the JSON value that starts here ends; None, and a `fault`, if it does not.
+
+        Only brackets and strings are looked at, so what is wrong between them costs this
+        value and not the array.
+        """
         while True:
-            try:
-                return self._scanner.raw_decode(self.buffer, self.position)[1]
-            except (ValueError, RecursionError) as error:
-                self.fault = f"the array is broken from here on: {error}"
+            end = _value_end(self.buffer, self.position)
+            if end is not None:
+                return end
             if len(self.buffer) - self.position > MAX_RECORD_BYTES or not self._fill():
+                self.fault = "the array is broken from here on: this value does not end"
                 return None
+
+
+# A string (its end captured, if it is there), or a bracket.
+_MARK = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
+_SCALAR_END = re.compile(r"[,\]\s]")
+
+
+def _value_end(text: str, start: int) -> int | None:
+    if text[start] not in '{["':
+        found = _SCALAR_END.search(text, start)
+        return found.start() if found else None
+    depth = 0
+    for mark in _MARK.finditer(text, start):
+        if text[mark.start()] == '"':
+            if not mark[1]:
+                return None
+        else:
+            depth += 1 if mark[0] in "[{" else -1
+        if depth == 0:
+            return mark.end()
+    return None
 
 
 def _record(original: bytes, line: int) -> Record | Rejected:

@@ -4,12 +4,12 @@ import base64
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -33,14 +33,15 @@ from .ticks import RAW_PREFIX
 PROCESSED_PREFIX = "processed/"
 QUARANTINE_PREFIX = "quarantine/"
 
-# Records in memory at once, whatever the object's size: about 3 MB of them.
+# What is in memory at once, whatever the object's size: this many pieces, or about this
+# many bytes of them, if they are large.
 BATCH = 500
+BATCH_BYTES = 4_000_000
 
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/")
 _ODD = re.compile(r"[^\w-]+", re.ASCII)
 
 _encoder = msgspec.json.Encoder()
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def process(
         tally.status = "MISSING"  # deleted since: there is nothing that a retry could find
         return tally
     names = _Names(arrival.key, stored.stored_at)
-    for number, batch in enumerate(_batches(parse(stored.chunks), BATCH)):
+    for number, batch in enumerate(_batches(parse(stored.chunks))):
         good = [
             piece.identified(account_id=arrival.account_id, region=arrival.region)
             for piece in batch
@@ -143,31 +144,48 @@ class _Names:
         return f"{QUARANTINE_PREFIX}{self._date}{self._name}-{batch:05d}.jsonl"
 
 
-def _batches(pieces: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    batch: list[_T] = []
+def _batches(pieces: Iterable[Record | Rejected]) -> Iterator[list[Record | Rejected]]:
+    batch: list[Record | Rejected] = []
+    weight = 0
     for piece in pieces:
         batch.append(piece)
-        if len(batch) == size:
+        weight += _weight(piece)
+        if len(batch) >= BATCH or weight >= BATCH_BYTES:
             yield batch
-            batch = []
+            batch, weight = [], 0
     if batch:
         yield batch
+
+
+def _weight(piece: Record | Rejected) -> int:
+    """About how many bytes of memory a piece takes."""
+    if isinstance(piece, Rejected):
+        return len(piece.original)
+    labels = sum(len(name) + len(text) for name, text in piece.labels.items())
+    return 1_000 + 400 * len(piece.measurements) + labels
 
 
 def _enrich_all(
     good: list[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
 ) -> list[Enriched]:
-    before = _previous(good, store)
-    return [add(record, before.get(_identity(previous_key(record)))) for record in good]
+    # A line that comes twice counts once; the last one wins.
+    distinct = {(record.metric_id, record.timestamp): record for record in good}.values()
+    before = _previous(distinct, store)
+    return [add(record, before.get(_previous_identity(record))) for record in distinct]
 
 
-def _previous(good: list[Record], store: Store) -> dict[str, Previous]:
+def _previous(good: Collection[Record], store: Store) -> dict[str, Previous]:
     """The windows before, by metric_id: from this batch where they are in it, else stored."""
     here = {str(record.metric_id): previous_from_record(record) for record in good}
-    keys = {_identity(key): key for key in map(previous_key, good)}
+    keys = {_identity(key): key for key in map(previous_key, good) if key}
     wanted = [key for identity, key in keys.items() if identity not in here]
     found = store.get_items(wanted, PREVIOUS_ATTRIBUTES) if wanted else []
     return here | {_identity(item): previous_from_item(item) for item in found}
+
+
+def _previous_identity(record: Record) -> str:
+    key = previous_key(record)
+    return _identity(key) if key else ""
 
 
 def _identity(item: Item) -> str:
@@ -175,9 +193,7 @@ def _identity(item: Item) -> str:
 
 
 def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
-    """One item for each key: a batch may not name one twice, and the last line wins."""
-    by_key = {(each.record.metric_id, each.record.timestamp): each for each in enriched}
-    return [enriched_item(each, retention_days=settings.retention_days) for each in by_key.values()]
+    return [enriched_item(each, retention_days=settings.retention_days) for each in enriched]
 
 
 def _put_processed(

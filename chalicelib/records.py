@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
 from .errors import InvalidRecordError
-from .windows import Window, format_utc
+from .windows import MAX_WINDOW_SECONDS, Window, format_utc
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -28,6 +28,13 @@ _Value = Annotated[float, Meta(ge=0, le=1e30)]
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
+# An item may have 400 KB in DynamoDB, and is up to three times as long as its record.
+MAX_RECORD_BYTES = 100 * 1024
+
+# Machines were not measured before, and stamps beyond are mistakes; both also keep four
+# digits for the year, which sorting as text relies on.
+_YEARS = range(1970, 2200)
+
 
 class Measurement(Struct, frozen=True, kw_only=True):
     """One quantity over one window.
@@ -45,7 +52,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     min: _Value | None = None
     max: _Value | None = None
     p95: _Value | None = None
-    samples: Annotated[int, Meta(ge=0)] = 1
+    samples: Annotated[int, Meta(ge=0, le=2**53)] = 1
     breach_seconds: Annotated[float, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
@@ -74,16 +81,16 @@ class Record(Struct, frozen=True, kw_only=True):
     region: str = ""
     resource_id: _Name
     source: Source = "external"
-    window_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)]
+    window_seconds: Annotated[int, Meta(ge=0, le=MAX_WINDOW_SECONDS)]
     execution_id: str = ""
     collected_at: _Moment | None = None
     measurements: Annotated[dict[_Name, Measurement], Meta(min_length=1)]
-    labels: dict[str, str] = {}
+    labels: dict[_Name, str] = {}
 
     def __post_init__(self) -> None:
-        force_setattr(self, "timestamp", self.timestamp.astimezone(UTC).replace(microsecond=0))
+        force_setattr(self, "timestamp", _utc(self.timestamp).replace(microsecond=0))
         if self.collected_at is not None:
-            force_setattr(self, "collected_at", self.collected_at.astimezone(UTC))
+            force_setattr(self, "collected_at", _utc(self.collected_at))
 
     def identified(self, *, account_id: str, region: str) -> "Record":
         """The record with account, region and `metric_id` filled in where its writer left them."""
@@ -100,6 +107,12 @@ class Record(Struct, frozen=True, kw_only=True):
         return replace(
             self, account_id=account_id, region=region, metric_id=self.metric_id or identity
         )
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:
+        raise ValueError(f"the year {moment.year} is not from {_YEARS[0]} to {_YEARS[-1]}")
+    return moment.astimezone(UTC)
 
 
 def metric_id(
@@ -123,6 +136,8 @@ def decode(line: bytes) -> Record:
     Raises:
         InvalidRecordError: with the reason and, where JSON has one, the path to the fault.
     """
+    if len(line) > MAX_RECORD_BYTES:
+        raise InvalidRecordError(f"the record is longer than {MAX_RECORD_BYTES} bytes")
     try:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import SettingsError
+from .windows import MAX_WINDOW_SECONDS
 
 # A status is judged on the base name of a measurement, so a threshold on `percent` also
 # judges each file system's `percent:/var`.
@@ -49,20 +50,14 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _integer(least: int, most: int = 10**9) -> Callable[[str], int]:
     def parse(value: str) -> int:
         number = int(value)
-        if number < least:
-            raise ValueError(f"is less than {least}")
+        if not least <= number <= most:
+            raise ValueError(f"is not between {least} and {most}")
         return number
 
     return parse
-
-
-def _zero_or_one(value: str) -> int:
-    if value not in {"0", "1"}:
-        raise ValueError("is neither 0 nor 1")
-    return int(value)
 
 
 def _interval(value: str) -> float:
@@ -113,16 +108,16 @@ class Settings:
     bucket: str = _variable("BUCKET_NAME", _text)
     table: str = _variable("TABLE_NAME", _text)
     sources: tuple[str, ...] = _variable("METRIC_SOURCES", _names)
-    window_seconds: int = _variable("WINDOW_SECONDS", _at_least(60))
-    period_seconds: int = _variable("METRIC_PERIOD_SECONDS", _at_least(1))
-    retention_days: int = _variable("RETENTION_DAYS", _at_least(1))
+    window_seconds: int = _variable("WINDOW_SECONDS", _integer(60, MAX_WINDOW_SECONDS))
+    period_seconds: int = _variable("METRIC_PERIOD_SECONDS", _integer(1))
+    retention_days: int = _variable("RETENTION_DAYS", _integer(1))
     cpu_interval: float = _variable("CPU_SAMPLE_SECONDS", _interval)
     cpu: Threshold = _variable("CPU_THRESHOLDS", _threshold)
     memory: Threshold = _variable("MEMORY_THRESHOLDS", _threshold)
     disk: Threshold = _variable("DISK_THRESHOLDS", _threshold)
-    chunk_targets: int = _variable("CHUNK_TARGETS", _at_least(1))
-    max_series: int = _variable("MAX_SERIES_PER_RUN", _at_least(1))
-    overlap_windows: int = _variable("OVERLAP_WINDOWS", _zero_or_one)
+    chunk_targets: int = _variable("CHUNK_TARGETS", _integer(1))
+    max_series: int = _variable("MAX_SERIES_PER_RUN", _integer(1))
+    overlap_windows: int = _variable("OVERLAP_WINDOWS", _integer(0, 1))
     regions: tuple[str, ...] = _optional("REGIONS", _maybe_names)
     roles: tuple[Role, ...] = _optional("ASSUME_ROLES", _roles)
     external_id: str = _optional("ASSUME_ROLE_EXTERNAL_ID", str)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidEventError
 
+MAX_WINDOW_SECONDS = 7 * 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -146,3 +146,14 @@ def test_origin_and_time_of_processing_are_noted() -> None:
     result = enriched(make_record())
     assert result.source_object == "s3://data/raw-metrics/x.json"
     assert result.processed_at == datetime(2026, 11, 22, 18, 2, tzinfo=UTC)
+
+
+def test_a_rate_that_the_writer_sent_is_kept() -> None:
+    record = make_record(
+        metric_type="network",
+        measurements={
+            "bytes_sent": point("bytes", 5),
+            "bytes_sent_rate": point("bytes_per_second", 77),
+        },
+    )
+    assert enriched(record).record.measurements["bytes_sent_rate"].last == 77

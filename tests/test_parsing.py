@@ -141,3 +141,20 @@ def test_how_the_bytes_are_cut_changes_nothing(lines: list[bytes], size: int) ->
 @given(st.lists(st.sampled_from([ONE, TWO, b"{broken", b'{"a": 1}', b"\xff"]), max_size=6))
 def test_every_line_is_either_a_record_or_rejected(lines: list[bytes]) -> None:
     assert len(parsed(b"\n".join(lines))) == len(lines)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"1" * 5_000, b"[" * 3_000 + b"]" * 3_000, b"{broken}", b'"text, ] }"', b"nonsense", b"-"],
+    ids=["huge integer", "deep nesting", "no JSON", "string", "word", "sign"],
+)
+@pytest.mark.parametrize("size", [1_000, 65_536])
+def test_an_odd_element_costs_only_itself(odd: bytes, size: int) -> None:
+    assert outline(b"[" + ONE + b"," + odd + b"," + TWO + b"]", size) == ["one", (1, odd), "two"]
+
+
+def test_brackets_and_quotes_in_strings_end_nothing() -> None:
+    tricky = ONE.replace(b'"one"', rb'"o]}\\\"{[ne"')
+    (record,) = parsed(b"[" + tricky + b"]", 10)
+    assert isinstance(record, Record)
+    assert record.resource_id == 'o]}\\"{[ne'

@@ -183,6 +183,8 @@ def test_one_key_twice_in_an_object_is_one_item(backend: Backend) -> None:
     twice = make_record(measurements={"utilization": point("percent", 99)})
     drop(backend, jsonl(make_record(), twice))
     (item,) = backend.items()
+    (line,) = processed_lines(backend)
+    assert line["value_last"] == 99.0
     assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "99"
 
 
@@ -204,3 +206,20 @@ def test_a_table_that_fails_is_raised_for_a_retry(backend: Backend) -> None:
     backend.dynamodb.delete_table(TableName="InfraMetrics")
     with pytest.raises(StorageError, match="ResourceNotFoundException"):
         drop(backend, jsonl(make_record()))
+
+
+def test_a_record_of_a_moment_is_not_compared_with_itself(backend: Backend) -> None:
+    drop(backend, jsonl(make_record(window_seconds=0)))
+    run(backend)
+    (item,) = backend.items()
+    assert item["change"] == {"M": {}}
+
+
+def test_a_large_bad_object_is_quarantined_in_parts_of_a_few_megabytes(
+    backend: Backend,
+) -> None:
+    junk = b"x" * 20_000_000
+    drop(backend, junk)
+    parts = backend.keys("quarantine/")
+    assert len(parts) >= 4
+    assert b"".join(bad["original"].encode() for bad in quarantined(backend)) == junk

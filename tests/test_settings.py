@@ -32,6 +32,7 @@ def test_every_missing_and_bad_variable_is_named_at_once() -> None:
         ("BUCKET_NAME", " "),
         ("METRIC_SOURCES", ","),
         ("WINDOW_SECONDS", "59"),
+        ("WINDOW_SECONDS", "604801"),
         ("CPU_SAMPLE_SECONDS", "0"),
         ("CPU_THRESHOLDS", "80"),
         ("DISK_THRESHOLDS", "80,101"),

@@ -258,7 +258,10 @@ def test_the_table_is_the_drawn_one() -> None:
 @pytest.mark.parametrize("name", ["DataBucket", "MetricsTable"])
 def test_data_outlives_its_stack(name: str) -> None:
     resource = load(STORAGE)["Resources"][name]
-    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (
+        "RetainExceptOnCreate",
+        "Retain",
+    )
 
 
 @pytest.mark.usefixtures("merged")

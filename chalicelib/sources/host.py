@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,19 +129,19 @@ def file_systems() -> Iterator[FileSystem]:
     partitions = [
         each
         for each in psutil.disk_partitions(all=True)
-        if each.mountpoint == "/"
-        or (each.fstype not in PSEUDO_FILE_SYSTEMS and Path(each.mountpoint).is_dir())
+        if each.mountpoint == "/" or each.fstype not in PSEUDO_FILE_SYSTEMS
     ]
     seen: set[int] = set()
     for partition in sorted(partitions, key=lambda each: len(each.mountpoint)):
         try:
-            device = Path(partition.mountpoint).stat().st_dev
+            mounted = Path(partition.mountpoint).stat()
             usage = psutil.disk_usage(partition.mountpoint)
         except OSError:
             continue  # a mount of another user's, or a network share that has gone
-        if device in seen or usage.total == 0:
+        # Containers have single files mounted from the host's disk.
+        if mounted.st_dev in seen or usage.total == 0 or not stat.S_ISDIR(mounted.st_mode):
             continue
-        seen.add(device)
+        seen.add(mounted.st_dev)
         yield FileSystem(partition.mountpoint, usage.used, usage.free)
 
 
