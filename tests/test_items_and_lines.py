@@ -82,7 +82,9 @@ def test_what_was_stored_can_be_compared_with() -> None:
 
 def test_the_key_of_the_window_before_can_be_computed() -> None:
     earlier = make_record(timestamp=WINDOW_END - timedelta(hours=3))
-    assert plain(previous_key(make_record())) == {
+    key = previous_key(make_record())
+    assert key is not None
+    assert plain(key) == {
         "metric_id": str(earlier.metric_id),
         "timestamp": "2026-11-22T15:00:00Z",
     }

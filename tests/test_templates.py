@@ -258,10 +258,8 @@ def test_the_table_is_the_drawn_one() -> None:
 @pytest.mark.parametrize("name", ["DataBucket", "MetricsTable"])
 def test_data_outlives_its_stack(name: str) -> None:
     resource = load(STORAGE)["Resources"][name]
-    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (
-        "RetainExceptOnCreate",
-        "Retain",
-    )
+    assert resource["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert resource["UpdateReplacePolicy"] == "Retain"
 
 
 @pytest.mark.usefixtures("merged")
@@ -274,6 +272,14 @@ def test_the_zip_is_small_and_holds_no_sdk(out: Path) -> None:
     assert not {"boto3", "botocore", "infra", "tests"} & names
 
 
+# For these AWS offers no narrower resource.
+NO_RESOURCE_TO_NAME = {
+    "ec2:DescribeInstances",
+    "cloudwatch:ListMetrics",
+    "cloudwatch:GetMetricData",
+}
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / ".chalice").glob("policy-*.json")), ids=lambda p: p.stem
 )
@@ -281,4 +287,5 @@ def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
     for statement in json.loads(path.read_text())["Statement"]:
         actions, resources = statement["Action"], statement["Resource"]
         assert not any("*" in action for action in actions), statement["Sid"]
-        assert "*" not in ([resources] if isinstance(resources, str) else resources)
+        if not NO_RESOURCE_TO_NAME >= set(actions):
+            assert "*" not in ([resources] if isinstance(resources, str) else resources)
