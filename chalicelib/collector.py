@@ -15,7 +15,7 @@ from .results import Result, merge, report
 from .settings import Settings
 from .sources import Harvest, Inventory, Scope, Source, Target
 from .storage import Store
-from .ticks import Tick, plan_key, raw_key
+from .ticks import Tick, chunk_event, plan_key, raw_key
 from .windows import Window
 
 
@@ -37,7 +37,8 @@ def respond(
     """
     planned = (event.get("detail") or {}).get("merge")
     if planned is not None:
-        return {"results": [merge(each, each["chunk_results"]) for each in planned]}
+        merged = [merge(each, each.get("chunk_results", ())) for each in planned]
+        return {"results": merged, "time": event["time"]}
     return collect(Tick.from_event(event), settings=settings, store=store, sources=sources)
 
 
@@ -163,7 +164,7 @@ def _write_plans(
         expected=sum(len(plan.targets) for plan in plans),
         failures=[sentence for _, inventory in pairs for sentence in inventory.failures],
         notes=[sentence for _, inventory in pairs for sentence in inventory.notes],
-        chunks=keys,
+        chunks=[chunk_event(tick, metric_type, each) for each in keys],
     )
 
 

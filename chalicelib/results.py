@@ -16,7 +16,7 @@ class Result(Struct, frozen=True, kw_only=True):
     `expected` and `reporting` count resources; `missing` has the names of the first that
     should have reported and did not, `missing_count` how many there are; `failures` and
     `notes` are sentences; `series` counts the CloudWatch metrics requested. PLANNED: nothing
-    is measured yet, each object of `chunks` names the targets of one collector.
+    is measured yet, each of `chunks` is the event for a collector of some of the targets.
     """
 
     metric_type: str
@@ -30,7 +30,7 @@ class Result(Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     series: int = 0
     duration_ms: int = 0
-    chunks: list[str] = []
+    chunks: list[dict[str, Any]] = []
     summary: str = ""
 
 

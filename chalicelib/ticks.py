@@ -75,5 +75,20 @@ def plan_key(tick: Tick, metric_type: MetricType, chunk: int) -> str:
     return f"{PLAN_PREFIX}{_name(tick, metric_type)}-{chunk:05d}.json"
 
 
+def chunk_event(tick: Tick, metric_type: MetricType, plan: str) -> dict[str, Any]:
+    """The event that asks a collector for one chunk of a tick."""
+    return {
+        "version": "0",
+        "id": tick.execution_id,
+        "account": tick.account_id,
+        "region": tick.region,
+        "time": tick.time.isoformat(),
+        "source": "infra-monitoring",
+        "detail-type": "Collection",
+        "resources": [],
+        "detail": {"metric_type": metric_type, "plan": plan},
+    }
+
+
 def _name(tick: Tick, metric_type: MetricType) -> str:
     return f"{tick.time:%Y/%m/%d}/{metric_type}-{tick.time:%H%M%S}-{tick.run_id}"

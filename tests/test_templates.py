@@ -231,7 +231,9 @@ def test_the_usual_run_stays_within_the_free_state_transitions(transformed: Temp
     while name != "NotifySuccess":
         state = states[name]
         if state["Type"] == "Parallel":
-            count += len(state["Branches"])
+            count += sum(
+                each["Type"] != "Pass" for b in state["Branches"] for each in b["States"].values()
+            )
         usual = {"HasTime": "CollectMetrics", "AnyFailed": "NotifySuccess"}
         name, count = usual.get(name) or state["Next"], count + 1
     assert count <= 16
@@ -287,5 +289,5 @@ def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
     for statement in json.loads(path.read_text())["Statement"]:
         actions, resources = statement["Action"], statement["Resource"]
         assert not any("*" in action for action in actions), statement["Sid"]
-        if not NO_RESOURCE_TO_NAME >= set(actions):
+        if not set(actions) <= NO_RESOURCE_TO_NAME:
             assert "*" not in ([resources] if isinstance(resources, str) else resources)
