@@ -122,7 +122,7 @@ def agent(options: argparse.Namespace) -> int:
         if options.dry_run:
             return _show(options)
         return _push(options)
-    except (AgentError, SpoolError) as error:
+    except (AgentError, SpoolError, OSError) as error:
         _say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
