@@ -104,6 +104,11 @@ def _add_agent(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     agent.add_argument("--bucket", help="where to (default: the environment's BUCKET_NAME)")
     _add_measuring(agent)
+    _add_names(agent)
+    _add_spool(agent)
+
+
+def _add_spool(agent: argparse.ArgumentParser) -> None:
     agent.add_argument(
         "--spool",
         metavar="DIR",
@@ -141,6 +146,9 @@ def _add_measuring(agent: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long CPU utilization is watched (default: %(default)g)",
     )
+
+
+def _add_names(agent: argparse.ArgumentParser) -> None:
     agent.add_argument("--host", help="name in the records (default: this machine's host name)")
     agent.add_argument(
         "--account-id", default="", help="in the records (default: the bucket's, by the processor)"
