@@ -1,16 +1,16 @@
-"""Command line of the local cloud: `python -m infra run`, `up`, `lint`."""
+"""Command line: the local cloud (`python -m infra run`, `up`, `lint`) and the `agent`."""
 
 import argparse
 import logging
+import math
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from rich.console import Console
-
 DEFAULT_PORT = 4566
+MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _quiet(verbose=options.verbose)
     signal.signal(signal.SIGTERM, _interrupt)
+    if options.command == "agent":
+        # A host that pushes has what ships and boto3, and nothing of the local cloud's packages.
+        from .agent import agent
+
+        return agent(options)
     # What takes a second to import waits until --help has been answered.
+    from rich.console import Console
+
     from .commands import LocalCloudError, lint, run, up
 
     console = Console(stderr=True, highlight=False)
@@ -35,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m infra", description="Run the whole pipeline on this machine, without AWS."
+        prog="python -m infra",
+        description="Run the whole pipeline on this machine, without AWS; or push this machine's"
+        " metrics into one.",
     )
     parser.add_argument("--verbose", action="store_true", help="show the log of the local cloud")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -68,7 +77,88 @@ def _parser() -> argparse.ArgumentParser:
         " the overlay merged in, and on what the SAM transform makes of it.",
     )
     lint.add_argument("--stage", default="prod", help="default: %(default)s")
+
+    _add_agent(commands)
     return parser
+
+
+def _add_agent(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    agent = commands.add_parser(
+        "agent",
+        help="measure this machine and push the records to S3",
+        description="Measure this machine's CPU, memory, disk and network at every --interval of"
+        " the clock, and put the records into raw-metrics/ of the bucket, as one object. What"
+        " S3 does not take stays in the spool and is sent before anything newer."
+        " Credentials, region and endpoint are the AWS environment's.",
+        epilog="exit status: 0 if everything was sent (or, without --once, after Ctrl-C), 1 if"
+        " something stays in the spool or went wrong, 2 for a mistake in the options.",
+    )
+    mode = agent.add_mutually_exclusive_group()
+    mode.add_argument("--once", action="store_true", help="measure, send and exit")
+    mode.add_argument(
+        "--dry-run",
+        nargs="?",
+        choices=("lines", "pretty"),
+        const="lines",
+        help="print the object instead of sending it, as it is or pretty; needs no bucket",
+    )
+    agent.add_argument("--bucket", help="where to (default: the environment's BUCKET_NAME)")
+    _add_measuring(agent)
+    _add_names(agent)
+    _add_spool(agent)
+
+
+def _add_spool(agent: argparse.ArgumentParser) -> None:
+    agent.add_argument(
+        "--spool",
+        metavar="DIR",
+        help="what is not sent yet (default: ~/.local/state/infra-monitoring/spool, or under"
+        " XDG_STATE_HOME)",
+    )
+    agent.add_argument(
+        "--max-spool-mb",
+        type=_positive_float,
+        default=100.0,
+        metavar="MB",
+        help="beyond it the oldest objects are dropped (default: %(default)g)",
+    )
+
+
+def _add_measuring(agent: argparse.ArgumentParser) -> None:
+    agent.add_argument(
+        "--interval",
+        type=_interval,
+        default=10_800,
+        metavar="SECONDS",
+        help="between measurements, and the length of a record's window (default: %(default)s)",
+    )
+    agent.add_argument(
+        "--align",
+        type=_interval,
+        default=300,
+        metavar="SECONDS",
+        help="windows end on multiples of it (default: %(default)s)",
+    )
+    agent.add_argument(
+        "--cpu-seconds",
+        type=_positive_float,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long CPU utilization is watched (default: %(default)g)",
+    )
+
+
+def _add_names(agent: argparse.ArgumentParser) -> None:
+    agent.add_argument("--host", help="name in the records (default: this machine's host name)")
+    agent.add_argument(
+        "--account-id", default="", help="in the records (default: the bucket's, by the processor)"
+    )
+    agent.add_argument(
+        "--region-label",
+        default="",
+        metavar="REGION",
+        help="in the records (default: the bucket's, by the processor)",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, port: int, port_help: str) -> None:
@@ -93,6 +183,20 @@ def _assignment(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _interval(text: str) -> int:
+    seconds = int(text)
+    if not 1 <= seconds <= MAX_INTERVAL:
+        raise argparse.ArgumentTypeError(f"{text} is not within 1 to {MAX_INTERVAL} seconds")
+    return seconds
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def _quiet(*, verbose: bool) -> None:
