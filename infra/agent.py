@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from chalicelib import records
 from chalicelib.errors import CollectionError
 from chalicelib.records import METRIC_TYPES, Record
-from chalicelib.sources import Scope, Source
+from chalicelib.sources import Scope, Source, Target
 from chalicelib.sources.host import HostSource
 from chalicelib.windows import Window, format_utc
 
@@ -148,7 +148,7 @@ def measure(
             execution_id=f"agent-{format_utc(tick)}",
         )
         try:
-            measured += source.collect(scope, [identity.host]).records
+            measured += source.collect(scope, [Target(identity.host)]).records
         except CollectionError as error:
             say(f"warning: {error}")
     if not measured:

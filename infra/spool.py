@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chalicelib.collector import RAW_PREFIX
+from chalicelib.ticks import RAW_PREFIX
 
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([\w.-]{1,80})-([0-9a-f]{12})\.json", re.ASCII)
