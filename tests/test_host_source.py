@@ -13,6 +13,7 @@ import pytest
 from chalicelib.errors import CollectionError
 from chalicelib.records import METRIC_TYPES, MetricType, Record
 from chalicelib.sources import Scope, create_sources, host
+from chalicelib.sources.filters import VIRTUAL_INTERFACES
 from chalicelib.windows import Window
 
 from .conftest import ACCOUNT, REGION, SETTINGS, WINDOW_END
@@ -140,7 +141,7 @@ def test_the_root_counts_even_where_it_is_an_overlay(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["eth0", "ens5", "enp0s31f6", "wlan0", "eno1", "en0", "wwan0"])
 def test_real_interfaces_count(name: str) -> None:
-    assert not host.VIRTUAL_INTERFACES.fullmatch(name)
+    assert not VIRTUAL_INTERFACES.fullmatch(name)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_real_interfaces_count(name: str) -> None:
     ).split(),
 )
 def test_loopback_and_virtual_interfaces_do_not(name: str) -> None:
-    assert host.VIRTUAL_INTERFACES.fullmatch(name)
+    assert VIRTUAL_INTERFACES.fullmatch(name)
 
 
 def test_an_operating_system_that_refuses_is_a_collection_error(
