@@ -38,6 +38,9 @@ SETTINGS = Settings(
     cpu=Threshold(70, 80),
     memory=Threshold(80, 90),
     disk=Threshold(80, 90),
+    node_exporter_targets=("web-1:9100", "dns+nodes.example:9100"),
+    node_exporter_timeout=5,
+    node_exporter_max_bytes=4_194_304,
 )
 
 ENVIRONMENT = {
@@ -51,6 +54,9 @@ ENVIRONMENT = {
     "CPU_THRESHOLDS": "70,80",
     "MEMORY_THRESHOLDS": "80,90",
     "DISK_THRESHOLDS": "80,90",
+    "NODE_EXPORTER_TARGETS": "web-1:9100, dns+nodes.example:9100",
+    "NODE_EXPORTER_TIMEOUT_SECONDS": "5",
+    "NODE_EXPORTER_MAX_BYTES": "4194304",
 }
 
 
