@@ -14,6 +14,7 @@ from ..windows import Window
 # (psutil, say, is nothing that the log processor should pay for).
 SOURCES: Mapping[str, str] = {
     "host": "host",
+    "node_exporter": "node_exporter",
 }
 
 
