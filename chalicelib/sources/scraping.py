@@ -32,7 +32,7 @@ def get_lines(
     try:
         with _connect(host, port, deadline) as connection:
             connection.sendall(_request(host, port, path))
-            wire = _Wire(connection, deadline, max_bytes + _FRAMING_BYTES)
+            wire = _Wire(connection, deadline, max_bytes)
             yield from _lines(_body(_answer(wire), max_bytes))
     except TimeoutError as error:
         raise CollectionError(f"no whole answer within {timeout:g} s") from error
@@ -51,14 +51,15 @@ class _Wire(io.RawIOBase):
     def __init__(self, connection: socket.socket, deadline: float, max_bytes: int) -> None:
         self._connection = connection
         self._deadline = deadline
-        self._left = max_bytes
+        self._max_bytes = max_bytes
+        self._left = max_bytes + _FRAMING_BYTES
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         if self._left <= 0:
-            raise CollectionError("the answer is too long")
+            raise _too_long(self._max_bytes)
         self._connection.settimeout(_left(self._deadline))
         count = self._connection.recv_into(buffer[: self._left])
         self._left -= count
@@ -66,6 +67,10 @@ class _Wire(io.RawIOBase):
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self, _CHUNK_BYTES)
+
+
+def _too_long(max_bytes: int) -> CollectionError:
+    return CollectionError(f"the answer is longer than {max_bytes} bytes")
 
 
 def _left(deadline: float) -> float:
@@ -118,7 +123,7 @@ def _body(response: HTTPResponse, max_bytes: int) -> Iterator[bytes]:
         chunk = unpack.decompress(packed, left + 1) if unpack else packed
         left -= len(chunk)
         if left < 0:
-            raise CollectionError(f"the answer is longer than {max_bytes} bytes")
+            raise _too_long(max_bytes)
         if unpack and unpack.unused_data:
             raise CollectionError("something follows the end of the gzip stream")
         yield chunk
