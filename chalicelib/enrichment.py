@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .records import UNKNOWN_RATE, Measurement, Record
+from .records import UNKNOWN_RATE, UNKNOWN_UTILIZATION, Measurement, Record
 from .settings import Settings, Threshold
 
 Status = Literal["ok", "warning", "critical"]
@@ -15,7 +15,12 @@ _SEVERITY: tuple[Status, ...] = ("ok", "warning", "critical")
 
 # Totals since boot, as operating systems count them. CloudWatch's sums are per period, so
 # its records have no counters.
-COUNTERS = frozenset({"bytes_sent", "bytes_received"})
+RATED = frozenset({"bytes_sent", "bytes_received"})
+CPU_SECONDS = frozenset({"cpu_seconds_idle", "cpu_seconds_total"})
+COUNTERS = RATED | CPU_SECONDS
+
+# The kernel works the boot time out of its clock, so it moves when that is corrected.
+_SAME_BOOT_SECONDS = 60
 
 
 class Previous(Struct, frozen=True, kw_only=True):
@@ -31,7 +36,7 @@ class Enriched(Struct, frozen=True, kw_only=True):
 
     `status` is the worst of `statuses`, which has one for each measurement; `change` is the
     difference to the previous window's average, in the measurement's unit, where both are
-    known; `counter_reset` says that a counter went backwards; `collection_lag_seconds` is
+    known; `counter_reset` says that a counter began anew; `collection_lag_seconds` is
     from the window's end to the reading (or to the object's arrival, if the record does not
     say when it was read).
     """
@@ -56,9 +61,12 @@ def enrich(
     stored_at: datetime,
     now: datetime,
 ) -> Enriched:
-    """The record with its status, its change since `previous`, and the rates of its counters."""
-    rates, reset = counter_rates(record, previous)
-    record = replace(record, measurements={**rates, **record.measurements}) if rates else record
+    """The record with its status, its change since `previous`, and what its counters tell."""
+    growth, reset = counter_growth(record, previous)
+    derived = rates(growth, _elapsed(record, previous))
+    if "utilization" not in record.measurements:  # a source that measured it knows it better
+        derived |= utilization(growth)
+    record = replace(record, measurements={**derived, **record.measurements}) if derived else record
     statuses = {
         name: judge(measurement, settings.threshold(record.metric_type, name))
         for name, measurement in record.measurements.items()
@@ -104,30 +112,75 @@ def changes(measurements: Mapping[str, Measurement], previous: Previous | None) 
     return found
 
 
-def counter_rates(record: Record, previous: Previous | None) -> tuple[dict[str, Measurement], bool]:
-    """A `…_rate` in bytes per second for each counter, and whether one of them went backwards.
+def counter_growth(
+    record: Record, previous: Previous | None
+) -> tuple[dict[str, float | None], bool]:
+    """How far each counter has come since `previous`, and whether one of them began anew.
 
-    A rate that cannot be known (first sight, a reset, no time between the readings) is
-    null, never zero or negative.
+    Growth that cannot be known (first sight, a reset, no time between the readings) is
+    None, never zero or negative. A counter began anew if it went backwards, and also if its
+    machine did: three hours after a boot it may have passed where it was before.
     """
-    rates: dict[str, Measurement] = {}
+    growth: dict[str, float | None] = {}
     reset = False
     for name, counter in record.measurements.items():
-        base, colon, part = name.partition(":")
-        if base not in COUNTERS or counter.samples != 1 or record.source == "cloudwatch":
+        if not _is_counter(name, counter) or record.source == "cloudwatch":
             continue
         before = previous.measurements.get(name) if previous else None
         delta = None
         if previous and before and before.last is not None and counter.last is not None:
             delta = counter.last - before.last
-        reset = reset or (delta is not None and delta < 0)
-        elapsed = _elapsed(record, previous)
-        if delta is None or delta < 0 or elapsed <= 0:
-            rates[f"{base}_rate{colon}{part}"] = UNKNOWN_RATE
-        else:
-            rate = round(delta / elapsed, 6)
-            rates[f"{base}_rate{colon}{part}"] = Measurement(unit="bytes_per_second", last=rate)
-    return rates, reset
+            if delta < 0 or _began_anew(record, previous):
+                reset, delta = True, None
+        growth[name] = delta if _elapsed(record, previous) > 0 else None
+    return growth, reset
+
+
+def rates(growth: Mapping[str, float | None], elapsed: float) -> dict[str, Measurement]:
+    """A `…_rate` in bytes per second for each counter of bytes; null where growth is unknown."""
+    found: dict[str, Measurement] = {}
+    for name, delta in growth.items():
+        base, colon, part = name.partition(":")
+        if base in RATED:
+            found[f"{base}_rate{colon}{part}"] = (
+                UNKNOWN_RATE
+                if delta is None
+                else Measurement(unit="bytes_per_second", last=round(delta / elapsed, 6))
+            )
+    return found
+
+
+def utilization(growth: Mapping[str, float | None]) -> dict[str, Measurement]:
+    """The share of the window (percent) in which the cores were not idle, all cores together.
+
+    Null where growth is unknown, or where idle time grew by more than all time: then the two
+    do not belong together. Only what rounding can do is put right.
+    """
+    if not growth.keys() >= CPU_SECONDS:
+        return {}
+    idle, total = growth["cpu_seconds_idle"], growth["cpu_seconds_total"]
+    if idle is None or not total or idle > total * 1.0001:
+        return {"utilization": UNKNOWN_UTILIZATION}
+    percent = round(min(max(100 * (1 - idle / total), 0.0), 100.0), 6)
+    return {"utilization": Measurement(unit="percent", last=percent)}
+
+
+def _is_counter(name: str, measurement: Measurement) -> bool:
+    return name.partition(":")[0] in COUNTERS and measurement.samples == 1
+
+
+def _began_anew(record: Record, previous: Previous) -> bool:
+    """Whether the machine has booted since, or now sums its counters over other cores."""
+    booted = _difference("boot_time", record, previous)
+    return abs(booted) > _SAME_BOOT_SECONDS or _difference("cpu_count", record, previous) != 0
+
+
+def _difference(name: str, record: Record, previous: Previous) -> float:
+    """Of the last values; 0 where one of them is not known."""
+    now, before = record.measurements.get(name), previous.measurements.get(name)
+    if now is None or before is None or now.last is None or before.last is None:
+        return 0
+    return now.last - before.last
 
 
 def _elapsed(record: Record, previous: Previous | None) -> float:

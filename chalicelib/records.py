@@ -63,6 +63,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
 
 UNKNOWN_RATE = Measurement(unit="bytes_per_second", last=None, samples=0)
+UNKNOWN_UTILIZATION = Measurement(unit="percent", last=None, samples=0)
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,11 @@ JUDGED: Mapping[tuple[str, str], str] = {
     ("disk", "percent"): "disk",
 }
 
+# `web-1:9100`, `10.0.0.7:9100`, `[fd00::7]:9100`; after `dns+` a name.
+_ENDPOINT = re.compile(
+    r"(dns\+[\w.-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -92,8 +97,29 @@ def _maybe_names(value: str) -> tuple[str, ...]:
     return _names(value) if value else ()
 
 
+def _endpoints(value: str) -> tuple[str, ...]:
+    names = _names(value)
+    for name in names:
+        endpoint = _ENDPOINT.fullmatch(name)
+        if endpoint is None or not 0 < int(endpoint["port"]) < 65_536:
+            raise ValueError(f"{name} is neither host:port nor dns+name:port")
+    return tuple(dict.fromkeys(names))
+
+
+def _seconds(value: str) -> float:
+    number = float(value)
+    if not 0 < number <= 20:
+        raise ValueError("is not between 0 and 20 seconds")
+    return number
+
+
 def _variable(name: str, parse: Callable[[str], Any]) -> Any:
     return field(metadata={"variable": name, "parse": parse})
+
+
+def _source_variable(source: str, name: str, parse: Callable[[str], Any], *, unused: Any) -> Any:
+    """Only `source` reads it: where METRIC_SOURCES does not name that, it may be left out."""
+    return field(default=unused, metadata={"variable": name, "parse": parse, "source": source})
 
 
 def _optional(name: str, parse: Callable[[str], Any], default: str = "") -> Any:
@@ -122,6 +148,15 @@ class Settings:
     roles: tuple[Role, ...] = _optional("ASSUME_ROLES", _roles)
     external_id: str = _optional("ASSUME_ROLE_EXTERNAL_ID", str)
     ec2_tags: Mapping[str, str] = _optional("EC2_TAGS", _pairs)
+    node_exporter_targets: tuple[str, ...] = _source_variable(
+        "node_exporter", "NODE_EXPORTER_TARGETS", _endpoints, unused=()
+    )
+    node_exporter_timeout: float = _source_variable(
+        "node_exporter", "NODE_EXPORTER_TIMEOUT_SECONDS", _seconds, unused=0.0
+    )
+    node_exporter_max_bytes: int = _source_variable(
+        "node_exporter", "NODE_EXPORTER_MAX_BYTES", _integer(1), unused=0
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -133,10 +168,15 @@ class Settings:
         values: dict[str, Any] = {}
         problems: list[str] = []
         for setting in fields(cls):
-            variable = setting.metadata["variable"]
-            text = environ.get(variable, setting.metadata.get("default"))
+            meta = setting.metadata
+            variable, source = meta["variable"], meta.get("source")
+            text = environ.get(variable, meta.get("default"))
+            if source and source not in values.get("sources", ()) and not text:
+                continue
             if text is None:
-                problems.append(f"{variable} is missing")
+                problems.append(
+                    f"{variable} is missing" + (f" ({source} needs it)" if source else "")
+                )
                 continue
             try:
                 values[setting.name] = setting.metadata["parse"](text.strip())

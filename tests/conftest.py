@@ -45,6 +45,9 @@ SETTINGS = Settings(
     roles=(),
     external_id="",
     ec2_tags={},
+    node_exporter_targets=("web-1:9100", "dns+nodes.example:9100"),
+    node_exporter_timeout=5,
+    node_exporter_max_bytes=4_194_304,
 )
 
 ENVIRONMENT = {
@@ -61,6 +64,9 @@ ENVIRONMENT = {
     "CHUNK_TARGETS": "200",
     "MAX_SERIES_PER_RUN": "20000",
     "OVERLAP_WINDOWS": "1",
+    "NODE_EXPORTER_TARGETS": "web-1:9100, dns+nodes.example:9100",
+    "NODE_EXPORTER_TIMEOUT_SECONDS": "5",
+    "NODE_EXPORTER_MAX_BYTES": "4194304",
 }
 
 

@@ -134,6 +134,121 @@ def test_cloudwatchs_sums_are_no_counters() -> None:
     assert not result.counter_reset
 
 
+def cpu(idle: float | None, total: float | None, **others: Measurement) -> dict[str, Measurement]:
+    return {
+        "cpu_seconds_idle": point("seconds", idle),
+        "cpu_seconds_total": point("seconds", total),
+        **others,
+    }
+
+
+def utilization_after(
+    measurements: dict[str, Measurement], previous: Previous | None
+) -> Measurement:
+    record = make_record(collected_at=READ_AT, measurements=measurements)
+    return enriched(record, previous).record.measurements["utilization"]
+
+
+def test_utilization_is_the_share_of_cpu_seconds_that_were_not_idle() -> None:
+    found = utilization_after(cpu(1_075, 2_100), before(cpu(1_000, 2_000)))
+    assert found == Measurement(unit="percent", last=25.0, samples=1)
+
+
+@pytest.mark.parametrize(("idle", "percent"), [(1_000, 100), (1_100, 0), (1_100.001, 0)])
+def test_utilization_stays_within_0_and_100(idle: float, percent: float) -> None:
+    assert utilization_after(cpu(idle, 2_100), before(cpu(1_000, 2_000))).last == percent
+
+
+def test_utilization_from_counters_is_judged_like_any() -> None:
+    record = make_record(collected_at=READ_AT, measurements=cpu(1_010, 2_100))
+    result = enriched(record, before(cpu(1_000, 2_000)))
+    assert result.statuses["utilization"] == result.status == "critical"
+
+
+@pytest.mark.parametrize(
+    "previous",
+    [
+        None,
+        before({}),
+        before(cpu(None, 2_000)),
+        before(cpu(1_000, 2_000), seconds=0),
+        before(cpu(1_000, 2_000), seconds=-5),
+        before(cpu(1_075, 2_100)),
+        before(cpu(1_000, 2_050)),
+        before(cpu(1_000, 2_200)),
+        before(cpu(1_100, 2_000)),
+    ],
+    ids=[
+        "first sight",
+        "new counters",
+        "unknown before",
+        "no time between",
+        "clock went back",
+        "no second counted",
+        "more idle than all",
+        "total went backwards",
+        "idle went backwards",
+    ],
+)
+def test_utilization_that_cannot_be_known_is_null(previous: Previous | None) -> None:
+    found = utilization_after(cpu(1_075, 2_100), previous)
+    assert (found.last, found.samples, found.unit) == (None, 0, "percent")
+
+
+def test_unknown_utilization_is_no_breach() -> None:
+    assert enriched(make_record(measurements=cpu(0, 100))).status == "ok"
+
+
+def test_cpu_seconds_have_no_rates() -> None:
+    record = make_record(collected_at=READ_AT, measurements=cpu(1_075, 2_100))
+    found = enriched(record, before(cpu(1_000, 2_000))).record.measurements
+    assert set(found) == {"cpu_seconds_idle", "cpu_seconds_total", "utilization"}
+
+
+def test_a_utilization_that_the_source_measured_stays() -> None:
+    measured = {"utilization": point("percent", 42)}
+    found = utilization_after(cpu(1_075, 2_100) | measured, before(cpu(1_000, 2_000)))
+    assert found.last == 42
+
+
+def booted(at: float) -> dict[str, Measurement]:
+    return {"boot_time": point("seconds", at)}
+
+
+@pytest.mark.parametrize(("moved", "reset"), [(-61, True), (-60, False), (60, False), (61, True)])
+def test_a_boot_time_that_moved_by_more_than_a_minute_is_a_reset(moved: int, reset: bool) -> None:
+    """Even of counters that have passed where they were before."""
+    record = make_record(
+        collected_at=READ_AT, measurements=cpu(1_075, 2_100, **booted(5_000 + moved))
+    )
+    result = enriched(record, before(cpu(1_000, 2_000, **booted(5_000))))
+    assert result.counter_reset is reset
+    assert (result.record.measurements["utilization"].last is None) is reset
+
+
+def test_bytes_since_another_boot_have_no_rate() -> None:
+    record = network(51_000)
+    record = make_record(
+        metric_type="network",
+        collected_at=READ_AT,
+        measurements=record.measurements | booted(9_000),
+    )
+    result = enriched(record, before({"bytes_sent": point("bytes", 1_000)} | booted(5_000)))
+    assert result.counter_reset
+    assert result.record.measurements["bytes_sent_rate"].last is None
+
+
+def test_a_sum_over_other_cores_is_another_counter() -> None:
+    counters = cpu(11_075, 12_100, cpu_count=point("count", 4))
+    previous = before(cpu(1_000, 2_000, cpu_count=point("count", 2)))
+    assert utilization_after(counters, previous).last is None
+
+
+def test_a_machine_that_gained_cores_and_has_no_counters_had_no_reset() -> None:
+    record = make_record(measurements={"cpu_count": point("count", 4)})
+    assert not enriched(record, before({"cpu_count": point("count", 2)})).counter_reset
+
+
 def test_lag_is_from_the_windows_end_to_the_reading() -> None:
     assert enriched(make_record(collected_at=READ_AT)).collection_lag_seconds == 90
 

@@ -17,6 +17,7 @@ from ..windows import Window
 SOURCES: Mapping[str, str] = {
     "host": "host",
     "cloudwatch": "cloudwatch",
+    "node_exporter": "node_exporter",
 }
 
 

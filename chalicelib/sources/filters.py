@@ -1,4 +1,4 @@
-"""What every source leaves out: file systems that hold no data, interfaces that only repeat."""
+"""What is no disk and no network of a machine's own, whichever source looks at it."""
 
 import re
 

@@ -6,25 +6,22 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 from ..errors import CollectionError
-from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
+from ..records import SCHEMA_VERSION, MetricType, Record
 from ..settings import Settings
 from . import Harvest, Inventory, Scope, Target
 from .filters import PSEUDO_FILE_SYSTEMS, VIRTUAL_INTERFACES
-
-Measurements = dict[str, Measurement]
-
-
-class FileSystem(NamedTuple):
-    """A mounted file system: bytes `used` and `free` (to unprivileged users)."""
-
-    mountpoint: str
-    used: int
-    free: int
+from .shapes import (
+    FileSystem,
+    Measurements,
+    Traffic,
+    disk_measurements,
+    network_measurements,
+    point,
+)
 
 
 def create(settings: Settings, _: object = None) -> "HostSource":
@@ -90,34 +87,28 @@ def measure_cpu(interval: float) -> Measurements:
     utilization = psutil.cpu_percent(interval=interval)
     one, five, fifteen = psutil.getloadavg()
     return {
-        "utilization": _point("percent", utilization),
-        "load_average": _point("count", one),
-        "load_average_5m": _point("count", five),
-        "load_average_15m": _point("count", fifteen),
-        "cpu_count": _point("count", psutil.cpu_count() or 1),
+        "utilization": point("percent", utilization),
+        "load_average": point("count", one),
+        "load_average_5m": point("count", five),
+        "load_average_15m": point("count", fifteen),
+        "cpu_count": point("count", psutil.cpu_count() or 1),
     }
 
 
 def measure_memory() -> Measurements:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return {
-        "used": _point("bytes", memory.used),
-        "available": _point("bytes", memory.available),
-        "percent": _point("percent", memory.percent),
-        "total": _point("bytes", memory.total),
-        "swap_used": _point("bytes", swap.used),
-        "swap_percent": _point("percent", swap.percent),
+        "used": point("bytes", memory.used),
+        "available": point("bytes", memory.available),
+        "percent": point("percent", memory.percent),
+        "total": point("bytes", memory.total),
+        "swap_used": point("bytes", swap.used),
+        "swap_percent": point("percent", swap.percent),
     }
 
 
 def measure_disk() -> Measurements:
-    """Each real file system, and their total; percent is of what users may fill, as in df."""
-    systems = list(file_systems())
-    used, free = sum(each.used for each in systems), sum(each.free for each in systems)
-    measurements = _disk_space("", used, free)
-    for each in systems:
-        measurements |= _disk_space(f":{each.mountpoint}", each.used, each.free)
-    return measurements
+    return disk_measurements(file_systems())
 
 
 def file_systems() -> Iterator[FileSystem]:
@@ -146,31 +137,12 @@ def file_systems() -> Iterator[FileSystem]:
 
 
 def measure_network() -> Measurements:
-    """Bytes since boot of each real interface, and their total; counters, not rates."""
-    counters = {
-        name: each
-        for name, each in psutil.net_io_counters(pernic=True).items()
-        if not VIRTUAL_INTERFACES.fullmatch(name)
-    }
-    measurements = {
-        "bytes_sent": _point("bytes", sum(each.bytes_sent for each in counters.values())),
-        "bytes_received": _point("bytes", sum(each.bytes_recv for each in counters.values())),
-        "interfaces": _point("count", len(counters)),
-    }
-    for name, each in counters.items():
-        measurements[f"bytes_sent:{name}"] = _point("bytes", each.bytes_sent)
-        measurements[f"bytes_received:{name}"] = _point("bytes", each.bytes_recv)
-    return measurements
-
-
-def _disk_space(part: str, used: int, free: int) -> Measurements:
-    percent = 100 * used / (used + free) if used + free else 0.0
-    return {
-        f"used{part}": _point("bytes", used),
-        f"free{part}": _point("bytes", free),
-        f"percent{part}": _point("percent", round(percent, 1)),
-    }
-
-
-def _point(unit: Unit, value: float) -> Measurement:
-    return Measurement(unit=unit, last=float(value))
+    """Bytes since boot of each real interface."""
+    counters = psutil.net_io_counters(pernic=True)
+    return network_measurements(
+        {
+            name: Traffic(each.bytes_sent, each.bytes_recv)
+            for name, each in counters.items()
+            if not VIRTUAL_INTERFACES.fullmatch(name)
+        }
+    )
