@@ -270,7 +270,7 @@ def test_the_zip_is_small_and_holds_no_sdk(out: Path) -> None:
     assert archive.stat().st_size < 2_000_000
     with zipfile.ZipFile(archive) as opened:
         names = {name.split("/")[0] for name in opened.namelist()}
-    assert {"app.py", "chalicelib", "msgspec", "psutil"} <= names
+    assert {"app.py", "chalicelib", "msgspec", "prometheus_client", "psutil"} <= names
     assert not {"boto3", "botocore", "infra", "tests"} & names
 
 
