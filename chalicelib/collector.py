@@ -118,7 +118,11 @@ def _collect_type(
 def _measure(
     scope: Scope, pairs: Sequence[tuple[Source, Inventory]], chunk: int
 ) -> tuple[Harvest, int]:
-    """What the sources brought together, and how many targets they expected."""
+    """What the sources brought together, and how many targets they expected.
+
+    That every host is missing is an answer. That nobody could be asked, or that there is
+    nobody to ask, is a failure, unless a source explains it in a note.
+    """
     whole, expected = Harvest(), 0
     for source, inventory in pairs:
         expected += len(inventory.targets)
@@ -127,8 +131,8 @@ def _measure(
         # In pieces here too: without a state machine nobody else does it.
         for targets in _chunks(inventory.targets, chunk):
             whole.add(source.collect(scope, targets))
-    if not whole.records and not whole.notes:
-        reasons = "; ".join(whole.failures) or f"{len(whole.missing)} of {expected} are missing"
+    if not whole.records and not whole.missing and not whole.notes:
+        reasons = "; ".join(whole.failures) or "no resource is expected to report"
         raise CollectionError(f"{scope.metric_type}: no source has a record: {reasons}")
     return whole, expected
 

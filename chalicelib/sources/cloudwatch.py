@@ -153,13 +153,13 @@ class CloudWatchSource:
         harvest = Harvest(failures=list(failures))
         ordered = sorted(targets, key=lambda target: target.place)
         for place, group in groupby(ordered, key=lambda target: target.place):
-            wanted = list(group)
+            if place not in by_place:
+                continue
             try:
-                self._collect_fleet(scope, by_place[place], wanted, harvest)
-            except (KeyError, StorageError) as error:
-                harvest.missing += [target.name for target in wanted]
-                if isinstance(error, StorageError):
-                    harvest.failures.append(f"{place}: {error}")
+                self._collect_fleet(scope, by_place[place], list(group), harvest)
+            except StorageError as error:
+                # Not missing: nobody knows how these do.
+                harvest.failures.append(f"{place}: {error}")
         return harvest
 
     def _collect_fleet(

@@ -28,6 +28,13 @@ def create(settings: Settings, _: object = None) -> "HostSource":
     return HostSource(cpu_interval=settings.cpu_interval)
 
 
+def _labels() -> dict[str, str]:
+    """The kind of machine, and the function if it is only the sandbox of one that was measured."""
+    labels = {"os": os.uname().sysname.lower(), "architecture": os.uname().machine}
+    function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    return labels if function is None else labels | {"lambda_function": function}
+
+
 class HostSource:
     """Measures the machine that it runs on; one record per metric type."""
 
@@ -66,7 +73,7 @@ class HostSource:
             execution_id=scope.execution_id,
             collected_at=self._now(),
             measurements=measurements,
-            labels={"os": os.uname().sysname.lower(), "architecture": os.uname().machine},
+            labels=_labels(),
         )
         return Harvest([record.identified(account_id=scope.account_id, region=scope.region)])
 
