@@ -16,9 +16,10 @@ JUDGED: Mapping[tuple[str, str], str] = {
     ("disk", "percent"): "disk",
 }
 
-# `web-1:9100`, `10.0.0.7:9100`, `[fd00::7]:9100`; after `dns+` a name.
+# `web-1:9100`, `10.0.0.7:9100`, `[fd00::7]:9100`; after `dns+` a name, after `ec2+` a tag.
 _ENDPOINT = re.compile(
-    r"(dns\+[\w.-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE
+    r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -102,7 +103,7 @@ def _endpoints(value: str) -> tuple[str, ...]:
     for name in names:
         endpoint = _ENDPOINT.fullmatch(name)
         if endpoint is None or not 0 < int(endpoint["port"]) < 65_536:
-            raise ValueError(f"{name} is neither host:port nor dns+name:port")
+            raise ValueError(f"{name} is none of host:port, dns+name:port and ec2+tag=value:port")
     return tuple(dict.fromkeys(names))
 
 

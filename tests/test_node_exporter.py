@@ -17,11 +17,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from moto import mock_aws
 
+from chalicelib.aws.fleet import fleet_opener
 from chalicelib.enrichment import enrich
 from chalicelib.errors import CollectionError
 from chalicelib.items import previous_from_record
@@ -628,3 +631,22 @@ def test_every_type_of_the_real_exporter_is_a_record(
     exporter: Exporter, metric_type: MetricType
 ) -> None:
     assert exporter.record(metric_type).metric_type == metric_type
+
+
+def test_instances_with_a_tag_are_targets_by_their_private_address() -> None:
+    with mock_aws():
+        ec2 = boto3.client("ec2")
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+
+        def launch(role: str) -> dict[str, Any]:
+            tags = [{"ResourceType": "instance", "Tags": [{"Key": "role", "Value": role}]}]
+            answer: Any = ec2.run_instances(
+                ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags
+            )
+            return dict(answer["Instances"][0])
+
+        web, stopped = launch("web"), launch("web")
+        launch("db")
+        ec2.stop_instances(InstanceIds=[stopped["InstanceId"]])
+        one = source("ec2+role=web:9100", open_fleets=fleet_opener(SETTINGS))
+        assert names(one.targets(scope("cpu"))) == [f"{web['PrivateIpAddress']}:9100"]

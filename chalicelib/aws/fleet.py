@@ -216,4 +216,4 @@ def _instance(described: Mapping[str, Any]) -> Instance:
     labels = {"instance_type": str(described.get("InstanceType", ""))}
     if "Name" in tags:
         labels["name"] = tags["Name"]
-    return Instance(described["InstanceId"], labels)
+    return Instance(described["InstanceId"], labels, described.get("PrivateIpAddress", ""), tags)

@@ -70,10 +70,12 @@ KNOWN: Mapping[MetricType, Mapping[tuple[str, str], Known]] = {
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A running EC2 instance."""
+    """A running EC2 instance; `address` is its private one, empty if it has none."""
 
     instance_id: str
     labels: Mapping[str, str]
+    address: str
+    tags: Mapping[str, str]
 
 
 class Query(NamedTuple):

@@ -14,25 +14,25 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 from .. import records
-from ..errors import CollectionError, InvalidRecordError
+from ..errors import CollectionError, InvalidRecordError, StorageError
 from ..records import SCHEMA_VERSION, Record
 from ..settings import Settings
 from . import Harvest, Inventory, Scope, Target
+from .cloudwatch import FleetOpener
 from .node_samples import FAMILIES, Scrape, measure, read_samples
 from .scraping import get_lines
 
 _AT_ONCE = 16
 # For all targets together: the rest of the function's 30 s is for storing.
 _BUDGET_SECONDS = 20.0
-# A DynamoDB item ends at 400 KB, and one that is refused would fail the whole branch.
-_RECORD_BYTES = 256_000
 
 Resolver = Callable[[str, int], Iterable[str]]
 
 
-def create(settings: Settings, _: object = None) -> "NodeExporterSource":
+def create(settings: Settings, open_fleets: FleetOpener | None = None) -> "NodeExporterSource":
     return NodeExporterSource(
         settings.node_exporter_targets,
+        open_fleets=open_fleets,
         timeout=settings.node_exporter_timeout,
         max_bytes=settings.node_exporter_max_bytes,
     )
@@ -52,23 +52,28 @@ class NodeExporterSource:
         *,
         timeout: float,
         max_bytes: int,
+        open_fleets: FleetOpener | None = None,
         resolver: Resolver = resolve,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._entries = entries
         self._timeout = timeout
         self._max_bytes = max_bytes
+        self._open_fleets = open_fleets
         self._resolver = resolver
         self._now = now
 
-    def targets(self, scope: Scope) -> Inventory:  # noqa: ARG002 - the same for every scope
-        """Each `host:port`, and each address of a `dns+name:port`."""
+    def targets(self, scope: Scope) -> Inventory:
+        """Each host, each address of a `dns+` name, each instance with an `ec2+` tag."""
         found: list[str] = []
         failures: list[str] = []
         for entry in self._entries:
             try:
-                found += self._expand(entry)
-            except (OSError, UnicodeError) as error:
+                if entry.startswith("ec2+"):
+                    found += self._tagged(entry, scope, failures)
+                else:
+                    found += self._expand(entry)
+            except (OSError, UnicodeError, StorageError) as error:
                 failures.append(f"node_exporter {entry}: {error}")
         return Inventory([Target(name) for name in dict.fromkeys(found)], failures)
 
@@ -81,6 +86,21 @@ class NodeExporterSource:
         if not addresses:
             raise OSError("the name has no address")
         return [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in addresses]
+
+    def _tagged(self, entry: str, scope: Scope, failures: list[str]) -> list[str]:
+        """The private addresses of the running instances that carry a tag."""
+        if self._open_fleets is None:
+            raise OSError("there is no way to EC2 from here")
+        tag, port = _split(entry.removeprefix("ec2+"))
+        name, _, value = tag.partition("=")
+        fleets, unreachable = self._open_fleets(scope)
+        failures += [f"node_exporter {entry}: {reason}" for reason in unreachable]
+        return sorted(
+            f"{instance.address}:{port}"
+            for fleet in fleets
+            for instance in fleet.instances()
+            if instance.address and instance.tags.get(name) == value
+        )
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """The records of all targets that answered in full and in time."""
@@ -145,7 +165,7 @@ def _outcome(asked: "Future[Record | str]", late: str) -> Record | str:
 def _storable(record: Record) -> Record:
     """The record, if the processor and the table will take it; names in it are the target's."""
     encoded = records.encode(record)
-    if len(encoded) > _RECORD_BYTES:
+    if len(encoded) > records.MAX_RECORD_BYTES:
         raise CollectionError(f"its record would have {len(encoded)} bytes")
     try:
         return records.decode(encoded)
