@@ -372,7 +372,8 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "endless headers": (forever(b"HTTP/1.1 200 OK\r\n", line=b"X: y\r\n"), "HTTPException"),
     "endless 100s": (
         forever(line=b"HTTP/1.1 100 Continue\r\n\r\n"),
-        "longer than 1048576|within 0.5 s",
+        # Python 3.14's own HTTP client stops after a hundred of them.
+        "longer than 1048576|within 0.5 s|interim responses",
     ),
     "a gzip bomb": (whole(BOMB, "Content-Encoding: gzip"), "longer than 1048576"),
     "half a gzip": (
