@@ -11,7 +11,7 @@ from . import records
 from .errors import CollectionError, InfraMonitoringError
 from .items import PREVIOUS_ATTRIBUTES, key, previous_from_item, raw_item
 from .records import MetricType, Record
-from .results import Result, merge, report
+from .results import Result, merge, no_record, report
 from .settings import Settings
 from .sources import Harvest, Inventory, Scope, Source, Target
 from .storage import Store
@@ -99,6 +99,9 @@ def _collect_type(
         if tick.fan_out and expected > settings.chunk_targets:
             return _write_plans(tick, metric_type, pairs, settings, store)
     harvest, expected = _measure(scope, pairs, settings.chunk_targets)
+    # A chunk may well be one host that is silent; the fleet's silence is for `merge` to see.
+    if not tick.plan:
+        _check(scope, harvest, expected)
     restated = _changed(harvest.restated, store)
     _store(harvest.records + restated, raw_key(tick, metric_type), settings, store)
     return Result(
@@ -127,10 +130,16 @@ def _measure(
         # In pieces here too: without a state machine nobody else does it.
         for targets in _chunks(inventory.targets, chunk):
             whole.add(source.collect(scope, targets))
-    if not whole.records and not whole.notes:
-        reasons = "; ".join(whole.failures) or f"{len(whole.missing)} of {expected} are missing"
-        raise CollectionError(f"{scope.metric_type}: no source has a record: {reasons}")
     return whole, expected
+
+
+def _check(scope: Scope, harvest: Harvest, expected: int) -> None:
+    """No record is an error, unless a note says why there is none and nothing is amiss."""
+    amiss = harvest.missing or harvest.failures or not harvest.notes
+    if not harvest.records and amiss:
+        raise CollectionError(
+            no_record(scope.metric_type, harvest.failures, len(harvest.missing), expected)
+        )
 
 
 def _chunks(targets: Sequence[Target], size: int) -> Iterator[Sequence[Target]]:

@@ -68,9 +68,10 @@ def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> di
     done = [convert(each, Result) for each in chunks if each.get("status") == "SUCCEEDED"]
     failed = [each for each in chunks if each.get("status") != "SUCCEEDED"]
     missing = [name for each in done for name in each.missing]
+    silent = not any(each.records for each in done)
     result = Result(
         metric_type=plan.metric_type,
-        status="FAILED" if failed else "SUCCEEDED",
+        status="FAILED" if failed or silent else "SUCCEEDED",
         records=sum(each.records for each in done),
         expected=plan.expected,
         reporting=sum(each.reporting for each in done),
@@ -86,7 +87,18 @@ def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> di
         causes = _distinct([str(each.get("cause", ""))[:300] for each in failed])
         merged["error"] = "ChunksFailed"
         merged["cause"] = f"{len(failed)} of {len(chunks)} chunks failed: {'; '.join(causes[:3])}"
+    elif silent:
+        merged["error"] = "CollectionError"
+        merged["cause"] = no_record(
+            plan.metric_type, result.failures, result.missing_count, plan.expected
+        )
     return merged
+
+
+def no_record(metric_type: str, failures: Sequence[str], missing: int, expected: int) -> str:
+    """Why a metric type has nothing to show at all."""
+    reasons = "; ".join(failures) or f"{missing} of {expected} are missing"
+    return f"{metric_type}: no source has a record: {reasons}"
 
 
 def _distinct(sentences: Sequence[str]) -> list[str]:

@@ -133,7 +133,11 @@ class AwsFleet:
                 for number, query in enumerate(queries[first : first + _QUERIES])
             }
             for identity, points in self._batch(batch, start, end, period).items():
-                found[batch[identity]] = sorted(points.items())
+                found[batch[identity]] = [
+                    point
+                    for point in sorted(points.items())
+                    if start.timestamp() <= point[0] < end.timestamp()
+                ]
         return found
 
     def _batch(
@@ -143,11 +147,12 @@ class AwsFleet:
         points: dict[str, dict[float, float]] = {identity: {} for identity in batch}
         asked: Mapping[str, Query] = batch
         for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._back_off(attempt - 1)
             partial = self._pages(asked, points, start, end, period)
             if not partial:
                 return points
-            asked = {identity: batch[identity] for identity in partial}
-            self._back_off(attempt)
+            asked = {identity: batch[identity] for identity in batch if identity in partial}
         detail = f"{len(asked)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
         raise StorageError("get metric data in", self.region, "PartialData", detail)
 

@@ -140,8 +140,8 @@ class CloudWatchSource:
         if wanted > allowed:
             cost = wanted * DOLLARS_PER_METRIC
             raise CollectionError(
-                f"{metric_type} would request {wanted} CloudWatch metrics, ${cost:.2f} a run and"
-                f" ${cost * RUNS_PER_MONTH:.2f} a month; MAX_SERIES_PER_RUN"
+                f"{metric_type} would request {wanted} CloudWatch metrics, {_dollars(cost)} a run"
+                f" and {_dollars(cost * RUNS_PER_MONTH)} a month; MAX_SERIES_PER_RUN"
                 f" {self._settings.max_series} allows {allowed} for each metric type: raise it,"
                 " or choose fewer instances with EC2_TAGS"
             )
@@ -154,12 +154,14 @@ class CloudWatchSource:
         ordered = sorted(targets, key=lambda target: target.place)
         for place, group in groupby(ordered, key=lambda target: target.place):
             wanted = list(group)
+            if place not in by_place:  # why not, `failures` says already
+                harvest.missing += [target.name for target in wanted]
+                continue
             try:
                 self._collect_fleet(scope, by_place[place], wanted, harvest)
-            except (KeyError, StorageError) as error:
+            except StorageError as error:
                 harvest.missing += [target.name for target in wanted]
-                if isinstance(error, StorageError):
-                    harvest.failures.append(f"{place}: {error}")
+                harvest.failures.append(f"{place}: {error}")
         return harvest
 
     def _collect_fleet(
@@ -286,11 +288,18 @@ def _periods(series: Series, points: Points, window: Window) -> Iterator[Period]
 
 
 def _with_worst_file_system(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
-    """`percent` of a host is its fullest file system's: percentages cannot be added up."""
+    """`percent` of a host is its fullest file system's: percentages cannot be added up.
+
+    Nor averaged: that is what the agent's own `percent`, without a path, would be.
+    """
     parts = [each for name, each in measurements.items() if name.startswith("percent:")]
     if not parts:
         return measurements
-    return {"percent": max(parts, key=lambda each: each.max or 0), **measurements}
+    return measurements | {"percent": max(parts, key=lambda each: each.max or 0)}
+
+
+def _dollars(amount: float) -> str:
+    return "under $0.01" if amount < 0.01 else f"${amount:.2f}"
 
 
 def _place(fleet: Fleet) -> str:
