@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from statistics import quantiles
 from threading import Thread
 from typing import Any, NamedTuple
@@ -55,7 +56,10 @@ def trace(name: str, first: int = 0, count: int = 576) -> list[Row]:
 
 # The recorder's clock went back here: twelve rows of one moment, a gap and a short step.
 DIRTY = {"first": 1900, "count": 560}
-PERIODS = "SELECT count(*), avg(value), min(value), max(value) FROM rows WHERE moment >= ? AND moment < ? GROUP BY moment / 300 ORDER BY moment / 300"  # noqa: E501 - one statement
+PERIODS = """
+    SELECT count(*), avg(value), min(value), max(value) FROM rows
+    WHERE moment >= ? AND moment < ? GROUP BY moment / 300 ORDER BY moment / 300
+"""
 
 
 def sqlite(rows: Sequence[Row], window: Window) -> list[tuple[int, float, float, float]]:
@@ -199,7 +203,7 @@ def test_a_record_of_the_memory_says_what_the_trace_says() -> None:
 def test_repeated_stamps_and_uneven_steps_are_one_sample_for_each_period() -> None:
     (instance,) = start()
     rows = trace(DISK, **DIRTY)
-    repeated = next(a.moment for a, b in zip(rows, rows[1:], strict=False) if a.moment == b.moment)
+    repeated = next(a.moment for a, b in pairwise(rows) if a.moment == b.moment)
     end = Window.before(repeated + timedelta(hours=1), seconds=HOURS, align=300).end
     put("AWS/EC2", "DiskWriteBytes", rows, {"InstanceId": instance})
     (record,) = harvest("disk", end=end).records

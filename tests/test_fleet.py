@@ -40,7 +40,7 @@ class Stubbed:
     def answers(self, *results: dict[str, Any], token: str = "", **expected: Any) -> None:
         """Say these results next; `expected` are parameters that the request has to have."""
         answer: dict[str, Any] = {"MetricDataResults": list(results)}
-        wanted = {name: ANY for name in ("MetricDataQueries", "StartTime", "EndTime", "ScanBy")}
+        wanted = dict.fromkeys(("MetricDataQueries", "StartTime", "EndTime", "ScanBy"), ANY)
         if token:
             answer["NextToken"] = token
         self.stubber.add_response(OPERATION, answer, wanted | expected)

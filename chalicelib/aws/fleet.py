@@ -12,7 +12,7 @@ from botocore.config import Config
 from ..errors import StorageError
 from ..settings import Settings
 from ..sources import Scope, Series
-from ..sources.cloudwatch import Fleet, Instance, Points, Query
+from ..sources.cloudwatch import Instance, Points, Query
 from .translation import translated
 
 # Limits of one GetMetricData request.
@@ -33,12 +33,12 @@ _CONFIG = Config(
 )
 
 
-def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[Fleet], list[str]]]":
+def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet], list[str]]]":
     """Opens every account and region of the settings; what cannot be is reported, not raised."""
     opened: dict[tuple[str, str], AwsFleet] = {}
 
-    def open_fleets(scope: Scope) -> tuple[list[Fleet], list[str]]:
-        fleets: list[Fleet] = []
+    def open_fleets(scope: Scope) -> "tuple[list[AwsFleet], list[str]]":
+        fleets: list[AwsFleet] = []
         failures: list[str] = []
         for role in settings.roles or (None,):
             try:

@@ -106,7 +106,7 @@ class Fleet(Protocol):
 
 
 class FleetOpener(Protocol):
-    def __call__(self, scope: Scope) -> tuple[Sequence[Fleet], Sequence[str]]:
+    def __call__(self, scope: Scope, /) -> tuple[Sequence[Fleet], Sequence[str]]:
         """The fleets that can be reached, and a sentence for each that cannot."""
 
 
