@@ -31,13 +31,18 @@ def reduce_window(
     return Measurement(
         unit=unit,
         last=averages[-1],
-        avg=sum(averages) / len(averages),
+        avg=_mean(averages),
         min=min(each.min for each in periods),
         max=max(each.max for each in periods),
         p95=percentile(averages, 0.95),
         samples=len(periods),
         breach_seconds=breaches,
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; rounding does not carry it past the extremes (0.1 three times is 0.1)."""
+    return min(max(sum(values) / len(values), min(values)), max(values))
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:

@@ -12,7 +12,7 @@ from botocore.config import Config
 from ..errors import StorageError
 from ..settings import Settings
 from ..sources import Scope, Series
-from ..sources.cloudwatch import Fleet, Instance, Points, Query
+from ..sources.cloudwatch import Instance, Points, Query
 from .translation import translated
 
 # Limits of one GetMetricData request.
@@ -33,12 +33,12 @@ _CONFIG = Config(
 )
 
 
-def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[Fleet], list[str]]]":
+def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet], list[str]]]":
     """Opens every account and region of the settings; what cannot be is reported, not raised."""
     opened: dict[tuple[str, str], AwsFleet] = {}
 
-    def open_fleets(scope: Scope) -> tuple[list[Fleet], list[str]]:
-        fleets: list[Fleet] = []
+    def open_fleets(scope: Scope) -> "tuple[list[AwsFleet], list[str]]":
+        fleets: list[AwsFleet] = []
         failures: list[str] = []
         for role in settings.roles or (None,):
             try:
@@ -133,7 +133,11 @@ class AwsFleet:
                 for number, query in enumerate(queries[first : first + _QUERIES])
             }
             for identity, points in self._batch(batch, start, end, period).items():
-                found[batch[identity]] = sorted(points.items())
+                found[batch[identity]] = [
+                    point
+                    for point in sorted(points.items())
+                    if start.timestamp() <= point[0] < end.timestamp()
+                ]
         return found
 
     def _batch(
@@ -143,11 +147,12 @@ class AwsFleet:
         points: dict[str, dict[float, float]] = {identity: {} for identity in batch}
         asked: Mapping[str, Query] = batch
         for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._back_off(attempt - 1)
             partial = self._pages(asked, points, start, end, period)
             if not partial:
                 return points
-            asked = {identity: batch[identity] for identity in partial}
-            self._back_off(attempt)
+            asked = {identity: batch[identity] for identity in batch if identity in partial}
         detail = f"{len(asked)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
         raise StorageError("get metric data in", self.region, "PartialData", detail)
 

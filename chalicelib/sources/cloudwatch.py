@@ -108,7 +108,7 @@ class Fleet(Protocol):
 
 
 class FleetOpener(Protocol):
-    def __call__(self, scope: Scope) -> tuple[Sequence[Fleet], Sequence[str]]:
+    def __call__(self, scope: Scope, /) -> tuple[Sequence[Fleet], Sequence[str]]:
         """The fleets that can be reached, and a sentence for each that cannot."""
 
 
@@ -142,8 +142,8 @@ class CloudWatchSource:
         if wanted > allowed:
             cost = wanted * DOLLARS_PER_METRIC
             raise CollectionError(
-                f"{metric_type} would request {wanted} CloudWatch metrics, ${cost:.2f} a run and"
-                f" ${cost * RUNS_PER_MONTH:.2f} a month; MAX_SERIES_PER_RUN"
+                f"{metric_type} would request {wanted} CloudWatch metrics, {_dollars(cost)} a run"
+                f" and {_dollars(cost * RUNS_PER_MONTH)} a month; MAX_SERIES_PER_RUN"
                 f" {self._settings.max_series} allows {allowed} for each metric type: raise it,"
                 " or choose fewer instances with EC2_TAGS"
             )
@@ -288,11 +288,18 @@ def _periods(series: Series, points: Points, window: Window) -> Iterator[Period]
 
 
 def _with_worst_file_system(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
-    """`percent` of a host is its fullest file system's: percentages cannot be added up."""
+    """`percent` of a host is its fullest file system's: percentages cannot be added up.
+
+    Nor averaged: that is what the agent's own `percent`, without a path, would be.
+    """
     parts = [each for name, each in measurements.items() if name.startswith("percent:")]
     if not parts:
         return measurements
-    return {"percent": max(parts, key=lambda each: each.max or 0), **measurements}
+    return measurements | {"percent": max(parts, key=lambda each: each.max or 0)}
+
+
+def _dollars(amount: float) -> str:
+    return "under $0.01" if amount < 0.01 else f"${amount:.2f}"
 
 
 def _place(fleet: Fleet) -> str:

@@ -1,0 +1,232 @@
+"""A large fleet in chunks: planned, collected one by one, and merged into one report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from chalicelib.collector import Plan, respond
+from chalicelib.errors import CollectionError
+from chalicelib.records import METRIC_TYPES
+from chalicelib.results import Result, merge, report, summarize
+from chalicelib.sources import Harvest, Inventory, Scope, Series, Target
+
+from .conftest import SETTINGS, Backend, make_record
+
+IN_TWOS = replace(SETTINGS, chunk_targets=2)
+EVENT: dict[str, Any] = {
+    "id": "run-1",
+    "time": "2026-11-22T18:04:10Z",
+    "account": "123456789012",
+    "region": "eu-west-1",
+    "detail": {"metric_type": "cpu", "fan_out": True},
+}
+FIVE = ("a", "b", "c", "d", "e")
+
+
+class Machines:
+    """Some hosts; the silent ones are missing, a broken one fails whoever asks it."""
+
+    def __init__(self, *hosts: str, silent: Iterable[str] = (), broken: str = "") -> None:
+        self.hosts, self.silent, self.broken = hosts, set(silent), broken
+        self.pieces: list[list[str]] = []
+
+    def targets(self, _: Scope) -> Inventory:
+        series = Series("AWS/EC2", "CPUUtilization", (("InstanceId", "i-1"),))
+        found = [Target(host, "here", (series,), {"name": host}) for host in self.hosts]
+        return Inventory(found, failures=["one region refuses"])
+
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
+        names = [target.name for target in targets]
+        self.pieces.append(names)
+        if self.broken in names:
+            raise CollectionError(f"{self.broken} is on fire")
+        return Harvest(
+            records=[
+                make_record(resource_id=name, timestamp=scope.window.end)
+                for name in names
+                if name not in self.silent
+            ],
+            missing=[name for name in names if name in self.silent],
+            series=3 * len(names),
+        )
+
+
+def ask(backend: Backend, event: Mapping[str, Any], *machines: Machines) -> list[dict[str, Any]]:
+    answer = respond(event, settings=IN_TWOS, store=backend.store, sources=machines)
+    results: list[dict[str, Any]] = answer["results"]
+    return results
+
+
+def attempt(backend: Backend, event: Mapping[str, Any], *machines: Machines) -> dict[str, Any]:
+    """One chunk, with the state machine's word for what failed."""
+    try:
+        return ask(backend, event, *machines)[0]
+    except CollectionError as error:
+        return {"status": "FAILED", "error": "CollectionError", "cause": str(error)}
+
+
+def whole_run(backend: Backend, *machines: Machines) -> dict[str, Any]:
+    """As the state machine does it: plan, each chunk, merge."""
+    (planned,) = ask(backend, EVENT, *machines)
+    chunks = [attempt(backend, event, *machines) for event in planned["chunks"]]
+    event = EVENT | {"detail": {"merge": [planned | {"chunk_results": chunks}]}}
+    return ask(backend, event, *machines)[0]
+
+
+def hosts(backend: Backend) -> list[str]:
+    return sorted(item["resource_id"]["S"] for item in backend.items())
+
+
+def test_a_large_fleet_is_planned_and_not_measured(backend: Backend) -> None:
+    machines = Machines(*FIVE)
+    (planned,) = ask(backend, EVENT, machines)
+    assert (planned["status"], planned["expected"], len(planned["chunks"])) == ("PLANNED", 5, 3)
+    assert machines.pieces == []
+
+
+def test_a_plan_holds_the_targets_whole_and_in_order(backend: Backend) -> None:
+    machines = Machines(*FIVE)
+    (planned,) = ask(backend, EVENT, machines)
+    keys = [event["detail"]["plan"] for event in planned["chunks"]]
+    plans = [msgspec.json.decode(backend.body(key), type=Plan) for key in keys]
+    assert keys == backend.keys("plans/2026/11/22/cpu-")
+    inventory = machines.targets(None)  # type: ignore[arg-type]
+    assert [target for plan in plans for target in plan.targets] == inventory.targets
+
+
+def test_chunks_together_store_every_host_once(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE))
+    assert (result["status"], result["records"], result["expected"]) == ("SUCCEEDED", 5, 5)
+    assert hosts(backend) == list(FIVE)
+
+
+def test_each_chunk_has_a_raw_object_of_its_own(backend: Backend) -> None:
+    whole_run(backend, Machines(*FIVE))
+    names = [key.rpartition("-")[2] for key in backend.keys("raw-metrics/")]
+    assert names == ["00000.json", "00001.json", "00002.json"]
+
+
+def test_a_chunk_is_measured_by_the_source_that_planned_it(backend: Backend) -> None:
+    one, other = Machines("a", "b", "c"), Machines("x", "y")
+    whole_run(backend, one, other)
+    assert (one.pieces, other.pieces) == ([["a", "b"], ["c"]], [["x", "y"]])
+
+
+def test_a_second_try_plans_the_same_objects(backend: Backend) -> None:
+    for _ in range(2):
+        ask(backend, EVENT, Machines(*FIVE))
+    assert len(backend.keys("plans/")) == 3
+
+
+def test_a_chunk_that_failed_makes_the_whole_failed_and_says_why(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE, broken="c"))
+    assert (result["status"], result["error"]) == ("FAILED", "ChunksFailed")
+    assert result["cause"] == "1 of 3 chunks failed: c is on fire"
+
+
+def test_what_the_other_chunks_measured_is_stored(backend: Backend) -> None:
+    whole_run(backend, Machines(*FIVE, broken="c"))
+    assert hosts(backend) == ["a", "b", "e"]
+
+
+def test_a_chunk_of_silent_hosts_does_not_fail_the_fleet(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE, silent=["e"]))
+    assert (result["status"], result["missing"], result["records"]) == ("SUCCEEDED", ["e"], 4)
+
+
+def test_a_fleet_that_is_silent_in_every_chunk_is_missing_by_name(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE, silent=FIVE))
+    assert (result["status"], result["records"]) == ("SUCCEEDED", 0)
+    assert (result["missing"], result["missing_count"]) == (list(FIVE), 5)
+
+
+def test_a_small_fleet_is_collected_at_once(backend: Backend) -> None:
+    (result,) = ask(backend, EVENT, Machines("a", "b"))
+    assert (result["status"], result["chunks"], result["records"]) == ("SUCCEEDED", [], 2)
+    assert backend.keys("plans/") == []
+
+
+def test_without_fan_out_a_large_fleet_is_collected_in_pieces(backend: Backend) -> None:
+    machines = Machines(*FIVE)
+    (result,) = ask(backend, EVENT | {"detail": {"metric_type": "cpu"}}, machines)
+    assert machines.pieces == [["a", "b"], ["c", "d"], ["e"]]
+    assert (result["records"], result["chunks"]) == (5, [])
+
+
+def test_hosts_that_are_missing_are_told_whatever_else_is_noted(backend: Backend) -> None:
+    class Noted(Machines):
+        def targets(self, scope: Scope) -> Inventory:
+            return replace(super().targets(scope), failures=[], notes=["1 of 2 has no agent"])
+
+    result = ask(backend, EVENT, Noted("a", silent=["a"]))[0]
+    assert "missing 1 of 1: a" in result["summary"]
+
+
+# Reports
+
+
+PLANNED = {"metric_type": "cpu", "status": "PLANNED", "expected": 60, "failures": ["x"]}
+
+
+def done(**values: Any) -> dict[str, Any]:
+    return report(Result(metric_type="cpu", status="SUCCEEDED", **values))
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_what_was_not_planned_stays_as_it_is(status: str) -> None:
+    result = {"metric_type": "cpu", "status": status, "error": "x", "cause": "y"}
+    assert merge(result, []) == result
+
+
+def test_numbers_of_chunks_add_up_and_the_slowest_is_the_duration() -> None:
+    chunks = [
+        done(records=3, reporting=3, series=9, duration_ms=70),
+        done(records=4, reporting=2, series=6, duration_ms=20),
+    ]
+    merged = merge(PLANNED, chunks)
+    names = ("records", "reporting", "series", "duration_ms", "expected")
+    assert [merged[name] for name in names] == [7, 5, 15, 70, 60]
+
+
+def test_a_sentence_that_several_chunks_say_is_said_once() -> None:
+    merged = merge(PLANNED, [done(records=1, failures=["x", "y"], notes=["z"])] * 2)
+    assert (merged["failures"], merged["notes"]) == (["x", "y"], ["z"])
+
+
+def test_all_missing_are_counted_and_the_first_named() -> None:
+    silent = [f"web-{number}" for number in range(15)]
+    merged = merge(PLANNED, [done(records=1, missing=silent, missing_count=15)] * 2)
+    assert (merged["missing_count"], len(merged["missing"])) == (30, 20)
+
+
+def test_a_report_names_the_first_twenty_missing() -> None:
+    silent = [f"web-{number}" for number in range(30)]
+    assert done(missing=silent, missing_count=30)["missing"] == silent[:20]
+
+
+@pytest.mark.parametrize("metric_type", METRIC_TYPES)
+def test_a_summary_is_a_line_when_all_is_well(metric_type: str) -> None:
+    result = Result(
+        metric_type=metric_type, status="SUCCEEDED", records=2, reporting=1, duration_ms=5
+    )
+    assert summarize(result) == f"{metric_type}: 2 records from 1 host in 5 ms"
+
+
+def test_a_summary_names_five_of_the_missing_and_says_what_failed() -> None:
+    result = Result(
+        metric_type="cpu",
+        status="SUCCEEDED",
+        expected=9,
+        missing=list("abcdef"),
+        missing_count=6,
+        failures=["one region refuses"],
+        notes=["1 restated"],
+    )
+    assert summarize(result).splitlines()[1:] == [
+        "  missing 6 of 9: a, b, c, d, e, ...",
+        "  one region refuses",
+        "  1 restated",
+    ]
