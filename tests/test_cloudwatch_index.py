@@ -16,7 +16,7 @@ STATISTICS = ["Average", "Minimum", "Maximum", "Sum", "SampleCount"]
 
 @pytest.fixture
 def moto_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """moto's own methods, while the indexed ones are in their place."""
+    """Moto's own methods, while the indexed ones are in their place."""
     own = CloudWatchBackend.get_metric_data
     own = getattr(own, "moto_own", own)
     monkeypatch.setattr(CloudWatchBackend, "get_metric_data", own)
@@ -24,7 +24,7 @@ def moto_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         CloudWatchBackend, "get_filtered_metrics", CloudWatchBackend.get_filtered_metrics
     )
     cloudwatch.install()
-    yield own
+    return own
 
 
 def dimensions(*pairs: tuple[str, str]) -> list[dict[str, str]]:
