@@ -1,7 +1,6 @@
 """The local cloud's CloudWatch answers what moto's own does, from an index."""
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ STATISTICS = ["Average", "Minimum", "Maximum", "Sum", "SampleCount"]
 
 
 @pytest.fixture
-def moto_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def moto_own(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Moto's own methods, while the indexed ones are in their place."""
     own = CloudWatchBackend.get_metric_data
     own = getattr(own, "moto_own", own)

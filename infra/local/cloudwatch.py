@@ -103,8 +103,8 @@ def install() -> None:
         ]
 
     get_metric_data.moto_own = moto_get_metric_data  # type: ignore[attr-defined]
-    CloudWatchBackend.get_metric_data = get_metric_data  # type: ignore[method-assign]
-    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics  # type: ignore[method-assign]
+    CloudWatchBackend.get_metric_data = get_metric_data  # type: ignore[method-assign, assignment]
+    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics  # type: ignore[method-assign, assignment]
 
 
 def _is_plain(query: dict[str, Any]) -> bool:
@@ -153,5 +153,5 @@ def _dimensions(datum: MetricDatumBase) -> Dimensions:
 
 
 def _epoch(moment: datetime) -> float:
-    """moto's times are UTC, some with a zone and some without."""
+    """Times of moto are UTC, some with a zone and some without."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

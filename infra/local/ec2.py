@@ -65,7 +65,7 @@ def install() -> None:
         return pages.answer(response, page, page[-1][1].id if more else None)
 
     describe_instances.moto_own = moto_describe_instances  # type: ignore[attr-defined]
-    InstanceResponse.describe_instances = describe_instances  # type: ignore[method-assign]
+    InstanceResponse.describe_instances = describe_instances  # type: ignore[method-assign, assignment]
 
 
 def _identity(response: InstanceResponse, reservation: Reservation, instance: Instance) -> Any:
