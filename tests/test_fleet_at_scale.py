@@ -18,7 +18,7 @@ import requests
 
 from chalicelib.records import METRIC_TYPES
 
-from .conftest import RunningCloud, start_cloud, stop_cloud
+from .conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 
 # The first test waits for the fixture, which does all the work.
 pytestmark = pytest.mark.timeout(400)
@@ -103,7 +103,7 @@ def observed(cloud: RunningCloud) -> Run:
         reports=reports(cloud),
     )
     peak = max((each["memory"] for each in result.reports), default=0)
-    print(
+    print(  # noqa: T201 - what docs/scale.md tells is read here
         f"\n{HOSTS} hosts launched in {launched - started:.1f} s, their metrics put in"
         f" {filled - launched:.1f} s; execution {ended - filled:.1f} s, processed"
         f" {settled - ended:.1f} s later;"
@@ -195,3 +195,61 @@ def reports(cloud: RunningCloud) -> list[dict[str, float]]:
 
 def test_the_run_succeeds(run: Run) -> None:
     assert run.execution["status"] == "SUCCEEDED"
+
+
+def test_every_type_was_fanned_out_by_one_branch_each(run: Run) -> None:
+    entered = Counter(
+        event["stateEnteredEventDetails"]["name"]
+        for event in run.history
+        if event["type"] == "TaskStateEntered"
+    )
+    names = ("CPU", "Memory", "Disk", "Network")
+    assert [entered[f"Invoke{name}Collector"] for name in names] == [1, 1, 1, 1]
+    # The silent instance is in the plan of what AWS itself always sends, but not of the agent's.
+    assert [entered[f"Collect{name}Chunk"] for name in names] == [10, 10, 10, 10]
+
+
+def test_every_reporting_host_has_its_four_enriched_items(run: Run) -> None:
+    enriched = Counter(item["metric_type"]["S"] for item in run.items if "processed_at" in item)
+    assert enriched == dict.fromkeys(METRIC_TYPES, HOSTS - 1)
+    assert len(run.items) == 4 * (HOSTS - 1)
+
+
+def test_a_file_system_in_memory_is_left_out(run: Run) -> None:
+    names = {
+        name
+        for item in run.items
+        if item["metric_type"]["S"] == "disk"
+        for name in item["measurements"]["M"]
+    }
+    assert names == {"percent", "percent:/"}
+
+
+def test_a_silent_instance_is_named_and_a_terminated_one_is_not_expected(run: Run) -> None:
+    (mail,) = run.mails
+    assert f"missing 1 of {HOSTS}: {run.silent}" in mail["body"]
+    assert run.terminated not in mail["body"]
+    assert run.terminated not in {item["resource_id"]["S"] for item in run.items}
+
+
+def test_no_chunk_is_larger_than_its_setting(run: Run) -> None:
+    s3 = run.cloud.client("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="plans/")
+    keys = [entry["Key"] for page in pages for entry in page["Contents"]]
+    sizes = [
+        len(json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())["targets"])
+        for key in keys
+    ]
+    assert len(sizes) == 40
+    assert max(sizes) <= CHUNK
+
+
+def test_no_invocation_needs_more_memory_than_it_has(run: Run) -> None:
+    # Four plans, forty chunks and the merge; a retry would make it more.
+    failed = [event for event in run.history if event["type"].endswith(("Failed", "TimedOut"))]
+    assert (len(run.reports), failed) == (45, [])
+    assert max(each["memory"] for each in run.reports) < MEMORY_MB
+
+
+def test_no_payload_is_too_large_for_step_functions(run: Run) -> None:
+    assert 0 < max(len(text.encode()) for text in run.outputs()) < PAYLOAD_BYTES
