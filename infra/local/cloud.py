@@ -24,7 +24,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, resources
+from . import athena, cloudwatch, ec2, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
@@ -123,6 +123,8 @@ class LocalCloud:
         self._resource_types = resources.install(self.client)
         self.joints.install()
         athena.install(self.client)
+        cloudwatch.install()
+        ec2.install()
         self._exit.callback(self.functions.close)
         self._exit.callback(self.joints.close)
 

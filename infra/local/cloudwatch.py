@@ -1,0 +1,157 @@
+"""CloudWatch for thousands of series: GetMetricData and ListMetrics from an index.
+
+moto looks at every datum for each query and period, and compares each metric that it lists
+with all those before it. Three more things are as on AWS here and not in moto: a query
+without dimensions means the series without dimensions, the namespace counts where there are
+dimensions too, and a metric is listed once however many dimensions it has.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from moto.cloudwatch.models import CloudWatchBackend, MetricDatumBase, Statistics
+
+_STATISTICS = frozenset({"Average", "Minimum", "Maximum", "Sum", "SampleCount"})
+
+# What moto's own services report is made up at each call, so it is in no index.
+_MADE_UP = frozenset({None, "", "AWS/S3"})
+
+Dimensions = tuple[tuple[str, str], ...]
+Key = tuple[str, str, Dimensions]
+
+
+@dataclass(slots=True)
+class _Index:
+    """The data of one backend by series, in the order of arrival."""
+
+    source: list[MetricDatumBase]
+    read: int = 0
+    series: dict[Key, list[tuple[float, MetricDatumBase]]] = field(default_factory=dict)
+    # (namespace, name) -> the first datum of each series.
+    listed: dict[tuple[str, str], list[MetricDatumBase]] = field(default_factory=dict)
+
+    def catch_up(self) -> None:
+        """Take in what was put since the last call."""
+        for datum in self.source[self.read :]:
+            key = (datum.namespace, datum.name, _dimensions(datum))
+            if key not in self.series:
+                self.series[key] = []
+                self.listed.setdefault(key[:2], []).append(datum)
+            self.series[key].append((_epoch(datum.timestamp), datum))
+            self.read += 1
+
+
+class _Indexes:
+    """One index for each backend, made anew when moto's reset gives it a new list."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._indexes: WeakKeyDictionary[CloudWatchBackend, _Index] = WeakKeyDictionary()
+
+    def of(self, backend: CloudWatchBackend) -> _Index:
+        with self._lock:
+            index = self._indexes.get(backend)
+            if index is None or index.source is not backend.metric_data:
+                index = self._indexes[backend] = _Index(backend.metric_data)
+            index.catch_up()
+            return index
+
+
+def install() -> None:
+    """Put the index in the place of moto's two scans; a second call changes nothing."""
+    if hasattr(CloudWatchBackend.get_metric_data, "moto_own"):
+        return
+    indexes = _Indexes()
+    moto_get_metric_data = CloudWatchBackend.get_metric_data
+    moto_get_filtered_metrics = CloudWatchBackend.get_filtered_metrics
+
+    def get_metric_data(
+        backend: CloudWatchBackend,
+        queries: list[dict[str, Any]],
+        start_time: datetime,
+        end_time: datetime,
+        scan_by: str = "TimestampAscending",
+    ) -> list[dict[str, Any]]:
+        if start_time >= end_time or not all(map(_is_plain, queries)):
+            return moto_get_metric_data(backend, queries, start_time, end_time, scan_by)
+        index = indexes.of(backend)
+        return [
+            _result(index, query, start_time, end_time, scan_by)
+            for query in queries
+            if query.get("ReturnData", True)
+        ]
+
+    def get_filtered_metrics(
+        backend: CloudWatchBackend,
+        metric_name: str,
+        namespace: str,
+        dimensions: list[dict[str, str]],
+    ) -> list[MetricDatumBase]:
+        if namespace in _MADE_UP:
+            return moto_get_filtered_metrics(backend, metric_name, namespace, dimensions)
+        listed = indexes.of(backend).listed
+        return [
+            datum
+            for (held_namespace, name), data in listed.items()
+            if held_namespace == namespace and metric_name in {None, "", name}
+            for datum in data
+            if datum.filter(None, None, dimensions)
+        ]
+
+    get_metric_data.moto_own = moto_get_metric_data  # type: ignore[attr-defined]
+    CloudWatchBackend.get_metric_data = get_metric_data  # type: ignore[method-assign, assignment]
+    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics  # type: ignore[method-assign, assignment]
+
+
+def _is_plain(query: dict[str, Any]) -> bool:
+    stat = query.get("MetricStat")
+    return (
+        stat is not None
+        and stat["Stat"] in _STATISTICS
+        and stat["Metric"].get("Namespace") not in _MADE_UP
+    )
+
+
+def _result(
+    index: _Index, query: dict[str, Any], start: datetime, end: datetime, scan_by: str
+) -> dict[str, Any]:
+    stat = query["MetricStat"]
+    metric = stat["Metric"]
+    dimensions = tuple(sorted((d["Name"], d["Value"]) for d in metric.get("Dimensions", [])))
+    key = (metric["Namespace"], metric["MetricName"], dimensions)
+    # A start within the last 15 days is rounded down to the minute, as on AWS.
+    start = start.replace(second=0, microsecond=0)
+    first, last = _epoch(start), _epoch(end.replace(microsecond=0))
+    period, unit = int(stat["Period"]), stat.get("Unit")
+    held: dict[int, list[MetricDatumBase]] = {}
+    for moment, datum in index.series.get(key, ()):
+        if first <= moment < last and unit in {None, "", datum.unit}:
+            held.setdefault(int((moment - first) // period), []).append(datum)
+    numbers = sorted(held, reverse=scan_by == "TimestampDescending")
+    return {
+        "id": query["Id"],
+        "label": query.get("Label") or f"{metric['MetricName']} {stat['Stat']}",
+        "values": [_statistic(stat["Stat"], held[number]) for number in numbers],
+        "timestamps": [start + timedelta(seconds=period * number) for number in numbers],
+        "status_code": "Complete",
+    }
+
+
+def _statistic(stat: str, data: Sequence[MetricDatumBase]) -> Any:
+    statistics = Statistics([stat], datetime.now(UTC))
+    statistics.metric_data = list(data)
+    return statistics.get_statistics_for_type(stat)
+
+
+def _dimensions(datum: MetricDatumBase) -> Dimensions:
+    pairs: Iterable[Any] = ((each.name, each.value) for each in datum.dimensions)
+    return tuple(sorted(pairs))
+
+
+def _epoch(moment: datetime) -> float:
+    """Times of moto are UTC, some with a zone and some without."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,40 @@
+"""The model of benchmarks/fleet_limits.py stands on the code's own constants."""
+
+import json
+
+import yaml
+
+from benchmarks import fleet_limits as model
+from chalicelib.aws import fleet
+
+from .conftest import ROOT, load_template
+
+CPU = model.Cpu(instance=0.0004, listed=0.000005, query=0.0006)
+
+
+def test_the_models_limits_are_the_codes() -> None:
+    assert model.METRIC_DATA_QUERIES == fleet._QUERIES
+    assert fleet._INSTANCES <= model.DESCRIBE_PAGE_MOST
+    stage = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    assert stage["environment_variables"]["CHUNK_TARGETS"] == str(model.CHUNK)
+    assert stage["lambda_timeout"] == model.LAMBDA_SECONDS
+
+
+def test_the_models_concurrency_is_the_state_machines() -> None:
+    text = yaml.dump(load_template(ROOT / "infra" / "overlay.yaml"))
+    assert text.count(f"MaxConcurrency: {model.MAP_CONCURRENCY}\n") == 4
+
+
+def test_the_dearest_host_is_asked_for_all_its_series() -> None:
+    assert model.series(1) == 15
+    assert model.chunks_of(2_000) == 10
+
+
+def test_what_a_large_fleet_says_is_merged_into_little() -> None:
+    assert model.merged_bytes(100_000) < model.PAYLOAD_BYTES < model.payload_bytes(100_000)
+
+
+def test_one_host_breaks_no_limit_and_the_nearest_comes_first() -> None:
+    shares = [each.share for each in model.standings(1, CPU)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] < 1
