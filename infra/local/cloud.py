@@ -24,7 +24,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, resources
+from . import athena, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
@@ -121,6 +121,7 @@ class LocalCloud:
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
+        mended.install()
         self.joints.install()
         athena.install(self.client)
         self._exit.callback(self.functions.close)

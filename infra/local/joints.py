@@ -18,8 +18,6 @@ from typing import Any
 from moto.awslambda.models import LambdaFunction
 from moto.events.models import Rule
 from moto.sns.models import Subscription
-from moto.stepfunctions.parser.backend import execution_worker
-from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from chalicelib.windows import format_utc
 
@@ -83,20 +81,6 @@ class Joints:
             else:
                 moto_publish(subscription, message, *args, **kwargs)
 
-        moto_start_execution = StepFunctionsParserBackend.start_execution
-
-        def start_execution(
-            backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
-        ) -> Any:
-            # moto calls every execution that comes without a name None.
-            return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
-
-        def execution_data(**fields: Any) -> Any:
-            # On AWS the context object holds text; moto's datetime breaks States.Format.
-            return fields | {"StartTime": format_utc(fields["StartTime"])}
-
-        vars(execution_worker)["ExecutionData"] = execution_data
-        StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
         LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]
         Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
