@@ -5,16 +5,19 @@ rules with a rate fire; SNS e-mails are kept; executions of state machines are l
 replaces one method of moto's, named in `install`.
 """
 
+import contextlib
 import json
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import ClientError
 from moto.awslambda.models import LambdaFunction
 from moto.events.models import Rule
 from moto.sns.models import Subscription
@@ -27,6 +30,8 @@ from .functions import Functions, FunctionSpec, Invocation, log_tail_header
 ASYNC_RETRY_SECONDS = (60.0, 120.0)
 
 Clients = Callable[[str], Any]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Joints:
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
         self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="event")
+        self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._pending = 0
@@ -88,10 +94,14 @@ class Joints:
     def start(self) -> None:
         """Start the clock and the log of executions."""
         for work in (self._run_clock, self._log_executions):
-            threading.Thread(target=work, daemon=True, name=work.__name__).start()
+            thread = threading.Thread(target=work, daemon=True, name=work.__name__)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -234,7 +244,8 @@ class Joints:
                 interval = rate_interval(rule["ScheduleExpression"])
                 if due.setdefault(rule["Arn"], now + interval) <= now:
                     due[rule["Arn"]] += interval
-                    self.fire(rule)
+                    with _going_on(rule["Name"]):
+                        self.fire(rule)
 
     # --- SNS and Step Functions -----------------------------------------------------------
 
@@ -251,7 +262,8 @@ class Joints:
         while not self._stopping.wait(0.5):
             sfn = self._clients("stepfunctions")
             for machine in sfn.list_state_machines()["stateMachines"]:
-                self._log_executions_of(machine["stateMachineArn"])
+                with _going_on(machine["name"]):
+                    self._log_executions_of(machine["stateMachineArn"])
 
     def _log_executions_of(self, machine_arn: str) -> None:
         sfn, logs = self._clients("stepfunctions"), self._clients("logs")
@@ -282,6 +294,15 @@ class Joints:
                 group = destination["cloudWatchLogsLogGroup"]["logGroupArn"].split(":")[6]
                 logs.create_log_stream(logGroupName=group, logStreamName=stream)
                 logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+@contextlib.contextmanager
+def _going_on(name: str) -> Iterator[None]:
+    """What is deleted meanwhile fails alone: the loop that came by it has others to serve."""
+    try:
+        yield
+    except ClientError as error:
+        _LOG.warning("%s: %s", name, error)
 
 
 def rate_interval(expression: str) -> timedelta:

@@ -1,0 +1,94 @@
+"""The joints of the local cloud by themselves, between services that are moto's or made up."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core.config import default_user_config
+
+from infra.local import joints as joints_module
+from infra.local.joints import Joints
+
+from .conftest import ACCOUNT, REGION
+
+Eventually = Callable[..., Any]
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
+MACHINE = '{"StartAt": "Pass", "States": {"Pass": {"Type": "Pass", "End": true}}}'
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Clients of moto in this process, each made once."""
+    monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
+    made: dict[str, Any] = {}
+    with mock_aws():
+        factory: Any = boto3.client
+        for service in ("stepfunctions", "events", "logs", "sqs"):
+            made[service] = factory(service, region_name=REGION)
+        yield made.__getitem__
+
+
+@pytest.fixture
+def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Joints]]:
+    """Joints of moto's clients, closed at the end."""
+    made: list[Joints] = []
+
+    def make(functions: Any = None, **changes: Any) -> Joints:
+        arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
+        made.append(Joints(clients, functions, **arguments))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def machine(clients: Callable[[str], Any], name: str) -> str:
+    """A state machine that logs to a group of its name."""
+    clients("logs").create_log_group(logGroupName=name)
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*"
+    made = clients("stepfunctions").create_state_machine(
+        name=name,
+        definition=MACHINE,
+        roleArn=ROLE,
+        loggingConfiguration={
+            "level": "ALL",
+            "destinations": [{"cloudWatchLogsLogGroup": {"logGroupArn": group}}],
+        },
+    )
+    return str(made["stateMachineArn"])
+
+
+def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
+    make: Callable[..., Joints], clients: Callable[[str], Any], eventually: Eventually
+) -> None:
+    sfn, logs = clients("stepfunctions"), clients("logs")
+    broken, whole = machine(clients, "broken"), machine(clients, "whole")
+    logs.delete_log_group(logGroupName="broken")
+    sfn.start_execution(stateMachineArn=broken, name="first")
+    make().start()
+    eventually(lambda: sfn.list_executions(stateMachineArn=broken)["executions"])
+    sfn.start_execution(stateMachineArn=whole, name="second")
+    assert eventually(
+        lambda: logs.describe_log_streams(logGroupName="whole")["logStreams"], seconds=8
+    )
+
+
+def test_the_clock_outlives_a_rule_whose_target_is_gone(
+    make: Callable[..., Joints],
+    clients: Callable[[str], Any],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joints_module, "rate_interval", lambda _: timedelta(seconds=1))
+    events, sfn = clients("events"), clients("stepfunctions")
+    whole = machine(clients, "whole")
+    for name, target in (("a-broken", whole.replace("whole", "deleted")), ("b-whole", whole)):
+        events.put_rule(Name=name, ScheduleExpression="rate(1 minute)")
+        events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": target, "RoleArn": ROLE}])
+    make().start()
+    assert eventually(lambda: sfn.list_executions(stateMachineArn=whole)["executions"], seconds=8)
