@@ -1,7 +1,9 @@
 """The joints of the local cloud by themselves, between services that are moto's or made up."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -10,6 +12,7 @@ from moto import mock_aws
 from moto.core.config import default_user_config
 
 from infra.local import joints as joints_module
+from infra.local.functions import FunctionSpec, Invocation
 from infra.local.joints import Joints
 
 from .conftest import ACCOUNT, REGION
@@ -61,6 +64,73 @@ def machine(clients: Callable[[str], Any], name: str) -> str:
         },
     )
     return str(made["stateMachineArn"])
+
+
+class FailingFunctions:
+    """Lambda, where every function with the payload `fail` does so at once."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+
+    def invoke(self, _: FunctionSpec, payload: bytes) -> Invocation:
+        self.payloads.append(payload)
+        return Invocation("id", b"{}", payload == b'"fail"', 1.0, None, 1.0, "")
+
+
+def send(joints: Joints, payload: str) -> None:
+    """An asynchronous invocation of a function with nothing configured."""
+    function: Any = SimpleNamespace(
+        event_invoke_config=[],
+        function_name="any",
+        function_arn="arn",
+        handler="app.any",
+        run_time="python3.11",
+        region=REGION,
+        memory_size=128,
+        timeout=30,
+        environment_vars={},
+        code_bytes=b"",
+    )
+    joints.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
+
+
+def test_failing_events_that_wait_for_a_retry_stall_no_other(
+    make: Callable[..., Joints], eventually: Eventually
+) -> None:
+    """More of them than the pool has workers."""
+    functions = FailingFunctions()
+    joints = make(functions, async_retry_seconds=(60, 60))
+    for _ in range(40):
+        send(joints, '"fail"')
+    send(joints, '"pass"')
+    eventually(lambda: b'"pass"' in functions.payloads, seconds=5)
+
+
+def test_a_failing_event_is_tried_three_times_and_is_pending_till_then(
+    make: Callable[..., Joints], eventually: Eventually
+) -> None:
+    functions = FailingFunctions()
+    joints = make(functions, async_retry_seconds=(0.3, 0.3))
+    joints.start()
+    send(joints, '"fail"')
+    eventually(lambda: joints.only_retries_left)
+    assert not joints.idle
+    eventually(lambda: joints.idle)
+    assert len(functions.payloads) == 3
+
+
+def test_closing_cancels_what_waits_for_a_retry(
+    make: Callable[..., Joints], eventually: Eventually
+) -> None:
+    functions = FailingFunctions()
+    joints = make(functions, async_retry_seconds=(0.5, 0.5))
+    joints.start()
+    send(joints, '"fail"')
+    eventually(lambda: joints.only_retries_left)
+    joints.close()
+    assert joints.idle
+    time.sleep(1)
+    assert len(functions.payloads) == 1
 
 
 def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(

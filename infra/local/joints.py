@@ -8,6 +8,7 @@ replaces one method of moto's, named in `install`.
 import contextlib
 import json
 import logging
+import sched
 import threading
 import time
 import uuid
@@ -28,6 +29,7 @@ from .functions import Functions, FunctionSpec, Invocation, log_tail_header
 
 # Waits before the retries of an asynchronous invocation, as on AWS.
 ASYNC_RETRY_SECONDS = (60.0, 120.0)
+_RETRY_POLL_SECONDS = 0.05
 
 Clients = Callable[[str], Any]
 
@@ -64,6 +66,7 @@ class Joints:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._pending = 0
+        self._retries = sched.scheduler()
         self._logged: set[str] = set()
         self.mails: list[Mail] = []
 
@@ -74,7 +77,7 @@ class Joints:
         def invoke(
             function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any
         ) -> bytes:
-            return joints._invoke(function, body, request_headers, response_headers)
+            return joints.invoke(function, body, request_headers, response_headers)
 
         def send_to_targets(rule: Rule, event: Any, **_: Any) -> None:
             joints._send_to_targets(rule, event)
@@ -92,8 +95,8 @@ class Joints:
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
-        """Start the clock and the log of executions."""
-        for work in (self._run_clock, self._log_executions):
+        """Start the clock, the log of executions and the retries of asynchronous invocations."""
+        for work in (self._run_clock, self._log_executions, self._run_retries):
             thread = threading.Thread(target=work, daemon=True, name=work.__name__)
             self._threads.append(thread)
             thread.start()
@@ -102,6 +105,9 @@ class Joints:
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        for waiting in self._retries.queue:
+            self._retries.cancel(waiting)
+            self._end()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -110,11 +116,18 @@ class Joints:
         with self._lock:
             return self._pending == 0
 
+    @property
+    def only_retries_left(self) -> bool:
+        """Whether no asynchronous invocation is under way; some may wait to be tried again."""
+        with self._lock:
+            return self._pending == len(self._retries.queue)
+
     # --- Lambda ---------------------------------------------------------------------------
 
-    def _invoke(
+    def invoke(
         self, function: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]
     ) -> bytes:
+        """What Lambda's Invoke does with a function of moto's."""
         payload = body.encode() if isinstance(body, str) else body or b"{}"
         if headers.get("X-Amz-Invocation-Type") == "Event":
             self._submit(function, payload)
@@ -128,30 +141,42 @@ class Joints:
     def _submit(self, function: LambdaFunction, payload: bytes) -> None:
         with self._lock:
             self._pending += 1
-        self._pool.submit(self._invoke_async, function, payload)
+        self._pool.submit(self._try, function, payload, 0)
 
-    def _invoke_async(self, function: LambdaFunction, payload: bytes) -> None:
-        """Asynchronous invocation: retries, then the failure destination."""
+    def _try(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        """One try of an asynchronous invocation; the next one waits outside of the pool."""
+        again = False
         try:
             config: Mapping[str, Any] = {}
             if function.event_invoke_config:
                 config = function.event_invoke_config[0].response()
-            attempts = 1 + int(config.get("MaximumRetryAttempts", 2))
-            invocation = None
-            for attempt in range(attempts):
-                if attempt and self._stopping.wait(self._async_retry_seconds[attempt - 1]):
-                    return
-                invocation = self._functions.invoke(spec_of(function), payload)
-                if not invocation.error:
-                    return
+            retries = int(config.get("MaximumRetryAttempts", 2))
+            invocation = self._functions.invoke(spec_of(function), payload)
+            if not invocation.error:
+                return
+            if again := tried < retries:
+                self._retry_later(function, payload, tried)
+                return
             destination = (
                 config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
             )
-            if destination and invocation:
-                self._dead_letter(destination, function, payload, invocation, attempts)
+            if destination:
+                self._dead_letter(destination, function, payload, invocation, tried + 1)
         finally:
-            with self._lock:
-                self._pending -= 1
+            if not again:
+                self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def _retry_later(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        arguments = (self._try, function, payload, tried + 1)
+        self._retries.enter(self._async_retry_seconds[tried], 0, self._pool.submit, arguments)
+
+    def _run_retries(self) -> None:
+        while not self._stopping.wait(_RETRY_POLL_SECONDS):
+            self._retries.run(blocking=False)
 
     def _dead_letter(
         self,
