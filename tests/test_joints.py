@@ -1,5 +1,6 @@
 """The joints of the local cloud by themselves, between services that are moto's or made up."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -9,7 +10,10 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.awslambda.models import LambdaFunction
 from moto.core.config import default_user_config
+from moto.events.models import Rule
+from moto.sns.models import Subscription
 
 from infra.local import joints as joints_module
 from infra.local.functions import FunctionSpec, Invocation
@@ -162,3 +166,60 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": target, "RoleArn": ROLE}])
     make().start()
     assert eventually(lambda: sfn.list_executions(stateMachineArn=whole)["executions"], seconds=8)
+
+
+@pytest.fixture
+def rule(
+    make: Callable[..., Joints], clients: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
+    """Make a rule on two queues and a log group, put an event, and say where it arrived."""
+    for owner, name in (
+        (LambdaFunction, "invoke"),
+        (Rule, "send_to_targets"),
+        (Subscription, "publish"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored at the end
+    make().install()
+    events, sqs, logs = clients("events"), clients("sqs"), clients("logs")
+
+    def try_out(**rule: str) -> list[str]:
+        events.put_rule(Name="rule", **rule)
+        urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("one", "two")]
+        logs.create_log_group(logGroupName="three")
+        targets = [f"sqs:{REGION}:{ACCOUNT}:{name}" for name in ("one", "two")]
+        targets.append(f"logs:{REGION}:{ACCOUNT}:log-group:three")
+        events.put_targets(
+            Rule="rule",
+            Targets=[{"Id": arn[-3:], "Arn": f"arn:aws:{arn}"} for arn in targets],
+        )
+        events.put_events(
+            Entries=[{"Source": "tests", "DetailType": "Tried", "Detail": '{"reason": "any"}'}]
+        )
+        arrived = [
+            json.loads(message["Body"])["detail-type"]
+            for url in urls
+            for message in sqs.receive_message(QueueUrl=url).get("Messages", [])
+        ]
+        logged = logs.filter_log_events(logGroupName="three")["events"]
+        return arrived + [json.loads(event["message"])["detail-type"] for event in logged]
+
+    return try_out
+
+
+def test_a_rule_still_reaches_the_targets_that_moto_serves(rule: Callable[..., list[str]]) -> None:
+    assert rule(EventPattern='{"source": ["tests"]}') == ["Tried", "Tried", "Tried"]
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"EventPattern": '{"source": ["others"]}'},
+        {"EventPattern": '{"source": ["tests"]}', "State": "DISABLED"},
+        {"ScheduleExpression": "rate(3 hours)"},
+    ],
+    ids=["others'", "disabled", "on the clock"],
+)
+def test_a_rule_that_does_not_match_reaches_none_of_them(
+    silent: dict[str, str], rule: Callable[..., list[str]]
+) -> None:
+    assert rule(**silent) == []

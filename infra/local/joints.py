@@ -6,6 +6,7 @@ replaces one method of moto's, named in `install`.
 """
 
 import contextlib
+import copy
 import json
 import logging
 import sched
@@ -20,16 +21,20 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from moto.awslambda.models import LambdaFunction
-from moto.events.models import Rule
+from moto.events.models import EventPattern, Rule
 from moto.sns.models import Subscription
 
 from chalicelib.windows import format_utc
 
+from .errors import LocalCloudError
 from .functions import Functions, FunctionSpec, Invocation, log_tail_header
 
 # Waits before the retries of an asynchronous invocation, as on AWS.
 ASYNC_RETRY_SECONDS = (60.0, 120.0)
 _RETRY_POLL_SECONDS = 0.05
+
+# What moto's rules do not reach.
+_OUR_TARGETS = ("lambda", "states")
 
 Clients = Callable[[str], Any]
 
@@ -79,8 +84,18 @@ class Joints:
         ) -> bytes:
             return joints.invoke(function, body, request_headers, response_headers)
 
-        def send_to_targets(rule: Rule, event: Any, **_: Any) -> None:
-            joints._send_to_targets(rule, event)
+        moto_send_to_targets = Rule.send_to_targets
+
+        def send_to_targets(rule: Rule, event: Any, *args: Any, **kwargs: Any) -> None:
+            if not joints.send(rule, event):
+                return
+            for target in rule.targets:
+                if _service(target) not in _OUR_TARGETS:
+                    # Each with an event of its own, for moto rewrites it for some targets.
+                    alone = copy.copy(rule)
+                    alone.targets = [target]
+                    alone.event_pattern = EventPattern.load(None)  # matched it has already
+                    moto_send_to_targets(alone, copy.deepcopy(event), *args, **kwargs)
 
         moto_publish = Subscription.publish
 
@@ -209,25 +224,31 @@ class Joints:
 
     # --- EventBridge ----------------------------------------------------------------------
 
-    def _send_to_targets(self, rule: Rule, event: Any) -> None:
+    def send(self, rule: Rule, event: Any) -> bool:
+        """Send an event to the functions and state machines of a rule that matches it.
+
+        Returns whether the rule matches; its other targets are moto's to serve.
+        """
         # moto takes a rule without a pattern, one on the clock, to match every event.
         if rule.state != "ENABLED" or not rule.event_pattern.get_pattern():
-            return
+            return False
         event = _as_on_aws(event)
-        if rule.event_pattern.matches_event(event):
-            for target in rule.targets:
+        if not rule.event_pattern.matches_event(event):
+            return False
+        for target in rule.targets:
+            if _service(target) in _OUR_TARGETS:
                 self._deliver(target["Arn"], event)
+        return True
 
     def _deliver(self, target_arn: str, event: Mapping[str, Any]) -> None:
-        service = target_arn.split(":")[2]
         payload = json.dumps(event)
-        if service == "states":
+        if target_arn.split(":")[2] == "states":
             self._clients("stepfunctions").start_execution(
                 stateMachineArn=target_arn, name=event["id"], input=payload
             )
         else:
             # Through the API, so that what is not there fails as it would on AWS.
-            self._clients(service).invoke(
+            self._clients("lambda").invoke(
                 FunctionName=target_arn, InvocationType="Event", Payload=payload
             )
 
@@ -245,6 +266,8 @@ class Joints:
             "detail": {},
         }
         for target in self._clients("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            if _service(target) not in _OUR_TARGETS:
+                raise LocalCloudError(f"the clock of the local cloud cannot reach {target['Arn']}")
             self._deliver(target["Arn"], event)
         return str(event["id"])
 
@@ -326,7 +349,7 @@ def _going_on(name: str) -> Iterator[None]:
     """What is deleted meanwhile fails alone: the loop that came by it has others to serve."""
     try:
         yield
-    except ClientError as error:
+    except (ClientError, LocalCloudError) as error:
         _LOG.warning("%s: %s", name, error)
 
 
@@ -351,13 +374,17 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
     )
 
 
+def _service(target: Mapping[str, Any]) -> str:
+    return str(target["Arn"].split(":")[2])
+
+
 def _as_on_aws(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event in the form that EventBridge delivers; moto's differs in small ways."""
-    copy: dict[str, Any] = json.loads(json.dumps(event))
-    if isinstance(copy["time"], int | float):
-        copy["time"] = format_utc(datetime.fromtimestamp(copy["time"], UTC))
-    copy["id"] = str(uuid.uuid4())
-    reason = str(copy["detail"].get("reason", ""))
+    form: dict[str, Any] = json.loads(json.dumps(event))
+    if isinstance(form["time"], int | float):
+        form["time"] = format_utc(datetime.fromtimestamp(form["time"], UTC))
+    form["id"] = str(uuid.uuid4())
+    reason = str(form["detail"].get("reason", ""))
     if reason.startswith("ObjectCreated:"):
-        copy["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
-    return copy
+        form["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
+    return form
