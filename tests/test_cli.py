@@ -104,7 +104,8 @@ def test_a_failed_deployment_is_one_clear_line(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_whole(how: int) -> None:
+def test_it_stops_whole(how: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     running = start_cloud()
     group = os.getpgid(running.process.pid)
     children = psutil.Process(running.process.pid).children(recursive=True)
@@ -114,6 +115,7 @@ def test_it_stops_whole(how: int) -> None:
     psutil.wait_procs(children, timeout=5)
     left = [each for each in psutil.process_iter() if _group(each.pid) == group]
     assert left == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_functions_do_not_outlive_a_killed_cloud() -> None:

@@ -123,7 +123,7 @@ class LocalCloud:
         self._resource_types = resources.install(self.client)
         mended.install()
         self.joints.install()
-        athena.install(self.client)
+        self._exit.callback(athena.install(self.client, self._work / "athena"))
         self._exit.callback(self.functions.close)
         self._exit.callback(self.joints.close)
 
