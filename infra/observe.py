@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from .local.cloud import APP_STACK, STORAGE_STACK, LocalCloud
@@ -18,7 +18,8 @@ FROM infra_monitoring.metrics
 WHERE measurement IN ('utilization', 'percent', 'bytes_sent', 'bytes_received')
 ORDER BY metric_type, measurement"""
 
-_SETTLE_SECONDS = 120
+# A branch has four tries of at most 45 seconds and waits of 70 seconds between them.
+_SETTLE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A run and everything it wrote."""
+    """A run and everything it wrote, so far if it is still running."""
 
     execution: str
     status: str
@@ -70,17 +71,19 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
 def wait_until_settled(cloud: LocalCloud) -> bool:
     """Wait until no execution runs and no event is on its way; whether that came to be.
 
-    A failing branch is retried for 70 seconds, a failing asynchronous invocation for three
-    minutes: the wait ends before the latter.
+    Once an execution has failed, the three minutes in which its events are tried again are
+    not waited for: what there is to see is there.
     """
     machine = outputs(cloud)["StateMachineArn"]
     sfn = cloud.client("stepfunctions")
     until = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < until:
         executions = sfn.list_executions(stateMachineArn=machine)["executions"]
-        running = not executions or any(each["status"] == "RUNNING" for each in executions)
-        if not running and cloud.joints.idle:
-            return True
+        statuses = {each["status"] for each in executions}
+        if statuses and "RUNNING" not in statuses:
+            failed = statuses != {"SUCCEEDED"}
+            if cloud.joints.idle or (failed and cloud.joints.only_retries_left):
+                return True
         time.sleep(0.1)
     return False
 
@@ -108,7 +111,10 @@ def redeliver(cloud: LocalCloud) -> None:
 def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     sfn = cloud.client("stepfunctions")
     machine = outputs(cloud)["StateMachineArn"]
-    newest = sfn.list_executions(stateMachineArn=machine)["executions"][0]
+    executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+    if not executions:
+        raise LocalCloudError("no execution of the state machine has started")
+    newest = executions[0]
     return newest, sfn.get_execution_history(executionArn=newest["executionArn"])["events"]
 
 
@@ -117,10 +123,11 @@ def observe(cloud: LocalCloud) -> Observation:
     names = outputs(cloud)
     newest, history = _newest_execution(cloud)
     rows, scanned = _ask(cloud, names["WorkGroupName"])
+    ended = newest.get("stopDate") or datetime.now(UTC)
     return Observation(
         execution=newest["name"],
         status=newest["status"],
-        seconds=(newest["stopDate"] - newest["startDate"]).total_seconds(),
+        seconds=(ended - newest["startDate"]).total_seconds(),
         branches=list(_branches(history)),
         items=_items(cloud, names["TableName"]),
         objects={
@@ -132,6 +139,9 @@ def observe(cloud: LocalCloud) -> Observation:
         rows=rows,
         scanned_bytes=scanned,
     )
+
+
+_DRAWN = [f"Invoke{name}Collector" for name in ("CPU", "Memory", "Disk", "Network")]
 
 
 def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
@@ -153,8 +163,7 @@ def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
                     records=output.get("records", 0),
                 )
             )
-    order = {name: number for number, name in enumerate(entered)}
-    return sorted(branches, key=lambda branch: order[branch.state])
+    return sorted(branches, key=lambda branch: _DRAWN.index(branch.state))
 
 
 def _items(cloud: LocalCloud, table: str) -> list[dict[str, Any]]:

@@ -42,9 +42,11 @@ def print_report(console: Console, observation: Observation) -> None:
 
 
 def _run(observation: Observation) -> RenderableType:
+    running = observation.status == "RUNNING"
+    status = "still running" if running else observation.status
     return Text.assemble(
-        (observation.status, _STYLES.get(observation.status, "bold red")),
-        f" in {observation.seconds:.1f} s   ",
+        (status, _STYLES.get(observation.status, "bold red")),
+        f" {'after' if running else 'in'} {observation.seconds:.1f} s   ",
         (f"execution {observation.execution}", "dim"),
     )
 

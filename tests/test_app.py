@@ -1,6 +1,8 @@
 """The Chalice app, each handler driven by chalice.test.Client."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from .conftest import BUCKET, ENVIRONMENT, REGION, ROOT, Backend
 
 
 @pytest.fixture
-def client(backend: Backend, tmp_path: Path) -> Iterator[Client]:  # noqa: ARG001 - AWS is there
-    """The app with the settings of stage prod, measuring this machine."""
+def offline(tmp_path: Path) -> Iterator[Client]:
+    """The app with the settings of stage prod, measuring this machine, without any AWS."""
     forget()
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
     config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host"}
@@ -25,6 +27,12 @@ def client(backend: Backend, tmp_path: Path) -> Iterator[Client]:  # noqa: ARG00
     with Client(app.app, stage_name="prod", project_dir=str(tmp_path)) as client:
         yield client
     forget()
+
+
+@pytest.fixture
+def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS is there
+    """The app, with AWS on moto."""
+    return offline
 
 
 def forget() -> None:
@@ -44,8 +52,13 @@ def scheduled(client: Client, **detail: str) -> dict[str, object]:
     return dict(event)
 
 
-def test_health_answers_without_asking_aws(client: Client) -> None:
-    response = client.http.get("/health")
+def test_health_answers_without_asking_aws(
+    offline: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens where AWS would be."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    response = offline.http.get("/health")
     assert response.status_code == 200
     assert response.json_body["status"] == "ok"
 
@@ -94,5 +107,16 @@ def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -
 
 def test_the_app_makes_no_client_when_it_is_imported() -> None:
     """A cold start pays for what an import does."""
-    forget()
-    assert app.get_store.cache_info().currsize == 0
+    code = """
+import botocore.session
+
+def refuse(*_, **__):
+    raise AssertionError("a client is made")
+
+botocore.session.Session.create_client = refuse
+import app
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Imports point one way, and boto3 is in one place. Read from the source, not from a run."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,30 @@ MODULES = sorted((ROOT / "chalicelib").rglob("*.py"))
 
 def imported(path: Path) -> Iterator[str]:
     """What a module imports: packages by their name, our own modules as `.name`."""
-    package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text())):
+    return imports_of(path.read_text(), path.relative_to(ROOT).parent.parts)
+
+
+def imports_of(source: str, package: Sequence[str]) -> Iterator[str]:
+    for module, names in import_statements(source, package):
+        if module[0] != "chalicelib":
+            yield module[0]
+        elif len(module) > 1:
+            yield f".{module[1]}"
+        else:
+            yield from (f".{name}" for name in names)
+
+
+def import_statements(
+    source: str, package: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Each module that is imported, by its absolute name in parts, and the names out of it."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield str(node.module).split(".")[0]
+            yield from ((alias.name.split("."), ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
-            own = [part for part in base[1:] if part]
-            yield from [f".{own[0]}"] if own else [f".{alias.name}" for alias in node.names]
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            rest = node.module.split(".") if node.module else ()
+            yield (*base, *rest), [alias.name for alias in node.names]
 
 
 def name_of(path: Path) -> str:
@@ -63,9 +77,32 @@ def test_there_is_no_cycle() -> None:
     assert not waiting
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_modules_import_each_other_relatively(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [str(node.module)]
+        assert "chalicelib" not in {name.split(".")[0] for name in names}, names
+
+
 def test_the_guard_itself_sees_a_forbidden_import() -> None:
     module = ROOT / "chalicelib" / "aws" / "store.py"
     assert {"boto3", "botocore", ".items"} <= set(imported(module))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import chalicelib.processor",
+        "from chalicelib.processor import process",
+        "from chalicelib import processor",
+        "from ..processor import process",
+        "from .. import processor",
+    ],
+)
+def test_the_guard_sees_our_own_modules_in_every_form(source: str) -> None:
+    assert list(imports_of(source, ("chalicelib", "aws"))) == [".processor"]
 
 
 def test_handlers_are_short() -> None:

@@ -1,5 +1,6 @@
 """The command line: what it prints, how it fails, and that nothing of it stays behind."""
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,18 @@ from infra.local import cloud as cloud_module
 from infra.local.package import CHALICE
 
 from .conftest import ROOT, start_cloud, stop_cloud
+
+TICK = {
+    "version": "0",
+    "id": "by-hand",
+    "time": "2026-11-20T03:00:00Z",
+    "account": "123456789012",
+    "region": "eu-west-1",
+    "source": "aws.events",
+    "detail-type": "Scheduled Event",
+    "resources": [],
+    "detail": {},
+}
 
 
 def infra(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,11 +78,43 @@ def test_a_setting_that_does_not_exist_is_refused_by_name() -> None:
     assert "--set NO_SUCH: no such setting; there are" in done.stderr
 
 
-def test_a_bad_setting_makes_the_run_fail_and_says_so() -> None:
-    """The functions refuse to start with it; the clock's run is retried for 70 seconds."""
+def test_an_assignment_without_a_value_is_refused() -> None:
     done = infra("up", "--set", "CPU_THRESHOLDS")
     assert done.returncode == 2
     assert "'CPU_THRESHOLDS' is not NAME=VALUE" in done.stderr
+
+
+def test_a_bad_setting_makes_the_function_fail_and_says_so() -> None:
+    running = start_cloud("--no-tick", "--set", "CPU_THRESHOLDS=90,80")
+    try:
+        answer = running.client("lambda").invoke(
+            FunctionName="data-collector", Payload=json.dumps(TICK)
+        )
+        failure = json.loads(answer["Payload"].read())
+    finally:
+        stop_cloud(running)
+    assert failure["errorType"] == "SettingsError"
+    assert "CPU_THRESHOLDS" in failure["errorMessage"]
+
+
+def test_a_run_that_does_not_end_in_time_is_reported_as_still_running() -> None:
+    """Functions that refuse to start are tried again for 70 seconds, longer than it waits."""
+    code = (
+        "import sys; from infra import observe; from infra.__main__ import main;"
+        " observe._SETTLE_SECONDS = 3; sys.exit(main(['run', '--set', 'CPU_THRESHOLDS=90,80']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "still running after" in done.stdout
+    assert "Not all is well" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:
@@ -104,7 +149,8 @@ def test_a_failed_deployment_is_one_clear_line(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_whole(how: int) -> None:
+def test_it_stops_whole(how: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     running = start_cloud()
     group = os.getpgid(running.process.pid)
     children = psutil.Process(running.process.pid).children(recursive=True)
@@ -114,6 +160,7 @@ def test_it_stops_whole(how: int) -> None:
     psutil.wait_procs(children, timeout=5)
     left = [each for each in psutil.process_iter() if _group(each.pid) == group]
     assert left == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_functions_do_not_outlive_a_killed_cloud() -> None:

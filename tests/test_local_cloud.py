@@ -129,6 +129,32 @@ def test_an_execution_leaves_four_objects_and_enriched_items(
         assert {"metric_type", "region", "status", "source_object", "expires_at"} <= set(item)
 
 
+@pytest.fixture
+def telling_its_start(cloud: RunningCloud) -> Iterator[str]:
+    """A state machine whose output is when its execution started."""
+    sfn = cloud.client("stepfunctions")
+    parameters = {"start.$": "$$.Execution.StartTime"}
+    state = {"Type": "Pass", "Parameters": parameters, "End": True}
+    arn = sfn.create_state_machine(
+        name="telling-its-start",
+        definition=json.dumps({"StartAt": "Tell", "States": {"Tell": state}}),
+        roleArn="arn:aws:iam::123456789012:role/any",
+    )["stateMachineArn"]
+    yield str(arn)
+    sfn.delete_state_machine(stateMachineArn=arn)
+
+
+def test_two_executions_in_one_second_start_at_two_times(
+    cloud: RunningCloud, telling_its_start: str
+) -> None:
+    """Two runs by hand would share their keys if the context object had whole seconds."""
+    ended = [execute(cloud, telling_its_start, {}) for _ in range(3)]
+    starts = [json.loads(execution["output"])["start"] for execution in ended]
+    assert len(set(starts)) == 3
+    for start in starts:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", start)
+
+
 def test_values_agree_with_psutil(cloud: RunningCloud) -> None:
     execute(cloud, machine_arn(cloud), {})
     newest = max(

@@ -287,7 +287,41 @@ NO_RESOURCE_TO_NAME = {
 )
 def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
     for statement in json.loads(path.read_text())["Statement"]:
-        actions, resources = statement["Action"], statement["Resource"]
-        assert not any("*" in action for action in actions), statement["Sid"]
-        if not set(actions) <= NO_RESOURCE_TO_NAME:
-            assert "*" not in ([resources] if isinstance(resources, str) else resources)
+        assert not any("*" in action for action in _list(statement["Action"])), statement["Sid"]
+        if not set(_list(statement["Action"])) <= NO_RESOURCE_TO_NAME:
+            assert all(map(names_something, _list(statement["Resource"]))), statement["Sid"]
+
+
+def _list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def names_something(resource: str) -> bool:
+    """Whether an ARN begins its resource's name with a letter, and not with a wildcard."""
+    if resource.count(":") < 5:
+        return False
+    service, path = resource.split(":", maxsplit=5)[2::3]
+    # A bucket is the first part, what is in it any other; elsewhere a type precedes the name.
+    parts = re.split("[:/]", path)
+    name = parts[0] if service == "s3" else parts[-1]
+    return bool(re.match(r"\w", name))
+
+
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [
+        ("*", False),
+        ("arn:aws:s3:::*", False),
+        ("arn:aws:s3:::*/raw-metrics/*", False),
+        ("arn:aws:sqs:*:*:*", False),
+        ("arn:aws:dynamodb:*:*:table/*", False),
+        ("arn:aws:logs:*:*:*", False),
+        ("arn:aws:logs:*:*:log-group:/aws/lambda/*", False),
+        ("arn:aws:s3:::data*/raw-metrics/*", True),
+        ("arn:aws:sqs:*:*:letters*", True),
+        ("arn:aws:dynamodb:*:*:table/Metrics*", True),
+        ("arn:aws:logs:*:*:log-group:/aws/lambda/api*", True),
+    ],
+)
+def test_the_guard_itself_knows_a_wildcard_from_a_name(resource: str, named: bool) -> None:
+    assert names_something(resource) is named

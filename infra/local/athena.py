@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -121,9 +120,12 @@ class QueryEngine:
                 yield file
 
 
-def install(clients: Clients) -> None:
-    """Let moto's Athena run its queries here, in the background, as Athena does."""
-    engine = QueryEngine(clients, Path(tempfile.mkdtemp(prefix="athena-")))
+def install(clients: Clients, cache: Path) -> Callable[[], None]:
+    """Let moto's Athena run its queries here, in the background, as Athena does.
+
+    Returns what stops it; the query under way is waited for.
+    """
+    engine = QueryEngine(clients, cache)
     pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="athena")
     moto_get_query_execution = AthenaResponse.get_query_execution
 
@@ -163,6 +165,7 @@ def install(clients: Clients) -> None:
 
     AthenaBackend.start_query_execution = start_query_execution  # type: ignore[method-assign, assignment]
     AthenaResponse.get_query_execution = get_query_execution  # type: ignore[method-assign, assignment]
+    return lambda: pool.shutdown(cancel_futures=True)
 
 
 class _QueryExecution(Execution):

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.config import default_user_config
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -24,7 +25,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, cloudwatch, ec2, resources
+from . import athena, cloudwatch, ec2, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
@@ -121,8 +122,9 @@ class LocalCloud:
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
+        mended.install()
         self.joints.install()
-        athena.install(self.client)
+        self._exit.callback(athena.install(self.client, self._work / "athena"))
         cloudwatch.install()
         ec2.install()
         self._exit.callback(self.functions.close)
@@ -147,6 +149,13 @@ class LocalCloud:
         self._exit.callback(server.shutdown)
 
     def _put_log_lines(self, group: str, stream: str, lines: Iterable[str]) -> None:
+        """As on AWS, logging that fails does not make the invocation fail."""
+        try:
+            self._put_log_events(group, stream, lines)
+        except (ClientError, BotoCoreError) as error:
+            self.faults.append(f"log lines of {group} are lost: {error}")
+
+    def _put_log_events(self, group: str, stream: str, lines: Iterable[str]) -> None:
         logs = self.client("logs")
         exists = logs.exceptions.ResourceAlreadyExistsException
         # As on AWS, a function whose log group nobody made makes it itself.

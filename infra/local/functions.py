@@ -91,7 +91,7 @@ class Functions:
             invocation = environment.invoke(payload)
             if environment.alive:
                 with self._lock:
-                    self._idle.setdefault(environment.key, []).append(environment)
+                    self._idle.setdefault(spec.name, []).append(environment)
             else:
                 with self._lock:
                     self._all.discard(environment)
@@ -116,11 +116,16 @@ class Functions:
         with self._lock:
             if self._closed:
                 raise LocalCloudError("the local cloud is stopping")
-            while idle := self._idle.get(key):
-                environment = idle.pop()
-                if environment.alive:
-                    return environment
-                self._all.discard(environment)
+            idle = self._idle.get(spec.name, [])
+            warm = [each for each in idle if each.key == key and each.alive]
+            found = warm.pop() if warm else None
+            outdated = {each for each in idle if each is not found} - set(warm)
+            self._idle[spec.name] = warm
+            self._all -= outdated
+        for each in outdated:
+            each.kill()
+        if found:
+            return found
         environment = _Environment(
             spec,
             key,

@@ -5,30 +5,40 @@ rules with a rate fire; SNS e-mails are kept; executions of state machines are l
 replaces one method of moto's, named in `install`.
 """
 
+import contextlib
+import copy
 import json
+import logging
+import sched
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import ClientError
 from moto.awslambda.models import LambdaFunction
-from moto.events.models import Rule
+from moto.events.models import EventPattern, Rule
 from moto.sns.models import Subscription
-from moto.stepfunctions.parser.backend import execution_worker
-from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from chalicelib.windows import format_utc
 
+from .errors import LocalCloudError
 from .functions import Functions, FunctionSpec, Invocation, log_tail_header
 
 # Waits before the retries of an asynchronous invocation, as on AWS.
 ASYNC_RETRY_SECONDS = (60.0, 120.0)
+_RETRY_POLL_SECONDS = 0.05
+
+# What moto's rules do not reach.
+_OUR_TARGETS = ("lambda", "states")
 
 Clients = Callable[[str], Any]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +67,11 @@ class Joints:
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
         self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="event")
+        self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._pending = 0
+        self._retries = sched.scheduler()
         self._logged: set[str] = set()
         self.mails: list[Mail] = []
 
@@ -70,10 +82,20 @@ class Joints:
         def invoke(
             function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any
         ) -> bytes:
-            return joints._invoke(function, body, request_headers, response_headers)
+            return joints.invoke(function, body, request_headers, response_headers)
 
-        def send_to_targets(rule: Rule, event: Any, **_: Any) -> None:
-            joints._send_to_targets(rule, event)
+        moto_send_to_targets = Rule.send_to_targets
+
+        def send_to_targets(rule: Rule, event: Any, *args: Any, **kwargs: Any) -> None:
+            if not joints.send(rule, event):
+                return
+            for target in rule.targets:
+                if _service(target) not in _OUR_TARGETS:
+                    # Each with an event of its own, for moto rewrites it for some targets.
+                    alone = copy.copy(rule)
+                    alone.targets = [target]
+                    alone.event_pattern = EventPattern.load(None)  # matched it has already
+                    moto_send_to_targets(alone, copy.deepcopy(event), *args, **kwargs)
 
         moto_publish = Subscription.publish
 
@@ -83,31 +105,24 @@ class Joints:
             else:
                 moto_publish(subscription, message, *args, **kwargs)
 
-        moto_start_execution = StepFunctionsParserBackend.start_execution
-
-        def start_execution(
-            backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
-        ) -> Any:
-            # moto calls every execution that comes without a name None.
-            return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
-
-        def execution_data(**fields: Any) -> Any:
-            # On AWS the context object holds text; moto's datetime breaks States.Format.
-            return fields | {"StartTime": format_utc(fields["StartTime"])}
-
-        vars(execution_worker)["ExecutionData"] = execution_data
-        StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
         LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]
         Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
-        """Start the clock and the log of executions."""
-        for work in (self._run_clock, self._log_executions):
-            threading.Thread(target=work, daemon=True, name=work.__name__).start()
+        """Start the clock, the log of executions and the retries of asynchronous invocations."""
+        for work in (self._run_clock, self._log_executions, self._run_retries):
+            thread = threading.Thread(target=work, daemon=True, name=work.__name__)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        for waiting in self._retries.queue:
+            self._retries.cancel(waiting)
+            self._end()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -116,11 +131,18 @@ class Joints:
         with self._lock:
             return self._pending == 0
 
+    @property
+    def only_retries_left(self) -> bool:
+        """Whether no asynchronous invocation is under way; some may wait to be tried again."""
+        with self._lock:
+            return self._pending == len(self._retries.queue)
+
     # --- Lambda ---------------------------------------------------------------------------
 
-    def _invoke(
+    def invoke(
         self, function: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]
     ) -> bytes:
+        """What Lambda's Invoke does with a function of moto's."""
         payload = body.encode() if isinstance(body, str) else body or b"{}"
         if headers.get("X-Amz-Invocation-Type") == "Event":
             self._submit(function, payload)
@@ -134,30 +156,42 @@ class Joints:
     def _submit(self, function: LambdaFunction, payload: bytes) -> None:
         with self._lock:
             self._pending += 1
-        self._pool.submit(self._invoke_async, function, payload)
+        self._pool.submit(self._try, function, payload, 0)
 
-    def _invoke_async(self, function: LambdaFunction, payload: bytes) -> None:
-        """Asynchronous invocation: retries, then the failure destination."""
+    def _try(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        """One try of an asynchronous invocation; the next one waits outside of the pool."""
+        again = False
         try:
             config: Mapping[str, Any] = {}
             if function.event_invoke_config:
                 config = function.event_invoke_config[0].response()
-            attempts = 1 + int(config.get("MaximumRetryAttempts", 2))
-            invocation = None
-            for attempt in range(attempts):
-                if attempt and self._stopping.wait(self._async_retry_seconds[attempt - 1]):
-                    return
-                invocation = self._functions.invoke(spec_of(function), payload)
-                if not invocation.error:
-                    return
+            retries = int(config.get("MaximumRetryAttempts", 2))
+            invocation = self._functions.invoke(spec_of(function), payload)
+            if not invocation.error:
+                return
+            if again := tried < retries:
+                self._retry_later(function, payload, tried)
+                return
             destination = (
                 config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
             )
-            if destination and invocation:
-                self._dead_letter(destination, function, payload, invocation, attempts)
+            if destination:
+                self._dead_letter(destination, function, payload, invocation, tried + 1)
         finally:
-            with self._lock:
-                self._pending -= 1
+            if not again:
+                self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def _retry_later(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        arguments = (self._try, function, payload, tried + 1)
+        self._retries.enter(self._async_retry_seconds[tried], 0, self._pool.submit, arguments)
+
+    def _run_retries(self) -> None:
+        while not self._stopping.wait(_RETRY_POLL_SECONDS):
+            self._retries.run(blocking=False)
 
     def _dead_letter(
         self,
@@ -190,25 +224,31 @@ class Joints:
 
     # --- EventBridge ----------------------------------------------------------------------
 
-    def _send_to_targets(self, rule: Rule, event: Any) -> None:
+    def send(self, rule: Rule, event: Any) -> bool:
+        """Send an event to the functions and state machines of a rule that matches it.
+
+        Returns whether the rule matches; its other targets are moto's to serve.
+        """
         # moto takes a rule without a pattern, one on the clock, to match every event.
         if rule.state != "ENABLED" or not rule.event_pattern.get_pattern():
-            return
+            return False
         event = _as_on_aws(event)
-        if rule.event_pattern.matches_event(event):
-            for target in rule.targets:
+        if not rule.event_pattern.matches_event(event):
+            return False
+        for target in rule.targets:
+            if _service(target) in _OUR_TARGETS:
                 self._deliver(target["Arn"], event)
+        return True
 
     def _deliver(self, target_arn: str, event: Mapping[str, Any]) -> None:
-        service = target_arn.split(":")[2]
         payload = json.dumps(event)
-        if service == "states":
+        if target_arn.split(":")[2] == "states":
             self._clients("stepfunctions").start_execution(
                 stateMachineArn=target_arn, name=event["id"], input=payload
             )
         else:
             # Through the API, so that what is not there fails as it would on AWS.
-            self._clients(service).invoke(
+            self._clients("lambda").invoke(
                 FunctionName=target_arn, InvocationType="Event", Payload=payload
             )
 
@@ -226,6 +266,8 @@ class Joints:
             "detail": {},
         }
         for target in self._clients("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            if _service(target) not in _OUR_TARGETS:
+                raise LocalCloudError(f"the clock of the local cloud cannot reach {target['Arn']}")
             self._deliver(target["Arn"], event)
         return str(event["id"])
 
@@ -250,7 +292,8 @@ class Joints:
                 interval = rate_interval(rule["ScheduleExpression"])
                 if due.setdefault(rule["Arn"], now + interval) <= now:
                     due[rule["Arn"]] += interval
-                    self.fire(rule)
+                    with _going_on(rule["Name"]):
+                        self.fire(rule)
 
     # --- SNS and Step Functions -----------------------------------------------------------
 
@@ -267,7 +310,8 @@ class Joints:
         while not self._stopping.wait(0.5):
             sfn = self._clients("stepfunctions")
             for machine in sfn.list_state_machines()["stateMachines"]:
-                self._log_executions_of(machine["stateMachineArn"])
+                with _going_on(machine["name"]):
+                    self._log_executions_of(machine["stateMachineArn"])
 
     def _log_executions_of(self, machine_arn: str) -> None:
         sfn, logs = self._clients("stepfunctions"), self._clients("logs")
@@ -300,6 +344,15 @@ class Joints:
                 logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
 
+@contextlib.contextmanager
+def _going_on(name: str) -> Iterator[None]:
+    """What is deleted meanwhile fails alone: the loop that came by it has others to serve."""
+    try:
+        yield
+    except (ClientError, LocalCloudError) as error:
+        _LOG.warning("%s: %s", name, error)
+
+
 def rate_interval(expression: str) -> timedelta:
     """The span of `rate(value unit)`."""
     value, unit = expression.removeprefix("rate(").removesuffix(")").split()
@@ -321,13 +374,17 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
     )
 
 
+def _service(target: Mapping[str, Any]) -> str:
+    return str(target["Arn"].split(":")[2])
+
+
 def _as_on_aws(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event in the form that EventBridge delivers; moto's differs in small ways."""
-    copy: dict[str, Any] = json.loads(json.dumps(event))
-    if isinstance(copy["time"], int | float):
-        copy["time"] = format_utc(datetime.fromtimestamp(copy["time"], UTC))
-    copy["id"] = str(uuid.uuid4())
-    reason = str(copy["detail"].get("reason", ""))
+    form: dict[str, Any] = json.loads(json.dumps(event))
+    if isinstance(form["time"], int | float):
+        form["time"] = format_utc(datetime.fromtimestamp(form["time"], UTC))
+    form["id"] = str(uuid.uuid4())
+    reason = str(form["detail"].get("reason", ""))
     if reason.startswith("ObjectCreated:"):
-        copy["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
-    return copy
+        form["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
+    return form

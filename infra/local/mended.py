@@ -1,0 +1,32 @@
+"""What moto's Step Functions does otherwise than AWS, mended."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.stepfunctions.parser.backend import execution_worker
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+
+def install() -> None:
+    """Put what is mended in the place of moto's own."""
+    moto_start_execution = StepFunctionsParserBackend.start_execution
+
+    def start_execution(
+        backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
+    ) -> Any:
+        # moto calls every execution that comes without a name None.
+        return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
+
+    StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
+    vars(execution_worker)["ExecutionData"] = _execution_data
+
+
+def _execution_data(**fields: Any) -> dict[str, Any]:
+    # On AWS the context object holds text; moto's datetime breaks States.Format.
+    return fields | {"StartTime": _milliseconds(fields["StartTime"])}
+
+
+def _milliseconds(moment: datetime) -> str:
+    """`2026-11-22T18:00:00.000Z`, as the context object has it on AWS."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
