@@ -38,6 +38,7 @@ class Observation:
 
     execution: str
     status: str
+    reason: str
     seconds: float
     branches: Sequence[Branch]
     items: Sequence[dict[str, Any]]
@@ -127,6 +128,7 @@ def observe(cloud: LocalCloud) -> Observation:
     return Observation(
         execution=newest["name"],
         status=newest["status"],
+        reason=_reason(history),
         seconds=(ended - newest["startDate"]).total_seconds(),
         branches=list(_branches(history)),
         items=_items(cloud, names["TableName"]),
@@ -139,6 +141,14 @@ def observe(cloud: LocalCloud) -> Observation:
         rows=rows,
         scanned_bytes=scanned,
     )
+
+
+def _reason(history: Sequence[dict[str, Any]]) -> str:
+    """Why the execution failed; empty if it did not."""
+    for event in reversed(history):
+        if failed := event.get("executionFailedEventDetails"):
+            return f"{failed.get('error', '')}: {failed.get('cause', '')}"
+    return ""
 
 
 _DRAWN = [f"Invoke{name}Collector" for name in ("CPU", "Memory", "Disk", "Network")]

@@ -48,6 +48,7 @@ def _run(observation: Observation) -> RenderableType:
         (status, _STYLES.get(observation.status, "bold red")),
         f" {'after' if running else 'in'} {observation.seconds:.1f} s   ",
         (f"execution {observation.execution}", "dim"),
+        f"\n{observation.reason}" if observation.reason else "",
     )
 
 

@@ -41,6 +41,11 @@ Clients = Callable[[str], Any]
 _LOG = logging.getLogger(__name__)
 
 
+# Taken before anything is replaced: a second cloud in one process must not call the first's.
+_MOTO_SEND_TO_TARGETS = Rule.send_to_targets
+_MOTO_PUBLISH = Subscription.publish
+
+
 @dataclass(frozen=True, slots=True)
 class Mail:
     """An e-mail that SNS would have sent."""
@@ -84,8 +89,6 @@ class Joints:
         ) -> bytes:
             return joints.invoke(function, body, request_headers, response_headers)
 
-        moto_send_to_targets = Rule.send_to_targets
-
         def send_to_targets(rule: Rule, event: Any, *args: Any, **kwargs: Any) -> None:
             if not joints.send(rule, event):
                 return
@@ -95,15 +98,13 @@ class Joints:
                     alone = copy.copy(rule)
                     alone.targets = [target]
                     alone.event_pattern = EventPattern.load(None)  # matched it has already
-                    moto_send_to_targets(alone, copy.deepcopy(event), *args, **kwargs)
-
-        moto_publish = Subscription.publish
+                    _MOTO_SEND_TO_TARGETS(alone, copy.deepcopy(event), *args, **kwargs)
 
         def publish(subscription: Subscription, message: str, *args: Any, **kwargs: Any) -> None:
             if subscription.protocol == "email":
                 joints._mail(subscription.endpoint, kwargs.get("subject"), message)
             else:
-                moto_publish(subscription, message, *args, **kwargs)
+                _MOTO_PUBLISH(subscription, message, *args, **kwargs)
 
         LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]
         Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]
