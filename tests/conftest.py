@@ -211,7 +211,7 @@ def start_cloud(*arguments: str) -> RunningCloud:
 def stop_cloud(cloud: RunningCloud, how: int = signal.SIGINT) -> int:
     cloud.process.send_signal(how)
     try:
-        return cloud.process.wait(timeout=20)
+        return cloud.process.wait(timeout=90)
     finally:
         if cloud.process.poll() is None:
             os.killpg(cloud.process.pid, signal.SIGKILL)
