@@ -179,6 +179,7 @@ def rule(
         (Subscription, "publish"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # restored at the end
+    make().install()  # an earlier cloud of the same process
     make().install()
     events, sqs, logs = clients("events"), clients("sqs"), clients("logs")
 
