@@ -6,6 +6,7 @@ import threading
 from collections import namedtuple
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 import pytest
@@ -117,25 +118,28 @@ def mounted(
 def test_pseudo_file_systems_are_left_out(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert mounted(monkeypatch, tmp_path_factory, kind) == []
+    assert mounted(monkeypatch, tmp_path_factory, kind) == ["/"]
 
 
 def test_a_device_that_is_mounted_twice_counts_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert len(mounted(monkeypatch, tmp_path_factory, "ext4", "ext4", "xfs")) == 1
+    paths = mounted(monkeypatch, tmp_path_factory, "ext4", "ext4", "xfs")
+    devices = [Path(path).stat().st_dev for path in paths]
+    assert len(devices) == len(set(devices))
 
 
 def test_a_mount_that_has_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = [Partition("server:/share", "/nowhere/at/all", "nfs4", "rw")]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: gone)
-    assert list(host.file_systems()) == []
+    assert [system.mountpoint for system in host.file_systems()] == ["/"]
 
 
-def test_the_root_counts_even_where_it_is_an_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        psutil, "disk_partitions", lambda **_: [Partition("overlay", "/", "overlay", "rw")]
-    )
+@pytest.mark.parametrize("mounts", [[Partition("overlay", "/", "overlay", "rw")], []])
+def test_the_root_counts_in_a_container_and_in_a_changed_root(
+    mounts: list[Partition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     assert [system.mountpoint for system in host.file_systems()] == ["/"]
 
 

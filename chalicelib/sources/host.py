@@ -119,28 +119,28 @@ def measure_disk() -> Measurements:
 
 
 def file_systems() -> Iterator[FileSystem]:
-    """Mounted file systems that hold data, each device once, under its shortest path.
+    """File systems that hold data, each device once, under its shortest path.
 
-    Where nothing real is mounted at `/` (in a container the root is an overlay), the root
-    counts as what it is: the space that this machine's programs see.
+    The root always counts, as the space that this machine's programs see: in a container it is
+    an overlay, and in a changed root (chroot) no line of the mount table names it.
     """
-    partitions = [
-        each
+    mounted = {
+        each.mountpoint
         for each in psutil.disk_partitions(all=True)
-        if each.mountpoint == "/" or each.fstype not in PSEUDO_FILE_SYSTEMS
-    ]
+        if each.fstype not in PSEUDO_FILE_SYSTEMS
+    }
     seen: set[int] = set()
-    for partition in sorted(partitions, key=lambda each: len(each.mountpoint)):
+    for path in sorted(mounted | {"/"}, key=len):
         try:
-            mounted = Path(partition.mountpoint).stat()
-            usage = psutil.disk_usage(partition.mountpoint)
+            status = Path(path).stat()
+            usage = psutil.disk_usage(path)
         except OSError:
             continue  # a mount of another user's, or a network share that has gone
         # Containers have single files mounted from the host's disk.
-        if mounted.st_dev in seen or usage.total == 0 or not stat.S_ISDIR(mounted.st_mode):
+        if status.st_dev in seen or usage.total == 0 or not stat.S_ISDIR(status.st_mode):
             continue
-        seen.add(mounted.st_dev)
-        yield FileSystem(partition.mountpoint, usage.used, usage.free)
+        seen.add(status.st_dev)
+        yield FileSystem(path, usage.used, usage.free)
 
 
 def measure_network() -> Measurements:
