@@ -18,8 +18,11 @@ from .enrichment import Enriched, Previous, enrich
 from .errors import ObjectNotFoundError
 from .items import (
     PREVIOUS_ATTRIBUTES,
+    VERSION_ATTRIBUTES,
     Item,
     enriched_item,
+    key,
+    precedence,
     previous_from_item,
     previous_from_record,
     previous_key,
@@ -39,6 +42,9 @@ BATCH = 500
 BATCH_BYTES = 4_000_000
 
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/")
+# After every precedence that an item has.
+_LAST = ("~", "")
+
 _ODD = re.compile(r"[^\w-]+", re.ASCII)
 
 _encoder = msgspec.json.Encoder()
@@ -116,8 +122,8 @@ def process(
                 stored_at=stored.stored_at,
                 now=now(),
             )
-            enriched = _enrich_all(good, add, store)
-            store.put_items(_items(enriched, settings))
+            enriched = _enrich_all(_latest(good, stored.stored_at), add, store)
+            _put_items(_items(enriched, settings), store)
             tally.processed_objects += _put_processed(enriched, names, number, store)
         if bad:
             tally.quarantine_objects.append(_put_quarantined(bad, arrival, names, number, store))
@@ -165,13 +171,29 @@ def _weight(piece: Record | Rejected) -> int:
     return 1_000 + 400 * len(piece.measurements) + labels
 
 
+def _latest(good: list[Record], stored_at: datetime) -> Collection[Record]:
+    """A record that comes twice counts once: the one read last, or else the last one."""
+    by_reading = sorted(good, key=lambda record: record.collected_at or stored_at)
+    return {(record.metric_id, record.timestamp): record for record in by_reading}.values()
+
+
 def _enrich_all(
-    good: list[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
+    distinct: Collection[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
 ) -> list[Enriched]:
-    # A line that comes twice counts once; the last one wins.
-    distinct = {(record.metric_id, record.timestamp): record for record in good}.values()
     before = _previous(distinct, store)
     return [add(record, before.get(_previous_identity(record))) for record in distinct]
+
+
+def _put_items(items: list[Item], store: Store) -> None:
+    """Write the items that are later than what is stored enriched of the same record.
+
+    Batches are cheap but take no conditions, so only what is stored already, as in a replay,
+    is written one by one, on condition that it has not been overtaken meanwhile.
+    """
+    found = store.get_items([key(item) for item in items], VERSION_ATTRIBUTES)
+    stored = {_key(item): precedence(item) for item in found if "version" in item}
+    store.put_items([item for item in items if _key(item) not in stored])
+    store.put_later([item for item in items if stored.get(_key(item), _LAST) <= precedence(item)])
 
 
 def _previous(good: Collection[Record], store: Store) -> dict[str, Previous]:
@@ -190,6 +212,10 @@ def _previous_identity(record: Record) -> str:
 
 def _identity(item: Item) -> str:
     return str(item["metric_id"]["S"])
+
+
+def _key(item: Item) -> tuple[str, str]:
+    return item["metric_id"]["S"], item["timestamp"]["S"]
 
 
 def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
