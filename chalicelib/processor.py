@@ -106,7 +106,7 @@ def process(
     except ObjectNotFoundError:
         tally.status = "MISSING"  # deleted since: there is nothing that a retry could find
         return tally
-    names = _Names(arrival.key, stored.stored_at)
+    names = Names(arrival.key, stored.stored_at)
     for number, batch in enumerate(_batches(parse(stored.chunks))):
         good = [
             piece.identified(account_id=arrival.account_id, region=arrival.region)
@@ -132,22 +132,25 @@ def process(
     return tally
 
 
-class _Names:
-    """The keys of what is made of an object: made of its own key, so that they repeat."""
+class Names:
+    """The keys of what is made of an object: made of its own key, so that they repeat.
+
+    `stem` begins the names of them all and of nothing else, after the day that they are under.
+    """
 
     def __init__(self, key: str, stored_at: datetime) -> None:
         tail = key.removeprefix(RAW_PREFIX)
         dated = _DATED.match(tail)
-        self._date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
+        self.date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
         # The digest keeps apart keys that differ only in folder or in odd letters.
         stem = _ODD.sub("_", tail.rpartition("/")[2].partition(".")[0])[:80]
-        self._name = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        self.stem = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def processed(self, day: str, batch: int) -> str:
-        return f"{PROCESSED_PREFIX}dt={day}/{self._name}-{batch:05d}.json.gz"
+        return f"{PROCESSED_PREFIX}dt={day}/{self.stem}-{batch:05d}.json.gz"
 
     def quarantine(self, batch: int) -> str:
-        return f"{QUARANTINE_PREFIX}{self._date}{self._name}-{batch:05d}.jsonl"
+        return f"{QUARANTINE_PREFIX}{self.date}{self.stem}-{batch:05d}.jsonl"
 
 
 def _batches(pieces: Iterable[Record | Rejected]) -> Iterator[list[Record | Rejected]]:
@@ -223,7 +226,7 @@ def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
 
 
 def _put_processed(
-    enriched: list[Enriched], names: _Names, batch: int, store: Store
+    enriched: list[Enriched], names: Names, batch: int, store: Store
 ) -> Iterator[str]:
     for day, group in groupby(sorted(enriched, key=lines.partition), key=lines.partition):
         body = b"".join(line + b"\n" for each in group for line in lines.lines(each))
@@ -234,7 +237,7 @@ def _put_processed(
 
 
 def _put_quarantined(
-    bad: list[Rejected], arrival: Arrival, names: _Names, batch: int, store: Store
+    bad: list[Rejected], arrival: Arrival, names: Names, batch: int, store: Store
 ) -> str:
     key = names.quarantine(batch)
     body = b"".join(_quarantine_line(piece, arrival.uri) for piece in bad)
