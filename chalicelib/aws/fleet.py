@@ -1,5 +1,6 @@
 """EC2 and CloudWatch of one account in one region, behind `sources.cloudwatch.Fleet`."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +24,11 @@ _QUERIES = 500
 # 2,000 took a function over its 128 MB; in pages of 200 the same fleet peaks at 89.
 _INSTANCES = 200
 
-# 500 queries of two 3-hour windows at 5 minutes are 36,000 points of the 100,800 that one
-# page may hold; a service that goes on sending tokens beyond this is not telling the truth.
-_MAX_PAGES = 20
+_POINTS = 100_800  # the most in one answer
+
+# Answers may be less full than they could be. A service that goes on sending tokens after this
+# many times the pages that the points need is not telling the truth.
+_PATIENCE = 20
 _ATTEMPTS = 5
 
 # Of an assumed role's credentials: more than an invocation lasts.
@@ -218,7 +221,9 @@ class AwsFleet:
             "ScanBy": "TimestampAscending",
         }
         states: dict[str, str] = {}
-        for _ in range(_MAX_PAGES):
+        expected = len(asked) * (end - start).total_seconds() / period
+        most = _PATIENCE * math.ceil(expected / _POINTS)
+        for _ in range(most):
             answer = self._get_metric_data(request)
             for result in answer["MetricDataResults"]:
                 states[result["Id"]] = result["StatusCode"]
@@ -227,7 +232,7 @@ class AwsFleet:
             if not answer.get("NextToken"):
                 return {each for each in asked if states.get(each, "Complete") != "Complete"}
             request["NextToken"] = answer["NextToken"]
-        detail = f"still more pages after {_MAX_PAGES}"
+        detail = f"still more pages after {most}"
         raise StorageError("get metric data in", self.region, "TooManyPages", detail)
 
     def _get_metric_data(self, request: dict[str, Any]) -> Any:
