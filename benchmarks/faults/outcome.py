@@ -1,0 +1,14 @@
+"""How a run ended."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is wrong after a run, a sentence each, and what happened on the way."""
+
+    seed: int
+    problems: list[str]
+    injected: Counter[str]
+    counts: Counter[str]
