@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from .enrichment import Enriched, Previous
+from .enrichment import COUNTERS, Enriched, Previous
 from .records import Measurement, Record, metric_id
 from .windows import Window, format_utc
 
@@ -53,6 +53,27 @@ def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
     if enriched.previous_timestamp is not None:
         added["previous_timestamp"] = format_utc(enriched.previous_timestamp)
     return raw_item(enriched.record, retention_days=retention_days) | _attributes(added)
+
+
+# Upper bounds, in bytes: all that has a fixed name or form in an item; a measurement with the
+# names and the longest numbers in it, and its change; the `_rate` that a name grows by.
+_FIXED_BYTES = 8_000
+_MEASUREMENT_BYTES = 240
+_SUFFIX_BYTES = 10
+
+
+def largest_item(record: Record) -> int:
+    """The most bytes that the record's item can have in DynamoDB, whatever enriching adds."""
+    names = [len(name.encode()) for name in record.measurements]
+    counters = [
+        len(name.encode()) + _SUFFIX_BYTES
+        for name in record.measurements
+        if name.partition(":")[0] in COUNTERS
+    ]
+    labels = sum(
+        len(name.encode()) + len(text.encode()) + 1 for name, text in record.labels.items()
+    )
+    return _FIXED_BYTES + labels + sum(_MEASUREMENT_BYTES + 2 * each for each in names + counters)
 
 
 def _measurement(measurement: Measurement) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The record: one resource, one metric type, one window. Pure values and their JSON form."""
 
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
@@ -53,7 +54,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     max: _Value | None = None
     p95: _Value | None = None
     samples: Annotated[int, Meta(ge=0, le=2**53)] = 1
-    breach_seconds: Annotated[float, Meta(ge=0)] | None = None
+    breach_seconds: _Value | None = None
 
     def __post_init__(self) -> None:
         if self.samples == 1:
@@ -141,10 +142,32 @@ def decode(line: bytes) -> Record:
         raise InvalidRecordError(f"the record is longer than {MAX_RECORD_BYTES} bytes")
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecordError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRecordError(f"a text in it is not UTF-8 ({error.reason})") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRecordError(_reason(str(error), line)) from error
     except RecursionError as error:
-        raise InvalidRecordError("JSON is nested too deeply") from error
+        raise InvalidRecordError("the JSON is nested too deeply") from error
+
+
+# What JSON has no word for, and the byte of the fault in msgspec's message.
+_NO_NUMBER = re.compile(rb"[+-]?(NaN|Infinity|inf)", re.IGNORECASE)
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+
+
+def _reason(message: str, line: bytes) -> str:
+    """The message of msgspec; said better where it is short or misleads."""
+    if message == "Input data was truncated":
+        return "the JSON ends before its end"
+    if message.endswith("`$.schema_version`") and message.startswith("Invalid enum value "):
+        version = message.removeprefix("Invalid enum value ").partition(" - ")[0]
+        return f"schema_version {version} is not known here: this is {SCHEMA_VERSION}"
+    if (fault := _BYTE.search(message)) is not None:
+        # The sign is before the byte that msgspec stumbles over.
+        found = _NO_NUMBER.match(line, int(fault[1])) or _NO_NUMBER.match(line, int(fault[1]) - 1)
+        if found:
+            return f"{found[0].decode()} is no number in JSON; null is for what is not known"
+    return message
 
 
 def encode(record: Record) -> bytes:
