@@ -55,10 +55,10 @@ class Position:
 
     `offset` counts bytes, those of the unpacked text where `packed` (gzip). `form` is empty
     at the start, where it is not known; `fault` is why what follows is no record: the rest of
-    a line that is too long, or of an array (`rest`).
+    a line that is too long, or of an array (`rest`). At the `end` nothing is left.
     """
 
-    form: Literal["", "lines", "array", "rest"] = ""
+    form: Literal["", "lines", "array", "rest", "end"] = ""
     offset: int = 0
     line: int = 1
     fault: str = ""
@@ -112,6 +112,8 @@ class Reader:
         return Position(self._form, window.offset, window.line, self._fault, self._stream.packed)
 
     def _read(self) -> Iterator[Record | Rejected]:
+        if self._form == "end":
+            return
         if not self._form:
             if not self._window.offset:
                 self._window.skip_mark()
@@ -120,6 +122,7 @@ class Reader:
                 self._window.take(1)
                 self._form = "array"
             elif first and (document := self._document()):
+                self._form = "end"
                 yield document
                 return
             else:
@@ -146,7 +149,7 @@ class Reader:
             return None
         line = window.line
         window.take(len(text))
-        return self._record(text.strip(), line)
+        return self._record(text, line)
 
     def _lines(self) -> Iterator[Record | Rejected]:
         window = self._window
@@ -162,13 +165,15 @@ class Reader:
             original = window.take(window.rest if end < 0 else end + 1).removesuffix(b"\n")
             fault, self._fault = self._fault, ""
             if end < 0 and self._stream.damage:
+                self._form = "end"
                 yield Rejected(line, self._stream.damage, original)
                 return
             if fault:
                 yield Rejected(line, fault, original)
-            elif stripped := original.strip():
-                yield self._record(stripped, line)
+            elif original.strip():
+                yield self._record(original, line)
         if self._stream.damage:
+            self._form = "end"
             yield Rejected(window.line, self._stream.damage, b"")
 
     def _elements(self) -> Iterator[Record | Rejected]:
@@ -185,6 +190,7 @@ class Reader:
         elif not first:
             self._fault = _UNCLOSED
             if not self._stream.damage:
+                self._form = "end"
                 yield Rejected(window.line, _UNCLOSED, b"")
 
     def _rest(self) -> Iterator[Rejected]:
@@ -195,11 +201,12 @@ class Reader:
             line = window.line
             yield Rejected(line, self._fault, window.take(min(window.rest, MAX_RECORD_BYTES)))
         if self._stream.damage:
+            self._form = "end"
             yield Rejected(window.line, self._stream.damage, b"")
 
     def _record(self, original: bytes, line: int) -> Record | Rejected:
         try:
-            record = records.decode(original)
+            record = records.decode(original.strip())
         except InvalidRecordError as error:
             return Rejected(line, str(error), original)
         reason = self._refuse(record)
@@ -270,7 +277,9 @@ class _Stream:
                     try:
                         piece = inflater.decompress(step, _INFLATE_STEP)
                     except zlib.error as error:
-                        raise _DamageError(f"the gzip data is damaged ({error})") from error
+                        raise _DamageError(
+                            f"the gzip data is damaged ({str(error).rpartition(': ')[2]})"
+                        ) from error
                     written += len(piece)
                     if written > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * read):
                         raise _DamageError(
@@ -292,7 +301,7 @@ def _inflater() -> "zlib._Decompress":
 # A string (its end captured, if it is there), or a bracket. Possessive: going back cannot
 # help, and remembering where to would take memory by the megabyte.
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{}]', re.DOTALL)
-_SCALAR_END = re.compile(rb"[,\]\s]")
+_SCALAR_END = re.compile(rb"[,\] \t\r\n]")
 
 
 class _Window:

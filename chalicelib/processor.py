@@ -429,7 +429,7 @@ def _batches(reader: Reader, size: int) -> Iterator[_Batch]:
             basket.add(piece)
             if basket.full:
                 position = reader.position
-                at_end = not position.packed and position.offset >= size
+                at_end = position.form == "end" or (not position.packed and position.offset >= size)
                 yield _Batch(basket.pieces, position, last=at_end)
                 basket = _Basket()
     except OutOfTimeError:
