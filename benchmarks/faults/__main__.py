@@ -18,6 +18,7 @@ from rich.table import Table
 
 from .pool import run_fast
 
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="how many seeds (default: 100)")
@@ -58,9 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if counts["runs that are not exact"] else 0
 
 
-def _report(
-    console: Console, counts: Counter[str], injected: Counter[str], seconds: float
-) -> None:
+def _report(console: Console, counts: Counter[str], injected: Counter[str], seconds: float) -> None:
     table = Table("what", "how many")
     for name in ("runs", "requests", "events", "duplicated events", "two at once on one object"):
         table.add_row(name, f"{counts[name]:,}")

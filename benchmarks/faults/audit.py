@@ -202,7 +202,9 @@ def _lines(
 
 def _quarantine(bad: Mapping[str, Sequence[bytes]], quarantined: Sequence[Json]) -> Iterator[str]:
     """Each bad piece of each object once, byte by byte, and nothing else."""
-    expected = Counter((f"s3://{BUCKET}/{key}", each) for key, found in bad.items() for each in found)
+    expected = Counter(
+        (f"s3://{BUCKET}/{key}", each) for key, found in bad.items() for each in found
+    )
     found = Counter((line["source_object"], _original(line)) for line in quarantined)
     for piece, count in (expected - found).items():
         yield f"lost: {piece} is in quarantine {found[piece]} times, {count} missing"

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,19 @@ from .audit import Verdict, audit, read
 from .outcome import Outcome
 from .plan import Plan
 from .proxy import Proxy
-from .scenario import (ACCOUNT, BUCKET, RAW, REGION, TABLE, WINDOW, Json, Scenario, Tick, draw, reading)
+from .scenario import (
+    ACCOUNT,
+    BUCKET,
+    RAW,
+    REGION,
+    TABLE,
+    WINDOW,
+    Json,
+    Scenario,
+    Tick,
+    draw,
+    reading,
+)
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +137,7 @@ class FastCloud:
         self._deliveries: Deliveries | None = None
 
     def __enter__(self) -> Self:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         self._moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._moto.start()
         self._exit.callback(self._moto.stop)
@@ -173,9 +185,7 @@ class FastCloud:
         scenario = draw(seed)
         self._reset()
         rng = Random(f"deliveries {seed}")
-        deliveries = self._deliveries = Deliveries(
-            rng, scenario.duplicates, scenario.restated
-        )
+        deliveries = self._deliveries = Deliveries(rng, scenario.duplicates, scenario.restated)
         attempts: Counter[str] = Counter()
         self._proxy.injected = Counter()
         self._proxy.plan = Plan(seed)
@@ -286,7 +296,7 @@ class FastCloud:
 
 
 def _collected(
-    seed: int, tick: Tick, metric_type: str, lines: list[Json], attempts: int
+    seed: int, tick: Tick, metric_type: str, lines: Sequence[Json], attempts: int
 ) -> list[str]:
     """What is wrong with a raw object of the collector's: it is one whole attempt's reading."""
     end = tick.window_end

@@ -45,8 +45,8 @@ class Plan:
     def __init__(self, seed: int, *, slow: float = 1) -> None:
         rng = Random(f"plan {seed}")
         self._seed = seed
-        self._rate = rng.choice((0.02, 0.05, 0.1, 0.2, 0.35))
-        self._outages = rng.choice((0, 0.04, 0.12))
+        self._rate = rng.choice((0.03, 0.06, 0.1, 0.2, 0.3))
+        self._outages = rng.choice((0, 0, 0.05, 0.1))
         self._kills = rng.choice((0.2, 1))
         self._slow = slow
         self._seen: Counter[tuple[str, str]] = Counter()
@@ -56,7 +56,7 @@ class Plan:
         nth = self._seen[operation, target]
         self._seen[operation, target] += 1
         once = Random(f"{self._seed}/{operation}/{target}")
-        if once.random() < self._outages and nth < once.randint(2, 16):
+        if once.random() < self._outages and nth < once.randint(2, 14):
             return once.choice(_OUT)
         rng = Random(f"{self._seed}/{operation}/{target}/{nth}")
         if rng.random() >= self._rate:

@@ -50,7 +50,9 @@ class Tick:
 
     def keys(self) -> list[str]:
         """What the raw objects' keys start with; what ends them is the product's affair."""
-        return [f"{RAW}{self.time:%Y/%m/%d}/{each}-{self.time:%H%M%S}-" for each in self.metric_types]
+        return [
+            f"{RAW}{self.time:%Y/%m/%d}/{each}-{self.time:%H%M%S}-" for each in self.metric_types
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
     rng = Random(f"scenario {seed}")
     midnight = datetime.combine((today or datetime.now(UTC)).date(), time(), UTC)
     ends = [midnight - timedelta(days=1) + WINDOW * n for n in range(1, rng.randint(2, 4))]
-    hosts = [f"host-{seed}-{n}" for n in range(rng.randint(1, 5))]
+    hosts = [f"host-{seed}-{n}" for n in range(rng.randint(1, 4))]
     types = rng.sample(sorted(MEASURED), rng.randint(1, 4))
     pool: list[Json] = []
     batch, restated = rng.choice((4, 11, 500)), rng.random() < 0.5
@@ -91,10 +93,10 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
             version=100 * (number + 1) if restated else 100,
             repeats=batch == 500,
         )
-        for number in range(rng.randint(1, 3))
+        for number in range(rng.choice((1, 1, 2, 2, 3)))
     ]
     collected = hosts if restated else [f"{host}-collected" for host in hosts]
-    ticks = [_tick(rng, seed, end, types, collected) for end in ends if rng.random() < 0.3]
+    ticks = [_tick(rng, seed, end, types, collected) for end in ends if rng.random() < 0.25]
     return Scenario(
         seed=seed,
         restated=restated,
@@ -102,7 +104,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
         ticks=ticks,
         lanes=rng.choice((1, 2, 2, 3)),
         batch=batch,
-        duplicates=rng.choice((0, 0.25, 0.5)),
+        duplicates=rng.choice((0, 0.2, 0.4)),
     )
 
 
@@ -120,8 +122,7 @@ def reading(
         "window_seconds": int(WINDOW.total_seconds()),
         "collected_at": f"{end + timedelta(minutes=5, seconds=version):%Y-%m-%dT%H:%M:%SZ}",
         "measurements": {
-            name: _measurement(rng, name, unit, end)
-            for name, unit in MEASURED[metric_type].items()
+            name: _measurement(rng, name, unit, end) for name, unit in MEASURED[metric_type].items()
         },
         "labels": {"version": str(version)},
     }
@@ -179,7 +180,7 @@ def _drop(
     """
     good: list[Json] = []
     held: set[tuple[str, ...]] = set()
-    for _ in range(rng.choice((1, 2, 6, 30))):
+    for _ in range(rng.choice((1, 2, 2, 3, 5, 8, 28))):
         where = rng.choice(hosts), rng.choice(types), rng.choice(ends)
         record = reading(seed, *where, version, source="external")
         if pool and rng.random() < 0.2:
@@ -208,5 +209,9 @@ def _bad(rng: Random, number: int, *, in_array: bool) -> bytes:
         json.dumps({"number": number}).encode(),
     ]
     if not in_array:
-        kinds += [json.dumps(whole).encode()[: 40 + number], b"no JSON %d" % number, b"\xff\xfe%d" % number]
+        kinds += [
+            json.dumps(whole).encode()[: 40 + number],
+            b"no JSON %d" % number,
+            b"\xff\xfe%d" % number,
+        ]
     return rng.choice(kinds)

@@ -26,7 +26,7 @@ READ_TIMEOUT = 0.4  # seconds; the product's own is 8
 _FASTER = 100
 
 _sleep = time.sleep
-time.sleep = lambda seconds: _sleep(seconds / _FASTER)  # before the product takes its own
+time.sleep = lambda seconds: _sleep(float(seconds) / _FASTER)  # before the product takes its own
 
 from botocore.config import Config  # noqa: E402
 
