@@ -130,8 +130,8 @@ class Tally:
     """What became of an object in one invocation.
 
     `status` is PROCESSED; CONTINUED if the next invocation goes on at `mark`; GIVEN_UP if the
-    rest was quarantined unread; MISSING or REPLACED if it is not there any more; IGNORED if
-    it is none of ours. `records + rejected` is every piece that this invocation read,
+    rest was quarantined unread; MISSING if it is not there any more; REPLACED if another one
+    is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is every piece that this invocation read,
     `records_so_far` and `rejected_so_far` count the earlier ones' too. `expired` records are
     older than the table keeps any: they are in `processed/` only.
     """
@@ -148,6 +148,10 @@ class Tally:
     quarantine_objects: int = 0
     first_quarantine_object: str = ""
     mark: Mark | None = None
+
+    def replaced(self) -> None:
+        """Another object has come in the place of this one: it is to be read from its start."""
+        self.status, self.mark = "REPLACED", _BEGINNING
 
     def fields(self) -> dict[str, Any]:
         """For the log."""
@@ -199,10 +203,14 @@ def process(
     except ObjectNotFoundError:
         tally.status = "MISSING"  # deleted since: there is nothing that a retry could find
     except ObjectChangedError:
-        tally.status = "REPLACED"  # the new one has an event of its own
+        tally.replaced()
     else:
         work = _Work(arrival, stored, tally, settings=settings, store=store, now=now)
         work.run(_Deadline(time_left))
+        # The new one has an event of its own, but that may be done with: then what was made of
+        # the old one has just been written over it.
+        if store.etag(arrival.key) not in ("", stored.etag):
+            tally.replaced()
     return tally
 
 

@@ -36,6 +36,9 @@ class Store(Protocol):
             ObjectChangedError: it is not the one with `etag`.
         """
 
+    def etag(self, key: str) -> str:
+        """What tells an object from another one of its key; empty if it is not there."""
+
     def insert_raw(self, items: Sequence[Item]) -> int:
         """Write items that no enriched one stands in place of; how many were written."""
 

@@ -3,6 +3,8 @@
 import base64
 import gzip
 import json
+import math
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from chalicelib import processor, records
 from chalicelib.collector import collect
 from chalicelib.errors import StorageError
-from chalicelib.processor import Arrival, Tally, process
+from chalicelib.processor import Arrival, Tally, process, process_event
 from chalicelib.records import Record
 from chalicelib.ticks import Tick
 
@@ -230,6 +232,26 @@ def test_an_object_that_is_stored_anew_with_other_values_replaces_its_item(
     drop(backend, jsonl(restated(1, None)))
     drop(backend, jsonl(restated(2, None)))
     assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"
+
+
+def test_an_older_object_that_is_done_last_does_not_stay(backend: Backend) -> None:
+    """As when a collector's second try replaces the first one's object while it is processed."""
+    overtaken: list[Tally] = []
+
+    def time_left() -> float:
+        if not overtaken:
+            overtaken.append(drop(backend, jsonl(restated(2, 10))))
+        return math.inf
+
+    def handle(event: Mapping[str, Any]) -> None:
+        process_event(
+            event, settings=SETTINGS, store=backend.store, time_left=time_left, invoke=handle
+        )
+
+    backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=jsonl(restated(1, 5)))
+    handle(s3_event(KEY))
+    (line,) = processed_lines(backend)
+    assert line["value_last"] == 2
 
 
 def test_of_one_key_twice_in_an_object_the_record_read_last_counts(backend: Backend) -> None:

@@ -63,7 +63,7 @@ def _report(console: Console, counts: Counter[str], injected: Counter[str], seco
     table = Table("what", "how many")
     for name in ("runs", "requests", "events", "duplicated events", "two at once on one object"):
         table.add_row(name, f"{counts[name]:,}")
-    for name in ("invocations", "retries", "dead letters", "redriven"):
+    for name in ("invocations", "continuations", "retries", "dead letters", "redriven"):
         table.add_row(name, f"{counts[name]:,}")
     table.add_section()
     for name, count in sorted(injected.items(), key=lambda each: -each[1]):

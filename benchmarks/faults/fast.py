@@ -144,7 +144,7 @@ class FastCloud:
         host, port = self._moto.get_host_and_port()
         self._cloud = f"http://{host}:{port}"
         self._proxy = self._exit.enter_context(
-            Proxy(self._cloud, patience=2 * 0.4, created=self._created)
+            Proxy(self._cloud, patience=2 * 0.4, created=self._created, invoked=self._invoked)
         )
         work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
         self._socket = f"{work}/functions"
@@ -229,8 +229,19 @@ class FastCloud:
         """S3 took an object: EventBridge tells of it."""
         if key.startswith(RAW) and self._deliveries:
             event = _object_created(bucket, key)
-            call = {"handler": "log_processor", "event": event}
-            self._deliveries.add(lambda: Delivery(key, call))
+            self._deliveries.add(
+                lambda: Delivery(key, {"handler": "log_processor", "event": event})
+            )
+
+    def _invoked(self, payload: bytes) -> None:
+        """The processor hands an object to its next invocation."""
+        event = json.loads(payload)
+        key = event["detail"]["object"]["key"]
+        if self._deliveries:
+            self._deliveries.counts["continuations"] += 1
+            self._deliveries.add(
+                lambda: Delivery(key, {"handler": "log_processor", "event": event})
+            )
 
     def _deliver(self, scenario: Scenario, attempts: Counter[str], problems: list[str]) -> None:
         lanes = [
@@ -247,7 +258,7 @@ class FastCloud:
         assert deliveries is not None
         with _Process(self._socket) as process:
             while delivery := deliveries.take():
-                call = delivery.call | {"batch": scenario.batch}
+                call = delivery.call | {"batch": scenario.batch, "hurried": scenario.hurried}
                 call["random"] = f"{scenario.seed} {delivery.name} {delivery.tries}"
                 if delivery.tick:
                     attempts[delivery.name] += 1

@@ -39,18 +39,26 @@ Created = Callable[[str, str], None]
 class Proxy(ThreadingHTTPServer):
     """Passes on to `upstream`, and fails as the plan says; without a plan it fails nothing.
 
-    `created` is told of every object that S3 took, bucket and key, whatever the function
-    heard of it. A hanging request is let go after `patience` seconds.
+    `created` is told of every object that S3 took, bucket and key, whatever the function heard
+    of it; `invoked` takes Lambda's place for an asynchronous invocation. A hanging request is let go after `patience` seconds.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, upstream: str, *, patience: float, created: Created | None = None) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        patience: float,
+        created: Created | None = None,
+        invoked: Callable[[bytes], None] | None = None,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
         self.patience = patience
         self.created = created
+        self.invoked = invoked
         self.plan: Plan | None = None
         self.injected: Counter[str] = Counter()
         self.requests = 0
@@ -136,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
     # --- As it should be --------------------------------------------------------------------
 
     def _pass_on(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        if self.server.invoked and self.path.endswith("/invocations"):
+            self.server.invoked(body)
+            return 202, {}, b""
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         headers.pop("Expect", None)
         for last in (False, True):

@@ -59,6 +59,7 @@ class Tick:
 class Scenario:
     """A run's input. `lanes` are the invocations at once, `batch` the pieces the processor takes.
 
+    `hurried` invocations have little time, so that large objects are read on by the next one.
     `restated` says that objects hold other versions of records that others hold too. Two
     such objects are not processed in the same moment (docs/faults.md says why).
     """
@@ -69,6 +70,7 @@ class Scenario:
     ticks: Sequence[Tick]
     lanes: int
     batch: int
+    hurried: bool
     duplicates: float
 
 
@@ -104,6 +106,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
         ticks=ticks,
         lanes=rng.choice((1, 2, 2, 3)),
         batch=batch,
+        hurried=batch < 500 and rng.random() < 0.4,
         duplicates=rng.choice((0, 0.2, 0.4)),
     )
 

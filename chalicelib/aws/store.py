@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from ..errors import StorageError
+from ..errors import ObjectNotFoundError, StorageError
 from ..items import Item
 from ..storage import StoredObject
 from .translation import translated
@@ -90,6 +90,13 @@ class MetricStore:
             size=start + answer["ContentLength"],
             etag=answer["ETag"],
         )
+
+    def etag(self, key: str) -> str:
+        try:
+            with translated("head object", f"s3://{self._bucket}/{key}"):
+                return self._s3.head_object(Bucket=self._bucket, Key=key)["ETag"]
+        except ObjectNotFoundError:
+            return ""
 
     def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
         with closing(body), translated("read object", f"s3://{self._bucket}/{key}"):

@@ -7,7 +7,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ObjectChangedError, ObjectNotFoundError, StorageError
 
-_KINDS = {"NoSuchKey": ObjectNotFoundError, "PreconditionFailed": ObjectChangedError}
+_KINDS = {
+    "NoSuchKey": ObjectNotFoundError,
+    "404": ObjectNotFoundError,  # the answer to HEAD has no body to say more
+    "PreconditionFailed": ObjectChangedError,
+}
 
 
 @contextmanager
