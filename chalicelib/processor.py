@@ -131,9 +131,10 @@ class Tally:
 
     `status` is PROCESSED; CONTINUED if the next invocation goes on at `mark`; GIVEN_UP if the
     rest was quarantined unread; MISSING if it is not there any more; REPLACED if another one
-    is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is every piece that this invocation read,
-    `records_so_far` and `rejected_so_far` count the earlier ones' too. `expired` records are
-    older than the table keeps any: they are in `processed/` only.
+    is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is
+    every piece that this invocation read, `records_so_far` and `rejected_so_far` count the
+    earlier ones' too. `expired` records are older than the table keeps any: they are in
+    `processed/` only.
     """
 
     source_object: str

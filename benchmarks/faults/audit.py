@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from boto3.dynamodb.types import TypeDeserializer
@@ -18,8 +18,6 @@ from boto3.dynamodb.types import TypeDeserializer
 from .scenario import BUCKET, RAW, TABLE, Json
 
 STATISTICS = ("last", "avg", "min", "max", "p95")
-# What the product may make of counters, and then only where it knows the window before.
-DERIVED = {"bytes_sent_rate": "bytes_sent", "bytes_received_rate:eth0": "bytes_received:eth0"}
 
 
 class Identity(NamedTuple):
@@ -110,8 +108,8 @@ def _identity(record: Mapping[str, Any]) -> Identity:
 
 
 def _before(identity: Identity) -> Identity:
-    end = datetime.fromisoformat(identity.timestamp).timestamp() - identity.window_seconds
-    return identity._replace(timestamp=f"{datetime.utcfromtimestamp(end):%Y-%m-%dT%H:%M:%SZ}")
+    end = datetime.fromisoformat(identity.timestamp) - timedelta(seconds=identity.window_seconds)
+    return identity._replace(timestamp=f"{end:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _latest(records: Iterable[Json]) -> dict[Identity, Json]:
@@ -152,20 +150,24 @@ def _item(item: Json, record: Json, sources: set[str], before: Sequence[Json]) -
         return
     if item["source_object"] not in sources:
         yield f"wrong: the item of {name} names {item['source_object']}"
-    measured = item["measurements"]
+    yield from _measured(name, item["measurements"], record, before)
+    for measurement, change in item["change"].items():
+        known = measurement in record["measurements"]
+        if known and float(change) not in _changes(record, measurement, before):
+            yield f"wrong: the change {change} of {measurement} in the item of {name}"
+
+
+def _measured(
+    name: str, measured: Mapping[str, Json], record: Json, before: Sequence[Json]
+) -> Iterator[str]:
     for measurement, values in record["measurements"].items():
         here = {each: _number(measured.get(measurement, {}).get(each)) for each in STATISTICS}
         if here != _statistics(values):
             yield f"wrong: {measurement} in the item of {name}: {here}, put in was {values}"
     for measurement in measured.keys() - record["measurements"].keys():
         value = _number(measured[measurement]["last"])
-        if value is not None and value not in _rates(record, DERIVED.get(measurement, ""), before):
+        if value is not None and value not in _rates(record, _counter(measurement), before):
             yield f"wrong: {measurement}={value} in the item of {name} follows from nothing"
-    for measurement, change in item["change"].items():
-        if measurement in DERIVED:
-            continue
-        if float(change) not in _changes(record, measurement, before):
-            yield f"wrong: the change {change} of {measurement} in the item of {name}"
 
 
 def _lines(
@@ -188,7 +190,7 @@ def _lines(
         told = f"{line['measurement']} of {_name(identity)} from {line['source_object']}"
         if where not in expected:
             sources = {f"s3://{BUCKET}/{key}" for _, key in versions.get(identity, ())}
-            if line["measurement"] not in DERIVED or line["source_object"] not in sources:
+            if not _counter(line["measurement"]) or line["source_object"] not in sources:
                 yield f"unexplained: a line for {told}"
         else:
             record, values = expected[where]
@@ -208,7 +210,7 @@ def _quarantine(bad: Mapping[str, Sequence[bytes]], quarantined: Sequence[Json])
     found = Counter((line["source_object"], _original(line)) for line in quarantined)
     for piece, count in (expected - found).items():
         yield f"lost: {piece} is in quarantine {found[piece]} times, {count} missing"
-    for piece in (found - expected).keys():
+    for piece in found - expected:
         kind = "doubled" if piece in expected else "unexplained"
         yield f"{kind}: {piece} is in quarantine {found[piece]} times"
 
@@ -247,6 +249,12 @@ def _rates(record: Json, counter: str, before: Sequence[Json]) -> set[float]:
         )
         for each in before
     }
+
+
+def _counter(rate: str) -> str:
+    """The counter of bytes that a rate was made of, as the product does; empty if it is none."""
+    base, colon, part = rate.partition(":")
+    return f"{base.removesuffix('_rate')}{colon}{part}" if base.endswith("_rate") else ""
 
 
 def _moment(record: Json) -> float:

@@ -28,11 +28,11 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from .audit import Verdict, audit, read
+from .events import object_created
 from .outcome import Outcome
 from .plan import Plan
 from .proxy import Proxy
 from .scenario import (
-    ACCOUNT,
     BUCKET,
     RAW,
     REGION,
@@ -44,7 +44,6 @@ from .scenario import (
     draw,
     reading,
 )
-
 
 ROOT = Path(__file__).resolve().parents[2]
 _RETRIES = 2
@@ -130,9 +129,13 @@ class Deliveries:
 
 
 class FastCloud:
-    """moto, the proxy, and the processes of the functions; a context manager."""
+    """moto, the proxy, and the processes of the functions; a context manager.
 
-    def __init__(self) -> None:
+    `functions` is what runs those: arguments of the interpreter, before the socket's path.
+    """
+
+    def __init__(self, functions: Sequence[str] = ("-m", "benchmarks.faults.worker")) -> None:
+        self._command = [sys.executable, *functions]
         self._exit = ExitStack()
         self._deliveries: Deliveries | None = None
 
@@ -149,7 +152,7 @@ class FastCloud:
         work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
         self._socket = f"{work}/functions"
         self._functions = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.faults.worker", self._socket],
+            [*self._command, self._socket],
             cwd=ROOT,
             env=_environment(self._proxy.url),
             stdin=subprocess.PIPE,
@@ -228,7 +231,7 @@ class FastCloud:
     def _created(self, bucket: str, key: str) -> None:
         """S3 took an object: EventBridge tells of it."""
         if key.startswith(RAW) and self._deliveries:
-            event = _object_created(bucket, key)
+            event = object_created(bucket, key)
             self._deliveries.add(
                 lambda: Delivery(key, {"handler": "log_processor", "event": event})
             )
@@ -311,7 +314,7 @@ def _collected(
 ) -> list[str]:
     """What is wrong with a raw object of the collector's: it is one whole attempt's reading."""
     end = tick.window_end
-    wanted = {host: f"{end:%Y-%m-%dT%H:%M:%SZ}" for host in tick.hosts}
+    wanted = dict.fromkeys(tick.hosts, f"{end:%Y-%m-%dT%H:%M:%SZ}")
     versions = {line["labels"]["version"] for line in lines}
     if {line["resource_id"]: line["timestamp"] for line in lines[: len(wanted)]} != wanted:
         return [f"lost: {metric_type} of {tick.time} has not every host once"]
@@ -390,18 +393,4 @@ def _environment(endpoint: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def _object_created(bucket: str, key: str) -> Json:
-    return {
-        "version": "0",
-        "id": "event",
-        "detail-type": "Object Created",
-        "source": "aws.s3",
-        "account": ACCOUNT,
-        "time": "2026-11-22T18:00:00Z",
-        "region": REGION,
-        "resources": [f"arn:aws:s3:::{bucket}"],
-        "detail": {"version": "0", "bucket": {"name": bucket}, "object": {"key": key}},
     }

@@ -40,15 +40,17 @@ _OUT = ("throttled", "500", "503")
 
 
 class Plan:
-    """The faults of one run; `rate` of 1 would fail every request."""
+    """The faults of one run; `mild` ones are rarer, where waits are as long as in earnest."""
 
-    def __init__(self, seed: int, *, slow: float = 1) -> None:
+    def __init__(self, seed: int, *, mild: bool = False) -> None:
         rng = Random(f"plan {seed}")
         self._seed = seed
         self._rate = rng.choice((0.03, 0.06, 0.1, 0.2, 0.3))
         self._outages = rng.choice((0, 0, 0.05, 0.1))
         self._kills = rng.choice((0.2, 1))
-        self._slow = slow
+        self._slow = 1.0
+        if mild:
+            self._rate, self._outages, self._slow = min(self._rate, 0.12), 0, 0.2
         self._seen: Counter[tuple[str, str]] = Counter()
 
     def draw(self, operation: str, target: str) -> str:

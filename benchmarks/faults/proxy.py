@@ -40,7 +40,8 @@ class Proxy(ThreadingHTTPServer):
     """Passes on to `upstream`, and fails as the plan says; without a plan it fails nothing.
 
     `created` is told of every object that S3 took, bucket and key, whatever the function heard
-    of it; `invoked` takes Lambda's place for an asynchronous invocation. A hanging request is let go after `patience` seconds.
+    of it; `invoked` takes Lambda's place for an asynchronous invocation. A hanging request is
+    let go after `patience` seconds.
     """
 
     daemon_threads = True
@@ -132,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(fault, s3=not target)
 
-    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
+    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def _target(self, body: bytes) -> str:
         """What a request is about, the same in every try of it."""

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from random import Random
@@ -86,11 +86,15 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
     drops = [
         _drop(
             rng,
-            seed,
-            number,
-            ends,
-            hosts,
-            types,
+            f"{RAW}{ends[0]:%Y/%m/%d}/drop {seed}+{number}",
+            lambda version: reading(
+                seed,
+                rng.choice(hosts),
+                rng.choice(types),
+                rng.choice(ends),
+                version,
+                source="external",
+            ),
             pool,
             version=100 * (number + 1) if restated else 100,
             repeats=batch == 500,
@@ -167,11 +171,8 @@ def _tick(
 
 def _drop(
     rng: Random,
-    seed: int,
-    number: int,
-    ends: Sequence[datetime],
-    hosts: Sequence[str],
-    types: Sequence[str],
+    name: str,
+    read: Callable[[int], Json],
     pool: list[Json],
     *,
     version: int,
@@ -184,8 +185,7 @@ def _drop(
     good: list[Json] = []
     held: set[tuple[str, ...]] = set()
     for _ in range(rng.choice((1, 2, 2, 3, 5, 8, 28))):
-        where = rng.choice(hosts), rng.choice(types), rng.choice(ends)
-        record = reading(seed, *where, version, source="external")
+        record = read(version)
         if pool and rng.random() < 0.2:
             record = rng.choice(pool)
         identity = (record["resource_id"], record["metric_type"], record["timestamp"])
@@ -199,7 +199,7 @@ def _drop(
     rng.shuffle(pieces)
     body = b"[" + b", ".join(pieces) + b"]" if array else b"\n".join(pieces) + b"\n"
     packed = rng.random() < 0.4
-    name = f"{RAW}{ends[0]:%Y/%m/%d}/drop {seed}+{number}" + (".json.gz" if packed else ".json")
+    name += ".json.gz" if packed else ".json"
     return Drop(name, gzip.compress(body, mtime=0) if packed else body, good, bad)
 
 

@@ -28,14 +28,14 @@ _FASTER = 100
 _sleep = time.sleep
 time.sleep = lambda seconds: _sleep(float(seconds) / _FASTER)  # before the product takes its own
 
-from botocore.config import Config  # noqa: E402
+from botocore.config import Config
 
-import app  # noqa: E402
-from chalicelib import processor, records  # noqa: E402
-from chalicelib.aws import store  # noqa: E402
-from chalicelib.errors import InfraMonitoringError  # noqa: E402
-from chalicelib.sources import Harvest, Inventory, Scope, Target  # noqa: E402
-from chalicelib.windows import Window  # noqa: E402
+import app
+from chalicelib import processor, records
+from chalicelib.aws import store
+from chalicelib.errors import InfraMonitoringError
+from chalicelib.sources import Harvest, Inventory, Scope, Target
+from chalicelib.windows import Window
 
 
 class GeneratedSource:

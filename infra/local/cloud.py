@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +29,7 @@ from . import athena, cloudwatch, distributed_map, ec2, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
-from .joints import Joints, Mail
+from .joints import ASYNC_RETRY_SECONDS, Joints, Mail
 from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
 
 REGION = "eu-west-1"
@@ -50,7 +50,9 @@ Progress = Callable[[str], None]
 class LocalCloud:
     """moto's server, the functions' processes and the joints between them, on loopback.
 
-    A context manager: leaving it stops everything that was started.
+    A context manager: leaving it stops everything that was started. `between` may put
+    something between the functions and the cloud: it is given the endpoint, and gives the one
+    that the functions call.
     """
 
     def __init__(
@@ -61,12 +63,16 @@ class LocalCloud:
         settings: Mapping[str, str] | None = None,
         progress: Progress = lambda _: None,
         on_mail: Callable[[Mail], None] = lambda _: None,
+        async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
+        between: Callable[[str], str] = str,
     ) -> None:
         self._port = port
         self._email = email
         self._settings = dict(settings or {})
         self._progress = progress
         self._on_mail = on_mail
+        self._async_retry_seconds = async_retry_seconds
+        self._between = between
         self._exit = contextlib.ExitStack()
         self._cached_clients: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -115,10 +121,15 @@ class LocalCloud:
         self.functions = Functions(
             python=LAMBDA_PYTHON,
             work=self._work / "functions",
-            endpoint=self.endpoint,
+            endpoint=self._between(self.endpoint),
             log=self._put_log_lines,
         )
-        self.joints = Joints(self.client, self.functions, on_mail=self._on_mail)
+        self.joints = Joints(
+            self.client,
+            self.functions,
+            on_mail=self._on_mail,
+            async_retry_seconds=self._async_retry_seconds,
+        )
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
