@@ -21,13 +21,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 from botocore.credentials import Credentials
-from moto.core.exceptions import ServiceException
 from moto.core.model import OperationModel
 from moto.core.request import Request, determine_request_protocol
 from moto.core.routing import get_service_router
-from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
@@ -63,6 +62,7 @@ _ACTIONS = {
 _REFUSALS = {
     "s3": ("AccessDenied", 403),
     "ec2": ("UnauthorizedOperation", 403),
+    "iam": ("AccessDenied", 403),
     "sts": ("AccessDenied", 403),
     "sns": ("AuthorizationError", 403),
     "sqs": ("AccessDenied", 403),
@@ -166,10 +166,7 @@ def _role(account: str, name: str) -> Any:
 
 def _policies(session: Session) -> dict[str, str]:
     role = _role(session.account, session.role)
-    return {
-        name: text if isinstance(text, str) else json.dumps(text)
-        for name, text in (dict(role.policies) if role else {}).items()
-    }
+    return dict(role.policies) if role else {}
 
 
 # --- Requests, named --------------------------------------------------------------------------
@@ -337,21 +334,28 @@ def _refusal(
 def _denied(session: Session, call: Call, named: _Named, request: Request) -> Refusal:
     """AWS's answer, in the form of the service's protocol."""
     code, status = _REFUSALS.get(named.service, ("AccessDeniedException", 400))
-    error = ServiceException(
-        code,
+    message = (
         f"User: {session.principal} is not authorized to perform: {call.action} on resource:"
-        f" {call.resource} because no identity-based policy allows the {call.action} action",
+        f" {call.resource} because no identity-based policy allows the {call.action} action"
     )
-    model = named.operation.service_model
-    protocol = determine_request_protocol(model, request.content_type)
-    serializer: Any = get_serializer_class(model.service_name, protocol)(named.operation)
-    answer = serializer.serialize(error)
-    body = answer["body"]
-    return (
-        f"{status} Forbidden",
-        [(name, str(value)) for name, value in answer["headers"].items()],
-        body if isinstance(body, bytes) else body.encode(),
-    )
+    protocol = determine_request_protocol(named.operation.service_model, request.content_type)
+    if protocol.endswith("json"):
+        body = json.dumps({"__type": code, "message": message})
+        headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
+    else:
+        error = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+        body = _XML[protocol].format(error)
+        headers = [("Content-Type", "text/xml")]
+    return f"{status} Refused", headers, body.encode()
+
+
+# How an error stands in the XML protocols.
+_XML = {
+    "ec2": "<Response><Errors><Error>{}</Error></Errors><RequestID>local</RequestID></Response>",
+    "query": "<ErrorResponse><Error><Type>Sender</Type>{}</Error>"
+    "<RequestId>local</RequestId></ErrorResponse>",
+    "rest-xml": "<Error>{}<RequestId>local</RequestId></Error>",
+}
 
 
 def install(iam: Iam) -> None:
