@@ -21,6 +21,7 @@ import boto3
 import msgspec
 from botocore.parsers import create_parser
 from moto import mock_aws
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -28,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there instead
 
 from chalicelib.aws import fleet
-from chalicelib.collector import Plan
+from chalicelib.planning import INLINE_CHUNKS, Plan
 from chalicelib.records import METRIC_TYPES
-from chalicelib.results import Result, merge, report
+from chalicelib.results import Result, report
 from chalicelib.sources import Series, Target
 from chalicelib.sources.cloudwatch import (
     DOLLARS_PER_METRIC,
@@ -38,7 +39,8 @@ from chalicelib.sources.cloudwatch import (
     RUNS_PER_MONTH,
     STATISTICS,
 )
-from chalicelib.ticks import Tick, chunk_event, plan_key
+from chalicelib.sources.instances import PART_INSTANCES
+from chalicelib.ticks import Tick, chunk_event, manifest_key, plan_key
 
 STAGE = json.loads((ROOT / ".chalice" / "config.json").read_text())
 VARIABLES = STAGE["environment_variables"]
@@ -67,10 +69,14 @@ INDEX_WRITES_PER_SECOND = 1_000
 CORE_SHARE = STAGE["lambda_memory_size"] / 1_769
 
 # Of an execution of the overlay's state machine. A chunk: iteration started and succeeded,
-# task entered, scheduled, started, succeeded, exited.
+# task entered, scheduled, started, succeeded, exited. A further part of a plan: the choice and
+# the task. A Distributed Map: its run started and succeeded, and the state's own.
+BRANCH_EVENTS = 7
 EVENTS_PER_CHUNK = 7
-BRANCH_EVENTS = 11
-OTHER_EVENTS = 18  # so that 2,000 hosts come to the 342 that were counted
+PART_EVENTS = 7
+MAP_RUN_EVENTS = 6
+TYPE_EVENTS = 20
+OTHER_EVENTS = 17  # so that 2,000 hosts come to the 377 that were counted
 MAP_CONCURRENCY = 5
 
 # Series of a host as in tests/test_fleet_at_scale.py: CPU, two of network, memory, one disk.
@@ -116,18 +122,18 @@ def chunks_of(hosts: int) -> int:
     return math.ceil(hosts / CHUNK)
 
 
-def branch(hosts: int) -> dict[str, Any]:
-    """What a branch of a fleet in good health hands on: its plan and its chunks' reports."""
-    if hosts <= CHUNK:
-        return report(_succeeded(hosts)) | {"chunk_results": []}
+def parts_of(hosts: int) -> int:
+    return math.ceil(hosts / PART_INSTANCES)
+
+
+def planned(hosts: int) -> dict[str, Any]:
+    """The plan of one type of a fleet in good health, as it travels in the state."""
+    result = Result(metric_type="network", status="PLANNED", expected=hosts)
+    if chunks_of(hosts) > INLINE_CHUNKS:
+        return report(replace(result, manifest=manifest_key(example_tick(), "network")))
     keys = [plan_key(example_tick(), "network", number) for number in range(chunks_of(hosts))]
-    planned = Result(
-        metric_type="network",
-        status="PLANNED",
-        expected=hosts,
-        chunks=[chunk_event(example_tick(), "network", key) for key in keys],
-    )
-    return report(planned) | {"chunk_results": [report(_succeeded(CHUNK)) for _ in keys]}
+    events = [chunk_event(example_tick(), "network", key) for key in keys]
+    return report(replace(result, chunks=events))
 
 
 def _succeeded(hosts: int) -> Result:
@@ -143,15 +149,14 @@ def _succeeded(hosts: int) -> Result:
 
 
 def payload_bytes(hosts: int) -> int:
-    """The largest state: all four branches' plans and reports, before they are merged."""
-    results = [branch(hosts)] * len(METRIC_TYPES)
-    state = {"time": "2026-11-22T18:00:00Z", "any_planned": True, "any_failed": False}
-    return len(json.dumps(state | {"results": results}, separators=(",", ":")))
-
-
-def merged_bytes(hosts: int) -> int:
-    each = branch(hosts)
-    return len(json.dumps([merge(each, each["chunk_results"])] * len(METRIC_TYPES)))
+    """The largest state: the plans of all four types, or one type's with its chunks' reports."""
+    if hosts <= CHUNK:
+        return len(json.dumps([report(_succeeded(hosts))] * len(METRIC_TYPES)))
+    one = planned(hosts)
+    inline = len(one.get("chunks", ()))
+    collected = one | {"chunk_results": [report(_succeeded(CHUNK))] * inline}
+    states = ({"results": [one] * len(METRIC_TYPES), "time": "2026-11-22T18:00:00Z"}, collected)
+    return max(len(json.dumps(state, separators=(",", ":"))) for state in states)
 
 
 def plan_bytes() -> int:
@@ -164,8 +169,12 @@ def plan_bytes() -> int:
 
 
 def history_events(hosts: int) -> int:
-    planned = chunks_of(hosts) if hosts > CHUNK else 0
-    return OTHER_EVENTS + len(METRIC_TYPES) * (BRANCH_EVENTS + EVENTS_PER_CHUNK * planned)
+    if hosts <= CHUNK:
+        return OTHER_EVENTS + len(METRIC_TYPES) * BRANCH_EVENTS
+    chunks = chunks_of(hosts)
+    collecting = EVENTS_PER_CHUNK * chunks if chunks <= INLINE_CHUNKS else MAP_RUN_EVENTS
+    more = PART_EVENTS * (parts_of(hosts) - 1)
+    return OTHER_EVENTS + len(METRIC_TYPES) * (TYPE_EVENTS + more + collecting)
 
 
 def series(hosts: int) -> int:
@@ -182,7 +191,9 @@ def standings(hosts: int, cpu: Cpu) -> list[Standing]:
     types = len(METRIC_TYPES)
     at_once = types * min(MAP_CONCURRENCY, chunks_of(hosts))
     in_chunk = min(hosts, CHUNK) * max(SERIES_OF.values())
-    planning = hosts * (cpu.instance + max(SERIES_OF.values()) * cpu.listed) / CORE_SHARE
+    in_part = min(hosts, PART_INSTANCES)
+    # Each part reads the whole list of metrics, for ListMetrics knows no instances.
+    planning = (in_part * cpu.instance + hosts * max(SERIES_OF.values()) * cpu.listed) / CORE_SHARE
     reading = in_chunk * len(STATISTICS) * cpu.query / CORE_SHARE
     listings = sum(
         max(1, math.ceil(hosts * SERIES_OF[each] / len(KNOWN[each]) / LIST_METRICS_PAGE))
@@ -199,7 +210,13 @@ def standings(hosts: int, cpu: Cpu) -> list[Standing]:
         ),
         Standing("Step Functions state", payload_bytes(hosts), PAYLOAD_BYTES, "bytes"),
         Standing("Step Functions history", history_events(hosts), HISTORY_EVENTS, "events"),
-        Standing("CPU of planning a type", planning, LAMBDA_SECONDS, "s"),
+        Standing("CPU of planning a part", planning, LAMBDA_SECONDS, "s"),
+        Standing(
+            "a run in its window",
+            parts_of(hosts) * planning + math.ceil(chunks_of(hosts) / MAP_CONCURRENCY) * reading,
+            WINDOW,
+            "s",
+        ),
         Standing("CPU of reading a chunk", reading, LAMBDA_SECONDS, "s"),
         # Each collector reads one batch after another; all of them start together at worst.
         Standing("GetMetricData, collectors at once", at_once, METRIC_DATA_TPS, "a second"),
@@ -216,6 +233,17 @@ def standings(hosts: int, cpu: Cpu) -> list[Standing]:
         ),
     ]
     return sorted(found, key=lambda each: -each.share)
+
+
+def first_break(cpu: Cpu) -> tuple[int, str]:
+    """The most hosts, in thousands, before a limit other than MAX_SERIES_PER_RUN breaks; and it."""
+
+    def broken(thousands: int) -> list[str]:
+        found = standings(1_000 * thousands, cpu)
+        return [each.name for each in found if each.share > 1 and "MAX_SERIES" not in each.name]
+
+    first = next(thousands for thousands in range(1, 10_000) if broken(thousands))
+    return 1_000 * (first - 1), broken(first)[0]
 
 
 def measured_cpu() -> Cpu:
@@ -293,6 +321,11 @@ def main() -> None:
     monthly = (f"{dollars_a_run(hosts) * RUNS_PER_MONTH:,.2f}" for hosts in SIZES)
     table.add_row("CloudWatch, $ a month", *monthly)
     console.print(table)
+    console.print(
+        f"{first_break(cpu)[1]} is the first limit that is not ours to break,"
+        f" past {first_break(cpu)[0]:,} hosts",
+        soft_wrap=True,
+    )
     for hosts in SIZES:
         nearest = standings(hosts, cpu)[0]
         broken = [each.name for each in standings(hosts, cpu) if each.share > 1]

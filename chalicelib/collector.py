@@ -1,29 +1,32 @@
 """The use case of `data-collector`: measure, then write DynamoDB and S3 at the same time."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from . import records
-from .errors import CollectionError, InfraMonitoringError
+from .errors import InfraMonitoringError
 from .items import PREVIOUS_ATTRIBUTES, key, previous_from_item, raw_item
+from .planning import (
+    chunk_results,
+    in_chunks,
+    make_survey,
+    nobody,
+    read_plan,
+    whole_inventory,
+    write_plan,
+)
 from .records import MetricType, Record
 from .results import Result, merge, report
 from .settings import Settings
-from .sources import Harvest, Inventory, Scope, Source, Target
+from .sources import Harvest, Inventory, Scope, Source
 from .storage import Store
-from .ticks import Tick, chunk_event, plan_key, raw_key
+from .ticks import Progress, Tick, raw_key
 from .windows import Window
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The targets of one chunk, and which of the stage's sources measures them."""
-
-    source: int
-    targets: list[Target]
 
 
 def respond(
@@ -37,8 +40,7 @@ def respond(
     """
     planned = (event.get("detail") or {}).get("merge")
     if planned is not None:
-        merged = [merge(each, each.get("chunk_results", ())) for each in planned]
-        return {"results": merged, "time": event["time"]}
+        return {"results": [merge(each, chunk_results(each, store)) for each in planned]}
     return collect(Tick.from_event(event), settings=settings, store=store, sources=sources)
 
 
@@ -68,7 +70,7 @@ def collect(
             failures.append(error)
             continue
         milliseconds = round(1000 * (clock() - started))
-        results.append(report(msgspec.structs.replace(result, duration_ms=milliseconds)))
+        results.append(report(replace(result, duration_ms=milliseconds)))
     if failures:
         raise failures[0]
     return {"results": results}
@@ -90,17 +92,20 @@ def _collect_type(
         region=tick.region,
         execution_id=tick.execution_id,
     )
+    parts: Iterable[Sequence[tuple[Source, Inventory]]]
     if tick.plan:
-        plan = _read_plan(tick.plan, store)
-        pairs = [(sources[plan.source], Inventory(plan.targets))]
+        plan = read_plan(tick.plan, store)
+        parts = [[(sources[plan.source], Inventory(plan.targets))]]
+    elif tick.fan_out:
+        survey = make_survey(scope, sources, tick.progress or Progress())
+        if tick.progress or survey.rest or survey.expected > settings.chunk_targets:
+            return write_plan(tick, metric_type, survey, settings, store)
+        parts = [[(sources[number], inventory) for number, inventory in survey.found]]
     else:
-        pairs = [(source, source.targets(scope)) for source in sources]
-        expected = sum(len(inventory.targets) for _, inventory in pairs)
-        if tick.fan_out and expected > settings.chunk_targets:
-            return _write_plans(tick, metric_type, pairs, settings, store)
-    harvest, expected = _measure(scope, pairs, settings.chunk_targets)
+        parts = whole_inventory(scope, sources)
+    harvest, expected = _measure(scope, parts, settings.chunk_targets)
     restated = _changed(harvest.restated, store)
-    _store(harvest.records + restated, raw_key(tick, metric_type), settings, store)
+    _store(harvest.records + restated.records, raw_key(tick, metric_type), settings, store)
     return Result(
         metric_type=metric_type,
         status="SUCCEEDED",
@@ -110,13 +115,13 @@ def _collect_type(
         missing=harvest.missing,
         missing_count=len(harvest.missing),
         failures=harvest.failures,
-        notes=harvest.notes + ([f"{len(restated)} restated by late points"] if restated else []),
+        notes=harvest.notes + restated.notes,
         series=harvest.series,
     )
 
 
 def _measure(
-    scope: Scope, pairs: Sequence[tuple[Source, Inventory]], chunk: int
+    scope: Scope, parts: Iterable[Sequence[tuple[Source, Inventory]]], chunk: int
 ) -> tuple[Harvest, int]:
     """What the sources brought together, and how many targets they expected.
 
@@ -124,73 +129,36 @@ def _measure(
     nobody to ask, is a failure, unless a source explains it in a note.
     """
     whole, expected = Harvest(), 0
-    for source, inventory in pairs:
+    for source, inventory in chain.from_iterable(parts):
         expected += len(inventory.targets)
-        whole.failures += inventory.failures
-        whole.notes += inventory.notes
+        whole.add(Harvest(failures=inventory.failures, notes=inventory.notes))
         # In pieces here too: without a state machine nobody else does it.
-        for targets in _chunks(inventory.targets, chunk):
+        for targets in in_chunks(inventory.targets, chunk):
             whole.add(source.collect(scope, targets))
     if not whole.records and not whole.missing and not whole.notes:
-        reasons = "; ".join(whole.failures) or "no resource is expected to report"
-        raise CollectionError(f"{scope.metric_type}: no source has a record: {reasons}")
+        raise nobody(scope.metric_type, whole.failures)
     return whole, expected
 
 
-def _chunks(targets: Sequence[Target], size: int) -> Iterator[Sequence[Target]]:
-    return (targets[start : start + size] for start in range(0, len(targets), size))
-
-
-def _write_plans(
-    tick: Tick,
-    metric_type: MetricType,
-    pairs: Sequence[tuple[Source, Inventory]],
-    settings: Settings,
-    store: Store,
-) -> Result:
-    """An object for each chunk; the state machine starts a collector for each object."""
-    plans = [
-        Plan(number, list(targets))
-        for number, (_, inventory) in enumerate(pairs)
-        for targets in _chunks(inventory.targets, settings.chunk_targets)
-    ]
-    keys = [plan_key(tick, metric_type, number) for number in range(len(plans))]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        bodies = map(msgspec.json.encode, plans)
-        put = pool.map(
-            lambda each: store.put_object(*each, content_type="application/json"),
-            zip(keys, bodies, strict=True),
-        )
-        list(put)
-    return Result(
-        metric_type=metric_type,
-        status="PLANNED",
-        expected=sum(len(plan.targets) for plan in plans),
-        failures=[sentence for _, inventory in pairs for sentence in inventory.failures],
-        notes=[sentence for _, inventory in pairs for sentence in inventory.notes],
-        chunks=[chunk_event(tick, metric_type, each) for each in keys],
-    )
-
-
-def _read_plan(plan: str, store: Store) -> Plan:
-    return msgspec.json.decode(b"".join(store.open_object(plan).chunks), type=Plan)
-
-
-def _changed(restated: Sequence[Record], store: Store) -> list[Record]:
+def _changed(restated: Sequence[Record], store: Store) -> Harvest:
     """Those of the records of the window before that differ from what is stored of them."""
     if not restated:
-        return []
+        return Harvest()
     wanted = {str(record.metric_id): record for record in restated}
     keys = [key(raw_item(record, retention_days=1)) for record in wanted.values()]
     stored = {
         item["metric_id"]["S"]: previous_from_item(item).measurements
         for item in store.get_items(keys, PREVIOUS_ATTRIBUTES)
     }
-    return [
+    late = [
         record
         for identity, record in wanted.items()
-        if not record.measurements.items() <= stored.get(identity, {}).items()
+        if identity in stored and not record.measurements.items() <= stored[identity].items()
     ]
+    new = [record for identity, record in wanted.items() if identity not in stored]
+    told = ((late, "restated by late points"), (new, "added to the window before"))
+    notes = [f"{len(records)} {what}" for records, what in told if records]
+    return Harvest(records=late + new, notes=notes)
 
 
 def _store(collected: Sequence[Record], raw_object: str, settings: Settings, store: Store) -> None:

@@ -1,6 +1,6 @@
 """What a collector reports to the state machine, and how chunks' reports become one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, convert, to_builtins
@@ -10,13 +10,17 @@ from msgspec import Struct, convert, to_builtins
 NAMED = 20
 
 
+_ROUTES = ("manifest", "more")
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """One metric type of one run, or a chunk of it.
 
     `expected` and `reporting` count resources; `missing` has the names of the first that
     should have reported and did not, `missing_count` how many there are; `failures` and
     `notes` are sentences; `series` counts the CloudWatch metrics requested. PLANNED: nothing
-    is measured yet, each of `chunks` is the event for a collector of some of the targets.
+    is measured yet; each of `chunks` is the event for a collector of some of the targets, or
+    the object `manifest` has these events, or `more` is the event that goes on planning.
     """
 
     metric_type: str
@@ -31,12 +35,16 @@ class Result(Struct, frozen=True, kw_only=True):
     series: int = 0
     duration_ms: int = 0
     chunks: list[dict[str, Any]] = []
+    manifest: str = ""
+    more: dict[str, Any] = {}
     summary: str = ""
 
 
 def report(result: Result) -> dict[str, Any]:
     """The result as JSON-able data, with a `summary` for people."""
     plain: dict[str, Any] = to_builtins(result)
+    # The state machine asks whether these are there.
+    plain = {name: value for name, value in plain.items() if value or name not in _ROUTES}
     return plain | {"missing": result.missing[:NAMED], "summary": summarize(result)}
 
 
@@ -76,20 +84,21 @@ def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> di
         reporting=sum(each.reporting for each in done),
         missing=missing[:NAMED],
         missing_count=sum(each.missing_count for each in done),
-        failures=_distinct([*plan.failures, *(text for each in done for text in each.failures)]),
-        notes=_distinct([*plan.notes, *(text for each in done for text in each.notes)]),
+        failures=distinct([*plan.failures, *(text for each in done for text in each.failures)]),
+        notes=distinct([*plan.notes, *(text for each in done for text in each.notes)]),
         series=sum(each.series for each in done),
         duration_ms=max((each.duration_ms for each in done), default=0),
     )
     merged = report(result)
     if failed:
-        causes = _distinct([str(each.get("cause", ""))[:300] for each in failed])
+        causes = distinct([str(each.get("cause", ""))[:300] for each in failed])
         merged["error"] = "ChunksFailed"
         merged["cause"] = f"{len(failed)} of {len(chunks)} chunks failed: {'; '.join(causes[:3])}"
     return merged
 
 
-def _distinct(sentences: Sequence[str]) -> list[str]:
+def distinct(sentences: Iterable[str]) -> list[str]:
+    """Each sentence once, in the order of the first."""
     return list(dict.fromkeys(sentences))
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast, get_args
 
+from msgspec import Struct, convert, to_builtins
+
 from .errors import InvalidEventError
 from .records import METRIC_TYPES, MetricType
 from .windows import parse_utc
@@ -14,12 +16,24 @@ RAW_PREFIX = "raw-metrics/"
 PLAN_PREFIX = "plans/"
 
 
+class Progress(Struct, frozen=True):
+    """How far the planning of a large fleet has come: where in which source, and what there is."""
+
+    source: int = 0
+    start: str = ""
+    chunks: int = 0
+    expected: int = 0
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """One call of the clock: when, on whose behalf, and which metric types.
 
     `fan_out` says that the caller can start a collector for each chunk of a large fleet;
-    `plan` is the object with the targets of one such chunk.
+    `progress` is how far its planning has come; `plan` is the object with the targets of one
+    such chunk.
     """
 
     time: datetime
@@ -28,6 +42,7 @@ class Tick:
     execution_id: str
     metric_types: tuple[MetricType, ...]
     fan_out: bool = False
+    progress: Progress | None = None
     plan: str = ""
 
     @classmethod
@@ -53,6 +68,7 @@ class Tick:
             execution_id=detail.get("execution_id") or event["id"],
             metric_types=METRIC_TYPES if wanted is None else (cast(MetricType, wanted),),
             fan_out=bool(detail.get("fan_out")),
+            progress=convert(detail["progress"], Progress) if "progress" in detail else None,
             plan=detail.get("plan", ""),
         )
 
@@ -75,8 +91,23 @@ def plan_key(tick: Tick, metric_type: MetricType, chunk: int) -> str:
     return f"{PLAN_PREFIX}{_name(tick, metric_type)}-{chunk:05d}.json"
 
 
+def manifest_key(tick: Tick, metric_type: MetricType) -> str:
+    """Where the events of all chunks wait, if they are too many to travel in the state."""
+    return f"{PLAN_PREFIX}{_name(tick, metric_type)}-all.json"
+
+
 def chunk_event(tick: Tick, metric_type: MetricType, plan: str) -> dict[str, Any]:
     """The event that asks a collector for one chunk of a tick."""
+    return _event(tick, {"metric_type": metric_type, "plan": plan})
+
+
+def progress_event(tick: Tick, metric_type: MetricType, progress: Progress) -> dict[str, Any]:
+    """The event that asks a collector to go on planning a tick."""
+    made: dict[str, Any] = to_builtins(progress)
+    return _event(tick, {"metric_type": metric_type, "fan_out": True, "progress": made})
+
+
+def _event(tick: Tick, detail: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": "0",
         "id": tick.execution_id,
@@ -86,7 +117,7 @@ def chunk_event(tick: Tick, metric_type: MetricType, plan: str) -> dict[str, Any
         "source": "infra-monitoring",
         "detail-type": "Collection",
         "resources": [],
-        "detail": {"metric_type": metric_type, "plan": plan},
+        "detail": detail,
     }
 
 

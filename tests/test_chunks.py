@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib.collector import Plan, respond
+from chalicelib.collector import respond
 from chalicelib.errors import CollectionError
+from chalicelib.planning import INLINE_CHUNKS, Plan
 from chalicelib.records import METRIC_TYPES
 from chalicelib.results import Result, merge, report, summarize
 from chalicelib.sources import Harvest, Inventory, Scope, Series, Target
 
-from .conftest import SETTINGS, Backend, make_record
+from .conftest import BUCKET, SETTINGS, Backend, make_record
 
 IN_TWOS = replace(SETTINGS, chunk_targets=2)
 EVENT: dict[str, Any] = {
@@ -29,14 +30,19 @@ FIVE = ("a", "b", "c", "d", "e")
 class Machines:
     """Some hosts; the silent ones are missing, a broken one fails whoever asks it."""
 
-    def __init__(self, *hosts: str, silent: Iterable[str] = (), broken: str = "") -> None:
-        self.hosts, self.silent, self.broken = hosts, set(silent), broken
+    def __init__(
+        self, *hosts: str, silent: Iterable[str] = (), broken: str = "", part: int = 0
+    ) -> None:
+        self.hosts, self.silent, self.broken, self.part = hosts, set(silent), broken, part
         self.pieces: list[list[str]] = []
 
-    def targets(self, _: Scope) -> Inventory:
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
         series = Series("AWS/EC2", "CPUUtilization", (("InstanceId", "i-1"),))
         found = [Target(host, "here", (series,), {"name": host}) for host in self.hosts]
-        return Inventory(found, failures=["one region refuses"])
+        first = int(start or 0)
+        end = first + self.part if self.part else len(found)
+        rest = str(end) if end < len(found) else ""
+        return Inventory(found[first:end], failures=["one region refuses"], rest=rest)
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         names = [target.name for target in targets]
@@ -71,7 +77,12 @@ def attempt(backend: Backend, event: Mapping[str, Any], *machines: Machines) -> 
 def whole_run(backend: Backend, *machines: Machines) -> dict[str, Any]:
     """As the state machine does it: plan, each chunk, merge."""
     (planned,) = ask(backend, EVENT, *machines)
-    chunks = [attempt(backend, event, *machines) for event in planned["chunks"]]
+    while "more" in planned:
+        (planned,) = ask(backend, planned["more"], *machines)
+    events = planned["chunks"]
+    if "manifest" in planned:
+        events = msgspec.json.decode(backend.body(planned["manifest"]))
+    chunks = [attempt(backend, event, *machines) for event in events]
     event = EVENT | {"detail": {"merge": [planned | {"chunk_results": chunks}]}}
     return ask(backend, event, *machines)[0]
 
@@ -158,11 +169,94 @@ def test_without_fan_out_a_large_fleet_is_collected_in_pieces(backend: Backend) 
 
 def test_hosts_that_are_missing_are_told_whatever_else_is_noted(backend: Backend) -> None:
     class Noted(Machines):
-        def targets(self, scope: Scope) -> Inventory:
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
             return replace(super().targets(scope), failures=[], notes=["1 of 2 has no agent"])
 
     result = ask(backend, EVENT, Noted("a", silent=["a"]))[0]
     assert "missing 1 of 1: a" in result["summary"]
+
+
+# Past the limits of one invocation and of the state
+
+
+def test_an_inventory_in_parts_is_planned_in_as_many_invocations(backend: Backend) -> None:
+    machines = Machines(*FIVE, part=2)
+    planned, invocations = ask(backend, EVENT, machines)[0], 1
+    while "more" in planned:
+        planned, invocations = ask(backend, planned["more"], machines)[0], invocations + 1
+    assert (invocations, planned["expected"], len(planned["chunks"])) == (3, 5, 3)
+
+
+def test_parts_together_store_every_host_once(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE, part=2), Machines("x", "y", "z", part=1))
+    assert (result["records"], result["expected"]) == (8, 8)
+    assert hosts(backend) == [*FIVE, "x", "y", "z"]
+
+
+def test_a_failure_that_each_part_repeats_is_told_once(backend: Backend) -> None:
+    result = whole_run(backend, Machines(*FIVE, part=1))
+    assert result["failures"] == ["one region refuses"]
+
+
+def test_without_fan_out_all_parts_are_collected(backend: Backend) -> None:
+    event = EVENT | {"detail": {"metric_type": "cpu"}}
+    (result,) = ask(backend, event, Machines(*FIVE, part=2))
+    assert (result["records"], result["failures"]) == (5, ["one region refuses"])
+
+
+def test_parts_without_anybody_are_a_failure(backend: Backend) -> None:
+    class Nobody(Machines):
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+            return Inventory(rest="" if start else "more", failures=[] if start else ["no way in"])
+
+    (planned,) = ask(backend, EVENT, Nobody())
+    with pytest.raises(CollectionError, match="no way in"):
+        ask(backend, planned["more"], Nobody())
+
+
+@pytest.mark.parametrize(("chunks", "inline"), [(INLINE_CHUNKS, True), (INLINE_CHUNKS + 1, False)])
+def test_more_chunks_than_the_state_can_hold_wait_in_an_object(
+    chunks: int, inline: bool, backend: Backend
+) -> None:
+    machines = Machines(*(f"web-{number}" for number in range(2 * chunks)))
+    (planned,) = ask(backend, EVENT, machines)
+    assert (len(planned["chunks"]) == chunks, "manifest" in planned) == (inline, not inline)
+    assert whole_run(backend, machines)["records"] == 2 * chunks
+
+
+MANIFEST = "plans/map-runs/1/manifest.json"
+
+
+def merged_from_files(backend: Backend, **files: list[dict[str, Any]]) -> dict[str, Any]:
+    """As Step Functions' ResultWriter leaves the results of a Map Run."""
+    named = {}
+    for status, children in files.items():
+        key = f"plans/map-runs/1/{status}_0.json"
+        backend.store.put_object(
+            key, msgspec.json.encode(children), content_type="application/json"
+        )
+        named[status] = [{"Key": key, "Size": 1}]
+    backend.store.put_object(
+        MANIFEST, msgspec.json.encode({"ResultFiles": named}), content_type="application/json"
+    )
+    map_run = {"ResultWriterDetails": {"Bucket": BUCKET, "Key": MANIFEST}}
+    event = EVENT | {"detail": {"merge": [PLANNED | {"map_run": map_run}]}}
+    return ask(backend, event)[0]
+
+
+def test_reports_are_read_from_the_files_of_a_map_run(backend: Backend) -> None:
+    children = [{"Output": msgspec.json.encode(done(records=n)).decode()} for n in (3, 4)]
+    assert merged_from_files(backend, SUCCEEDED=children)["records"] == 7
+
+
+@pytest.mark.parametrize("status", ["FAILED", "PENDING"])
+def test_an_execution_that_came_to_nothing_makes_the_whole_failed(
+    status: str, backend: Backend
+) -> None:
+    well = [{"Output": msgspec.json.encode(done(records=3)).decode()}]
+    result = merged_from_files(backend, SUCCEEDED=well, **{status: [{"Name": "1"}]})
+    assert (result["status"], result["records"]) == ("FAILED", 3)
+    assert result["cause"] == f"1 of 2 chunks failed: the execution of the chunk is {status}"
 
 
 # Reports

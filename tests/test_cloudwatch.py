@@ -1,6 +1,7 @@
 """CloudWatch as a source, on moto, with real EC2 traces; sqlite tells what is right."""
 
 import csv
+import socket
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -520,6 +521,60 @@ def test_a_region_that_does_not_exist_is_a_sentence_and_the_other_is_collected()
     found = harvest(settings=replace(ON_CLOUDWATCH, regions=("no such region", REGION)))
     assert [record.resource_id for record in found.records] == [instance]
     assert ["no such region" in sentence for sentence in found.failures] == [True]
+
+
+def test_a_region_that_nothing_listens_in_is_a_sentence_and_the_other_is_collected() -> None:
+    settings = replace(ON_CLOUDWATCH, regions=(REGION, OTHER_REGION))
+    (instance,) = start()
+    put_cpu(instance, trace(CPU, **RECENT))
+    open_fleets = fleet_opener(settings)
+    (_, dead), _ = open_fleets(scope())
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    dead._clients["ec2"] = boto3.client("ec2", endpoint_url=f"http://127.0.0.1:{port}")
+    source = CloudWatchSource(settings, open_fleets)
+    inventory = source.targets(scope())
+    found = source.collect(scope(), inventory.targets)
+    assert [record.resource_id for record in found.records] == [instance]
+    assert ["EndpointConnectionError" in sentence for sentence in inventory.failures] == [True]
+
+
+OTHER_ACCOUNT = "210987654321"
+THERE = Role("shop", f"arn:aws:iam::{OTHER_ACCOUNT}:role/monitoring")
+
+
+def session_there() -> boto3.Session:
+    answer = boto3.client("sts").assume_role(RoleArn=THERE.arn, RoleSessionName="set-up")
+    given = answer["Credentials"]
+    return boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def test_an_assumed_roles_account_is_collected_under_its_own_name() -> None:
+    there = session_there()
+    ec2: Any = there.client("ec2", region_name=REGION)
+    (started,) = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"]
+    there.client("cloudwatch", region_name=REGION).put_metric_data(
+        Namespace="AWS/EC2",
+        MetricData=[
+            {
+                "MetricName": "CPUUtilization",
+                "Dimensions": [{"Name": "InstanceId", "Value": started["InstanceId"]}],
+                "Timestamp": NOW - timedelta(minutes=9),
+                "Value": 77,
+            }
+        ],
+    )
+    (record,) = harvest(settings=replace(ON_CLOUDWATCH, roles=(THERE,))).records
+    assert (record.account_id, record.labels["account"]) == (OTHER_ACCOUNT, "shop")
+    assert record.resource_id == started["InstanceId"]
+    assert record.measurements["utilization"].max == 77
+
+
+def test_a_role_is_assumed_once_while_its_credentials_are_good() -> None:
+    open_fleets = fleet_opener(replace(ON_CLOUDWATCH, roles=(THERE,)))
+    (first,), _ = open_fleets(scope())
+    (again,), _ = open_fleets(scope("memory"))
+    assert again is first
 
 
 GRANTED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">

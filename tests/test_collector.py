@@ -39,7 +39,7 @@ class FixedSource:
     def __init__(self, *hosts: str, fails_for: Iterable[str] = ()) -> None:
         self.hosts, self.fails_for = hosts, fails_for
 
-    def targets(self, _: Scope) -> Inventory:
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
         return Inventory([Target(host) for host in self.hosts])
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
@@ -153,7 +153,7 @@ def test_the_window_is_the_whole_past_one() -> None:
     seen: list[Scope] = []
 
     class Spy:
-        def targets(self, scope: Scope) -> Inventory:
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
             seen.append(scope)
             raise CollectionError("seen enough")
 

@@ -6,6 +6,7 @@ import yaml
 
 from benchmarks import fleet_limits as model
 from chalicelib.aws import fleet
+from chalicelib.planning import INLINE_CHUNKS
 
 from .conftest import ROOT, load_template
 
@@ -22,7 +23,7 @@ def test_the_models_limits_are_the_codes() -> None:
 
 def test_the_models_concurrency_is_the_state_machines() -> None:
     text = yaml.dump(load_template(ROOT / "infra" / "overlay.yaml"))
-    assert text.count(f"MaxConcurrency: {model.MAP_CONCURRENCY}\n") == 4
+    assert text.count(f"MaxConcurrency: {model.MAP_CONCURRENCY}\n") == 2
 
 
 def test_the_dearest_host_is_asked_for_all_its_series() -> None:
@@ -30,8 +31,21 @@ def test_the_dearest_host_is_asked_for_all_its_series() -> None:
     assert model.chunks_of(2_000) == 10
 
 
-def test_what_a_large_fleet_says_is_merged_into_little() -> None:
-    assert model.merged_bytes(100_000) < model.PAYLOAD_BYTES < model.payload_bytes(100_000)
+def test_the_state_stops_growing_where_chunks_leave_it() -> None:
+    most = model.CHUNK * INLINE_CHUNKS
+    assert model.payload_bytes(100_000) < model.payload_bytes(most) < model.PAYLOAD_BYTES
+    assert model.history_events(100_000) < model.HISTORY_EVENTS
+
+
+def test_ten_thousand_hosts_break_nothing_but_the_budget() -> None:
+    broken = {each.name for each in model.standings(10_000, CPU) if each.share > 1}
+    assert broken == {"MAX_SERIES_PER_RUN, biggest type"}
+
+
+def test_the_first_limit_to_break_is_named() -> None:
+    hosts, name = model.first_break(CPU)
+    assert 10_000 < hosts < 100_000
+    assert name in {each.name for each in model.standings(hosts, CPU)}
 
 
 def test_one_host_breaks_no_limit_and_the_nearest_comes_first() -> None:

@@ -1,18 +1,20 @@
 """EC2 and CloudWatch of one account in one region, behind `sources.cloudwatch.Fleet`."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
 from ..errors import StorageError
-from ..settings import Settings
+from ..settings import Role, Settings
 from ..sources import Scope, Series
-from ..sources.cloudwatch import Instance, Points, Query
+from ..sources.cloudwatch import Points, Query
+from ..sources.instances import Instance
 from .translation import translated
 
 # Limits of one GetMetricData request.
@@ -22,10 +24,20 @@ _QUERIES = 500
 # 2,000 took a function over its 128 MB; in pages of 200 the same fleet peaks at 89.
 _INSTANCES = 200
 
-# 500 queries of two 3-hour windows at 5 minutes are 36,000 points of the 100,800 that one
-# page may hold; a service that goes on sending tokens beyond this is not telling the truth.
-_MAX_PAGES = 20
+_POINTS = 100_800  # the most in one answer
+
+# Answers may be less full than they could be. A service that goes on sending tokens after this
+# many times the pages that the points need is not telling the truth.
+_PATIENCE = 20
 _ATTEMPTS = 5
+
+# Of an assumed role's credentials: more than an invocation lasts.
+_SPARE = timedelta(minutes=5)
+
+Credentials = Mapping[str, str]
+
+# The function's: clients find them by themselves.
+_OWN: Credentials = {}
 
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "LimitExceededException"})
 
@@ -39,14 +51,17 @@ _CONFIG = Config(
 
 def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet], list[str]]]":
     """Opens every account and region of the settings; what cannot be is reported, not raised."""
-    opened: dict[tuple[str, str], AwsFleet] = {}
+    # One session for all: each would keep a copy of EC2's large service model.
+    session = boto3.Session()
+    assumed = _AssumedRoles(session, settings.external_id)
+    opened: dict[tuple[str, str], tuple[Credentials, AwsFleet]] = {}
 
     def open_fleets(scope: Scope) -> "tuple[list[AwsFleet], list[str]]":
         fleets: list[AwsFleet] = []
         failures: list[str] = []
         for role in settings.roles or (None,):
             try:
-                session = _session(role, settings.external_id, scope)
+                credentials = _OWN if role is None else assumed.credentials(role)
             except StorageError as error:
                 failures.append(str(error))
                 continue
@@ -54,28 +69,44 @@ def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet],
             name = account if role is None else role.name
             for region in settings.regions or (scope.region,):
                 key = (account, region)
-                if key not in opened or role is not None:
-                    opened[key] = AwsFleet(session, account, region, name, tags=settings.ec2_tags)
-                fleets.append(opened[key])
+                if key not in opened or opened[key][0] is not credentials:
+                    tags = settings.ec2_tags
+                    fleet = AwsFleet(
+                        session, account, region, name, tags=tags, credentials=credentials
+                    )
+                    opened[key] = (credentials, fleet)
+                fleets.append(opened[key][1])
         return fleets, failures
 
     return open_fleets
 
 
-def _session(role: Any, external_id: str, scope: Scope) -> boto3.Session:
-    if role is None:
-        return boto3.Session()
-    request = {"RoleArn": role.arn, "RoleSessionName": f"infra-monitoring-{scope.metric_type}"}
-    if external_id:
-        request["ExternalId"] = external_id
-    with translated("assume role", role.arn):
-        answer = boto3.client("sts", config=_CONFIG).assume_role(**request)
-    credentials = answer["Credentials"]
-    return boto3.Session(
-        aws_access_key_id=credentials["AccessKeyId"],
-        aws_secret_access_key=credentials["SecretAccessKey"],
-        aws_session_token=credentials["SessionToken"],
-    )
+class _AssumedRoles:
+    """The credentials of each role, kept until shortly before they expire."""
+
+    def __init__(self, session: boto3.Session, external_id: str) -> None:
+        self._session = session
+        self._external_id = external_id
+        self._kept: dict[str, tuple[datetime, Credentials]] = {}
+
+    def credentials(self, role: Role) -> Credentials:
+        """What a client of the role needs; the same object as long as it is good."""
+        expires, credentials = self._kept.get(role.arn, (datetime.min.replace(tzinfo=UTC), {}))
+        if datetime.now(UTC) + _SPARE < expires:
+            return credentials
+        request = {"RoleArn": role.arn, "RoleSessionName": "infra-monitoring"}
+        if self._external_id:
+            request["ExternalId"] = self._external_id
+        with translated("assume role", role.arn):
+            answer = self._session.client("sts", config=_CONFIG).assume_role(**request)
+        given = answer["Credentials"]
+        credentials = {
+            "aws_access_key_id": given["AccessKeyId"],
+            "aws_secret_access_key": given["SecretAccessKey"],
+            "aws_session_token": given["SessionToken"],
+        }
+        self._kept[role.arn] = (given["Expiration"], credentials)
+        return credentials
 
 
 class AwsFleet:
@@ -89,12 +120,14 @@ class AwsFleet:
         account_name: str,
         *,
         tags: Mapping[str, str],
+        credentials: Credentials = _OWN,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.account_id = account_id
         self.region = region
         self.account_name = account_name
         self._session = session
+        self._credentials = credentials
         self._tags = tags
         self._sleep = sleep
         self._clients: dict[str, Any] = {}
@@ -102,20 +135,32 @@ class AwsFleet:
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             factory: Any = self._session.client
-            self._clients[service] = factory(service, region_name=self.region, config=_CONFIG)
+            self._clients[service] = factory(
+                service, region_name=self.region, config=_CONFIG, **self._credentials
+            )
         return self._clients[service]
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self, start: str, most: int) -> tuple[list[Instance], str]:
         filters = [{"Name": "instance-state-name", "Values": ["running"]}]
         filters += [
             {"Name": f"tag:{name}", "Values": [value]} for name, value in self._tags.items()
         ]
-        with translated("describe instances in", self.region):
-            pages = self._client("ec2").get_paginator("describe_instances")
-            for page in pages.paginate(Filters=filters, PaginationConfig={"PageSize": _INSTANCES}):
-                for reservation in page["Reservations"]:
-                    for instance in reservation["Instances"]:
-                        yield _instance(instance)
+        request: dict[str, Any] = {"Filters": filters, "MaxResults": _INSTANCES}
+        found: list[Instance] = []
+        token = start
+        while True:
+            if token:
+                request["NextToken"] = token
+            with translated("describe instances in", self.region):
+                page = self._client("ec2").describe_instances(**request)
+            found += [
+                _instance(instance)
+                for reservation in page["Reservations"]
+                for instance in reservation["Instances"]
+            ]
+            token = page.get("NextToken", "")
+            if not token or len(found) >= most:
+                return found, token
 
     def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
         with translated("list metrics in", self.region):
@@ -176,7 +221,9 @@ class AwsFleet:
             "ScanBy": "TimestampAscending",
         }
         states: dict[str, str] = {}
-        for _ in range(_MAX_PAGES):
+        expected = len(asked) * (end - start).total_seconds() / period
+        most = _PATIENCE * math.ceil(expected / _POINTS)
+        for _ in range(most):
             answer = self._get_metric_data(request)
             for result in answer["MetricDataResults"]:
                 states[result["Id"]] = result["StatusCode"]
@@ -185,7 +232,7 @@ class AwsFleet:
             if not answer.get("NextToken"):
                 return {each for each in asked if states.get(each, "Complete") != "Complete"}
             request["NextToken"] = answer["NextToken"]
-        detail = f"still more pages after {_MAX_PAGES}"
+        detail = f"still more pages after {most}"
         raise StorageError("get metric data in", self.region, "TooManyPages", detail)
 
     def _get_metric_data(self, request: dict[str, Any]) -> Any:

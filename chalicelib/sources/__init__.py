@@ -82,18 +82,26 @@ class Harvest:
 
 @dataclass(slots=True)
 class Inventory:
-    """The targets that should report, and what could not be listed."""
+    """The targets that should report, and what could not be listed.
+
+    Of a fleet too large for one invocation it is a part: `rest` is then what to ask for the
+    next one with.
+    """
 
     targets: list[Target] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rest: str = ""
 
 
 class Source(Protocol):
     """Measures resources."""
 
-    def targets(self, scope: Scope) -> Inventory:
-        """What should report, in a fixed order; raises CollectionError if nothing can be told."""
+    def targets(self, scope: Scope, start: str = "") -> Inventory:
+        """What should report, in a fixed order, from `start` on (an inventory's `rest`).
+
+        Raises CollectionError if nothing can be told.
+        """
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """The records of these targets; one that does not answer is missing, not an error."""

@@ -5,19 +5,22 @@ ListMetrics; dimensions are never guessed. A window is asked for whole, at the m
 and so is the window before it, since points arrive late.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
 
 from ..errors import CollectionError, StorageError
 from ..records import SCHEMA_VERSION, Measurement, MetricType, Record, Unit
 from ..settings import Settings
 from ..statistics import Period, reduce_window
 from ..windows import Window
-from . import Harvest, Inventory, Scope, Series, Target
+from . import Harvest, Inventory, Scope, Series, Target, instances
 from .filters import PSEUDO_FILE_SYSTEMS
+from .instances import Account, Instance, Mark, place
 
 STATISTICS = ("Average", "Minimum", "Maximum")
 
@@ -68,16 +71,6 @@ KNOWN: Mapping[MetricType, Mapping[tuple[str, str], Known]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """A running EC2 instance; `address` is its private one, empty if it has none."""
-
-    instance_id: str
-    labels: Mapping[str, str]
-    address: str
-    tags: Mapping[str, str]
-
-
 class Query(NamedTuple):
     """One statistic of one series."""
 
@@ -88,15 +81,10 @@ class Query(NamedTuple):
 Points = Mapping[Query, Sequence[tuple[float, float]]]
 
 
-class Fleet(Protocol):
+class Fleet(Account, Protocol):
     """One account in one region. Every method raises StorageError."""
 
-    account_id: str
-    region: str
     account_name: str
-
-    def instances(self) -> Iterator[Instance]:
-        """The running instances that the tag filter lets through."""
 
     def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
         """Every series of a metric that CloudWatch has had data of in two weeks."""
@@ -112,6 +100,13 @@ class FleetOpener(Protocol):
         """The fleets that can be reached, and a sentence for each that cannot."""
 
 
+class _Mark(Struct, frozen=True):
+    """Where the inventory goes on, and how many metrics its parts so far would request."""
+
+    instances: Mark = Mark()
+    wanted: int = 0
+
+
 class CloudWatchSource:
     """Reduces the windows of every instance of every account and region."""
 
@@ -119,30 +114,35 @@ class CloudWatchSource:
         self._settings = settings
         self._open_fleets = open_fleets
 
-    def targets(self, scope: Scope) -> Inventory:
+    def targets(self, scope: Scope, start: str = "") -> Inventory:
         """The instances, each with the series that exist for it.
 
         Raises:
             CollectionError: the run would cost more than MAX_SERIES_PER_RUN allows.
         """
-        fleets, failures = self._open_fleets(scope)
-        inventory = Inventory(failures=list(failures))
-        for fleet in fleets:
+        mark = msgspec.json.decode(start or b"{}", type=_Mark)
+        fleets, unreachable = self._open_fleets(scope)
+        part = instances.part(fleets, mark.instances)
+        inventory = Inventory(failures=[*unreachable, *part.failures])
+        for fleet, found in part.found:
             try:
-                inventory.targets += _targets(fleet, scope.metric_type, inventory.notes)
+                inventory.targets += _targets(fleet, scope.metric_type, found, inventory.notes)
             except StorageError as error:
-                inventory.failures.append(f"{_place(fleet)}: {error}")
-        self._check_budget(scope.metric_type, inventory.targets)
+                inventory.failures.append(f"{place(fleet)}: {error}")
+        wanted = mark.wanted + len(STATISTICS) * sum(len(each.series) for each in inventory.targets)
+        self._check_budget(scope.metric_type, wanted, "at least " if part.rest else "")
+        if part.rest:
+            inventory.rest = msgspec.json.encode(_Mark(part.rest, wanted)).decode()
         return inventory
 
-    def _check_budget(self, metric_type: MetricType, targets: Iterable[Target]) -> None:
+    def _check_budget(self, metric_type: MetricType, wanted: int, about: str) -> None:
         """Stop before the bill. Each of the four branches has a quarter of the budget."""
-        wanted = len(STATISTICS) * sum(len(target.series) for target in targets)
         allowed = self._settings.max_series // _BRANCHES
         if wanted > allowed:
             cost = wanted * DOLLARS_PER_METRIC
             raise CollectionError(
-                f"{metric_type} would request {wanted} CloudWatch metrics, {_dollars(cost)} a run"
+                f"{metric_type} would request {about}{wanted} CloudWatch metrics,"
+                f" {_dollars(cost)} a run"
                 f" and {_dollars(cost * RUNS_PER_MONTH)} a month; MAX_SERIES_PER_RUN"
                 f" {self._settings.max_series} allows {allowed} for each metric type: raise it,"
                 " or choose fewer instances with EC2_TAGS"
@@ -151,17 +151,17 @@ class CloudWatchSource:
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """A record for each instance with data; without data, it is missing."""
         fleets, failures = self._open_fleets(scope)
-        by_place = {_place(fleet): fleet for fleet in fleets}
+        by_place = {place(fleet): fleet for fleet in fleets}
         harvest = Harvest(failures=list(failures))
         ordered = sorted(targets, key=lambda target: target.place)
-        for place, group in groupby(ordered, key=lambda target: target.place):
-            if place not in by_place:
+        for where, group in groupby(ordered, key=lambda target: target.place):
+            if where not in by_place:
                 continue
             try:
-                self._collect_fleet(scope, by_place[place], list(group), harvest)
+                self._collect_fleet(scope, by_place[where], list(group), harvest)
             except StorageError as error:
                 # Not missing: nobody knows how these do.
-                harvest.failures.append(f"{place}: {error}")
+                harvest.failures.append(f"{where}: {error}")
         return harvest
 
     def _collect_fleet(
@@ -245,23 +245,25 @@ def create(settings: Settings, open_fleets: FleetOpener) -> CloudWatchSource:
     return CloudWatchSource(settings, open_fleets)
 
 
-def _targets(fleet: Fleet, metric_type: MetricType, notes: list[str]) -> list[Target]:
-    instances = {instance.instance_id: instance for instance in fleet.instances()}
+def _targets(
+    fleet: Fleet, metric_type: MetricType, found: Sequence[Instance], notes: list[str]
+) -> list[Target]:
+    here = {instance.instance_id: instance for instance in found}
     series: dict[str, list[Series]] = {}
-    for namespace, metric_name in KNOWN[metric_type] if instances else ():
+    for namespace, metric_name in KNOWN[metric_type] if here else ():
         for each in fleet.series(namespace, metric_name):
             instance_id = dict(each.dimensions).get("InstanceId")
-            if instance_id in instances and _counts(each):
+            if instance_id in here and _counts(each):
                 series.setdefault(instance_id, []).append(each)
-    expected = sorted(instances if metric_type in _ALWAYS_THERE else series)
-    if unseen := len(instances) - len(expected):
-        notes.append(f"{_place(fleet)}: {unseen} of {len(instances)} send no {metric_type} metric")
+    expected = sorted(here if metric_type in _ALWAYS_THERE else series)
+    if unseen := len(here) - len(expected):
+        notes.append(f"{place(fleet)}: {unseen} of {len(here)} send no {metric_type} metric")
     return [
         Target(
             name=instance_id,
-            place=_place(fleet),
+            place=place(fleet),
             series=tuple(series.get(instance_id, ())),
-            labels={**instances[instance_id].labels, "account": fleet.account_name},
+            labels={**here[instance_id].labels, "account": fleet.account_name},
         )
         for instance_id in expected
     ]
@@ -300,7 +302,3 @@ def _with_worst_file_system(measurements: dict[str, Measurement]) -> dict[str, M
 
 def _dollars(amount: float) -> str:
     return "under $0.01" if amount < 0.01 else f"${amount:.2f}"
-
-
-def _place(fleet: Fleet) -> str:
-    return f"{fleet.account_id}/{fleet.region}"

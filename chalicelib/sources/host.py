@@ -49,7 +49,7 @@ class HostSource:
         self._hostname = hostname
         self._now = now
 
-    def targets(self, scope: Scope) -> Inventory:  # noqa: ARG002 - the same for every scope
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - always the same
         """This machine alone."""
         return Inventory([Target(self._hostname())])
 

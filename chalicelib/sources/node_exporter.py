@@ -13,12 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import UTC, datetime
 
+import msgspec
+
 from .. import records
-from ..errors import CollectionError, InvalidRecordError, StorageError
+from ..errors import CollectionError, InvalidRecordError
 from ..records import SCHEMA_VERSION, Record
 from ..settings import Settings
-from . import Harvest, Inventory, Scope, Target
+from . import Harvest, Inventory, Scope, Target, instances
 from .cloudwatch import FleetOpener
+from .instances import Instance, Mark
 from .node_samples import FAMILIES, Scrape, measure, read_samples
 from .scraping import get_lines
 
@@ -63,19 +66,22 @@ class NodeExporterSource:
         self._resolver = resolver
         self._now = now
 
-    def targets(self, scope: Scope) -> Inventory:
+    def targets(self, scope: Scope, start: str = "") -> Inventory:
         """Each host, each address of a `dns+` name, each instance with an `ec2+` tag."""
+        inventory = Inventory()
         found: list[str] = []
-        failures: list[str] = []
-        for entry in self._entries:
+        listed = [entry for entry in self._entries if not entry.startswith("ec2+")]
+        for entry in () if start else listed:
             try:
-                if entry.startswith("ec2+"):
-                    found += self._tagged(entry, scope, failures)
-                else:
-                    found += self._expand(entry)
-            except (OSError, UnicodeError, StorageError) as error:
-                failures.append(f"node_exporter {entry}: {error}")
-        return Inventory([Target(name) for name in dict.fromkeys(found)], failures)
+                found += self._expand(entry)
+            except (OSError, UnicodeError) as error:
+                inventory.failures.append(f"node_exporter {entry}: {error}")
+        tagged = [entry for entry in self._entries if entry.startswith("ec2+")]
+        if tagged:
+            found += self._tagged(tagged, scope, start, inventory)
+        again = set(listed) if start else set()
+        inventory.targets = [Target(name) for name in dict.fromkeys(found) if name not in again]
+        return inventory
 
     def _expand(self, entry: str) -> list[str]:
         name = entry.removeprefix("dns+")
@@ -87,20 +93,26 @@ class NodeExporterSource:
             raise OSError("the name has no address")
         return [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in addresses]
 
-    def _tagged(self, entry: str, scope: Scope, failures: list[str]) -> list[str]:
-        """The private addresses of the running instances that carry a tag."""
+    def _tagged(
+        self, entries: Sequence[str], scope: Scope, start: str, inventory: Inventory
+    ) -> list[str]:
+        """The private addresses of the running instances that carry one of the tags."""
         if self._open_fleets is None:
-            raise OSError("there is no way to EC2 from here")
-        tag, port = _split(entry.removeprefix("ec2+"))
-        name, _, value = tag.partition("=")
+            inventory.failures.append("node_exporter: there is no way to EC2 from here")
+            return []
         fleets, unreachable = self._open_fleets(scope)
-        failures += [f"node_exporter {entry}: {reason}" for reason in unreachable]
-        return sorted(
+        part = instances.part(fleets, msgspec.json.decode(start or b"{}", type=Mark))
+        for reason in (*unreachable, *part.failures):
+            inventory.failures.append(f"node_exporter {', '.join(entries)}: {reason}")
+        if part.rest:
+            inventory.rest = msgspec.json.encode(part.rest).decode()
+        return [
             f"{instance.address}:{port}"
-            for fleet in fleets
-            for instance in fleet.instances()
-            if instance.address and instance.tags.get(name) == value
-        )
+            for tag, port in (_split(entry.removeprefix("ec2+")) for entry in entries)
+            for _, found in part.found
+            for instance in sorted(found, key=lambda each: each.address)
+            if instance.address and _carries(instance, tag)
+        ]
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         """The records of all targets that answered in full and in time."""
@@ -171,3 +183,8 @@ def _storable(record: Record) -> Record:
         return records.decode(encoded)
     except InvalidRecordError as error:
         raise CollectionError(f"what it says makes no record: {error}") from error
+
+
+def _carries(instance: Instance, tag: str) -> bool:
+    name, _, value = tag.partition("=")
+    return instance.tags.get(name) == value

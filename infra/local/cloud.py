@@ -26,7 +26,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, cloudwatch, ec2, iam, mended, resources
+from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
@@ -132,6 +132,7 @@ class LocalCloud:
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
         mended.install()
+        distributed_map.install()
         iam.install(self.iam)
         self.joints.install()
         self._exit.callback(athena.install(self.client, self._work / "athena"))

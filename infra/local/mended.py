@@ -22,7 +22,7 @@ def install() -> None:
 
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
     vars(execution_worker)["ExecutionData"] = _execution_data
-    Role.put_policy = _put_policy  # type: ignore[method-assign]
+    Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]
 
 
 def _put_policy(role: Role, name: str, policy: Any) -> None:
