@@ -166,7 +166,8 @@ class Joints:
         try:
             config: Mapping[str, Any] = {}
             if function.event_invoke_config:
-                config = function.event_invoke_config[0].response()
+                # moto keeps what was configured before, too.
+                config = function.event_invoke_config[-1].response()
             retries = int(config.get("MaximumRetryAttempts", 2))
             invocation = self._functions.invoke(spec_of(function), payload)
             if not invocation.error:
