@@ -6,6 +6,7 @@ permission that is missing denies a call here, and one that nothing uses fails a
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ READER_POLICY = {
 }
 
 TICK = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+# What no log line may hold: of a payload, and a setting that others should not read.
+MARKER = "a-value-of-somebodys-payload"
+EXTERNAL_ID = "an-external-id-of-ours"
 
 Event = dict[str, Any]
 
@@ -110,7 +115,12 @@ class Modes:
             PolicyDocument=json.dumps(READER_POLICY),
         )
         start_instances(there, 1)
-        self.configure("data-collector", ASSUME_ROLES=f"other={READER}", CHUNK_TARGETS="200")
+        self.configure(
+            "data-collector",
+            ASSUME_ROLES=f"other={READER}",
+            ASSUME_ROLE_EXTERNAL_ID=EXTERNAL_ID,
+            CHUNK_TARGETS="200",
+        )
         self._run(TICK)
 
     def _administrator_of(self, account: str) -> Callable[[str], Any]:
@@ -132,8 +142,10 @@ class Modes:
         return client
 
     def _process_what_is_no_record(self) -> None:
+        record = {"schema_version": 1, "timestamp": MARKER, "metric_type": MARKER, "labels": MARKER}
+        lines = [f"{{{MARKER}", json.dumps({MARKER: MARKER}), json.dumps(record)]
         self.cloud.client("s3").put_object(
-            Bucket=BUCKET, Key="raw-metrics/2026/11/22/broken.json", Body=b"{broken\n"
+            Bucket=BUCKET, Key="raw-metrics/2026/11/22/broken.json", Body="\n".join(lines).encode()
         )
         self._settle()
 
@@ -149,8 +161,10 @@ class Modes:
             MaximumRetryAttempts=0,
             DestinationConfig=held["DestinationConfig"],
         )
-        lambda_.invoke(FunctionName="log-processor", InvocationType="Event", Payload=b"{}")
+        event = json.dumps({"detail": {"secret": MARKER}})
+        lambda_.invoke(FunctionName="log-processor", InvocationType="Event", Payload=event)
         self._settle()
+        self.invoke("data-collector", arrival("") | {"detail": {"secret": MARKER, "merge": 1}})
 
     def _ask_the_api(self) -> None:
         answer = self.invoke("infra-monitoring-api", health_request())
@@ -514,6 +528,36 @@ def test_names_of_chalice_deploy_may_log(file: str, suffix: str, stage: str) -> 
     )
     assert evaluate(Call("logs:CreateLogStream", group), policy)
     assert evaluate(Call("logs:PutLogEvents", f"{group}:log-stream:x"), policy)
+
+
+# --- Log lines --------------------------------------------------------------------------------
+
+
+def test_what_was_quarantined_held_the_marker(modes: Modes) -> None:
+    """Else the test below could not fail."""
+    s3 = modes.cloud.client("s3")
+    (held,) = s3.list_objects_v2(Bucket=BUCKET, Prefix="quarantine/")["Contents"]
+    body = s3.get_object(Bucket=BUCKET, Key=held["Key"])["Body"].read().decode()
+    assert len(body.splitlines()) == 3
+    assert all(MARKER in line for line in body.splitlines())
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [MARKER, EXTERNAL_ID, r"ASIA[A-Z0-9]{16}", "(?i)secret_?access_?key", "(?i)session_?token"],
+)
+def test_no_log_line_holds_a_payload_or_a_credential(forbidden: str, modes: Modes) -> None:
+    logs = modes.cloud.client("logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    pages = [
+        page
+        for group in groups
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+    ]
+    lines = [event["message"] for page in pages for event in page["events"]]
+    assert {"/aws/lambda/data-collector", "/aws/lambda/log-processor"} <= set(groups)
+    assert any('"message":"processed"' in line for line in lines)
+    assert not [line for line in lines if re.search(forbidden, line)]
 
 
 # --- The answers are AWS's --------------------------------------------------------------------

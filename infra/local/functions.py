@@ -247,7 +247,7 @@ class _Environment:
         self._init_ms: float | None = None
         self._server = _RuntimeApiServer(self)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        self._process = subprocess.Popen(  # nosec B603 # noqa: S603 - our own interpreter
             [python, "-m", "awslambdaric", spec.handler],
             cwd=task_root,
             env=self._variables(python, task_root, endpoint),

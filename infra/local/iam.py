@@ -8,6 +8,7 @@ The names are those of the Service Authorization Reference:
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html
 """
 
+import html
 import io
 import json
 import re
@@ -21,7 +22,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
-from xml.sax.saxutils import escape
 
 from botocore.credentials import Credentials
 from moto.core.model import OperationModel
@@ -343,7 +343,7 @@ def _denied(session: Session, call: Call, named: _Named, request: Request) -> Re
         body = json.dumps({"__type": code, "message": message})
         headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
     else:
-        error = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+        error = f"<Code>{code}</Code><Message>{html.escape(message)}</Message>"
         body = _XML[protocol].format(error)
         headers = [("Content-Type", "text/xml")]
     return f"{status} Refused", headers, body.encode()
