@@ -143,12 +143,15 @@ def resumed_at(event: Event) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_an_object_that_was_replaced_is_left_to_its_own_event(backend: Backend) -> None:
+def test_an_object_that_was_replaced_is_read_from_its_start_by_the_next_invocation(
+    backend: Backend,
+) -> None:
     backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=FORMS["lines"](100))
     (event,) = cut_after(backend, 5)
     backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=FORMS["lines"](101))
     tally = processor.process(Arrival.from_event(event), settings=SETTINGS, store=backend.store)
     assert (tally.status, tally.records) == ("REPLACED", 0)
+    assert tally.mark == Arrival.from_event(s3_event(KEY)).mark
 
 
 @pytest.mark.usefixtures("small_batches")
