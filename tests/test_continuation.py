@@ -233,8 +233,8 @@ def test_a_function_that_has_no_time_goes_on_in_its_next_invocations(
     eventually(lambda: "PROCESSED" in statuses(hasty_cloud, key), seconds=500)
     told = tallies(hasty_cloud, key)
     assert len(told) > 1, "no continuation was needed"
-    assert sorted(each["continuation"] for each in told) == list(range(len(told)))
-    assert sum(each["records"] for each in told) == count
+    last = max(told, key=lambda each: int(each["continuation"]))
+    assert (last["status"], last["records_so_far"]) == ("PROCESSED", count)
     stored = [line for line in history(hasty_cloud) if line["source_object"].endswith(key)]
     assert len(stored) == len({line["metric_id"] for line in stored}) == count
     items = hasty_cloud.client("dynamodb").get_paginator("scan").paginate(TableName="InfraMetrics")
