@@ -254,7 +254,9 @@ def test_a_continuation_that_fails_is_a_dead_letter_with_its_mark(
         MaximumRetryAttempts=0,  # the waits between retries are minutes
         DestinationConfig=config["DestinationConfig"],
     )
-    hasty_cloud.client("dynamodb").delete_table(TableName="InfraMetrics")
+    table = hasty_cloud.client("dynamodb")
+    table.update_table(TableName="InfraMetrics", DeletionProtectionEnabled=False)
+    table.delete_table(TableName="InfraMetrics")
     line = records.encode(make_record(timestamp=datetime.now(UTC)))
     etag = s3.put_object(Bucket=BUCKET, Key=KEY, Body=line + b"\n" + line)["ETag"]
     position = Position(form="lines", offset=len(line) + 1, line=2)
