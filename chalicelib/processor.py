@@ -1,7 +1,7 @@
 """The use case of `log-processor`: parse a raw object, enrich its records, store them.
 
 An object that one invocation has no time for is read on by the next one: see
-docs/adr/0008-an-object-is-read-on-by-the-next-invocation.md.
+docs/adr/0009-an-object-is-read-on-by-the-next-invocation.md.
 """
 
 import base64
