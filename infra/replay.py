@@ -177,7 +177,7 @@ def failed_objects(s3: Any, bucket: str, manifest: str) -> Iterator[Failed]:
         for child in _json(s3, bucket, file["Key"]):
             words = (child.get("Error"), child.get("Cause"))
             why = ": ".join(word for word in words if word)
-            yield Failed(json.loads(child["Input"])["key"], why)
+            yield Failed(json.loads(child["Input"])["Key"], why)
 
 
 def _json(s3: Any, bucket: str, key: str) -> Any:

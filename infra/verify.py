@@ -42,7 +42,7 @@ from .ledger import (
     read_raw,
 )
 from .raw import RawObject, list_raw
-from .stage import Days, Stage, day_of, days_of, stage_of
+from .stage import Days, Stage, day_of, days_of, failure, stage_of
 
 _THREADS = 8
 _READ_BATCH = 100
@@ -113,7 +113,12 @@ class Ledger:
     # --- What raw objects explain ---------------------------------------------------------
 
     def _judge(self, raw: RawObject) -> Judged:
-        content = self._read(raw.key) or _empty(raw.key, self._bucket)
+        empty = _empty(raw.key, self._bucket)
+        try:
+            content = self._read(raw.key) or empty
+        except ClientError as error:  # archived, say: the others can still be judged
+            unread = empty.difference("raw", f"cannot be read: {failure(error)}")
+            return Judged(empty, {}, 0, 0, (), 0, 0, (unread,))
         items = dict(self._items(content.claims))
         names = Names(raw.key, raw.stored_at)
         days = sorted({timestamp[:10] for _, timestamp in content.claims})
