@@ -19,8 +19,8 @@ from chalicelib.windows import format_utc
 from .replay import prefixes_left
 from .stage import Stage, failure, stage_of
 
-# While messages are looked at, nobody else sees them.
-_HIDDEN_SECONDS = 120
+# While messages are looked at and sent, nobody else sees them.
+_HIDDEN_SECONDS = 300
 _UNSUCCESSFUL = frozenset(("FAILED", "TIMED_OUT", "ABORTED"))
 _AGAIN = re.compile(r"(?P<root>.+)-redrive-(?P<number>\d+)")
 _REPLAY = re.compile(r"(?P<root>replay-.+)-(?P<number>\d+)")
@@ -61,7 +61,8 @@ def redrive(options: argparse.Namespace) -> int:
         return 0
     sent, left = 0, 0
     with _Letters(stage) as letters:
-        for letter in letters:
+        # All are read before the first is sent: what fails again at once comes back meanwhile.
+        for letter in list(letters):
             done = letter.target and _tried(console, letter.what, partial(send, stage, letter))
             if done:
                 letters.delete(letter)
@@ -241,7 +242,8 @@ def _tried(console: Console, what: str, work: Callable[[], None]) -> bool:
 
 def _print(console: Console, letters: list[Letter], runs: list[Run]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("since", "for", "what", "why"):
+    table.add_column("since", no_wrap=True)
+    for name in ("for", "what", "why"):
         table.add_column(name, overflow="fold")
     for letter in sorted(letters, key=lambda each: each.since):
         target = letter.target.rpartition(":")[2] or "unknown"
