@@ -20,6 +20,7 @@ import uuid
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,8 +105,9 @@ class Functions:
             self._closed = True
             environments, self._all = self._all, set()
             self._idle.clear()
-        for environment in environments:
-            environment.kill()
+        # Each waits for its server's thread to look up, half a second at worst.
+        with ThreadPoolExecutor(max_workers=len(environments) or 1) as pool:
+            list(pool.map(_Environment.kill, environments))
 
     def _slots_of(self, name: str) -> threading.Semaphore:
         with self._lock:
