@@ -26,6 +26,7 @@ from .items import (
     previous_from_item,
     previous_from_record,
     previous_key,
+    version,
 )
 from .parsing import Rejected, parse
 from .records import Record
@@ -42,10 +43,10 @@ BATCH = 500
 BATCH_BYTES = 4_000_000
 
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/")
+_ODD = re.compile(r"[^\w-]+", re.ASCII)
+
 # After every precedence that an item has.
 _LAST = ("~", "")
-
-_ODD = re.compile(r"[^\w-]+", re.ASCII)
 
 _encoder = msgspec.json.Encoder()
 
@@ -176,8 +177,8 @@ def _weight(piece: Record | Rejected) -> int:
 
 def _latest(good: list[Record], stored_at: datetime) -> Collection[Record]:
     """A record that comes twice counts once: the one read last, or else the last one."""
-    by_reading = sorted(good, key=lambda record: record.collected_at or stored_at)
-    return {(record.metric_id, record.timestamp): record for record in by_reading}.values()
+    by_version = sorted(good, key=lambda record: version(record, stored_at))
+    return {(record.metric_id, record.timestamp): record for record in by_version}.values()
 
 
 def _enrich_all(

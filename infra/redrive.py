@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -93,9 +94,10 @@ class _Letters:
 
     def __exit__(self, *_: object) -> None:
         for receipt in self._held:
-            self._sqs.change_message_visibility(
-                QueueUrl=self._stage.queue_url, ReceiptHandle=receipt, VisibilityTimeout=0
-            )
+            with suppress(ClientError):  # after so long a time they are seen already
+                self._sqs.change_message_visibility(
+                    QueueUrl=self._stage.queue_url, ReceiptHandle=receipt, VisibilityTimeout=0
+                )
 
     def __iter__(self) -> Iterator[Letter]:
         while messages := self._sqs.receive_message(
