@@ -8,7 +8,7 @@ export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check package format lock clean
+.PHONY: help setup run up test check audit package format lock clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -41,6 +41,14 @@ check: setup  ## ruff, mypy --strict, cfn-lint on all templates
 	@$(BIN)/mypy
 	@$(BIN)/python -m infra lint
 
+audit: setup .local/audit/made  ## checkov, bandit and pip-audit (.local/audit, made at the first call)
+	@$(BIN)/python -m infra audit $(AUDIT)
+
+.local/audit/made: requirements-audit.txt
+	@$(PYTHON) -m venv .local/audit
+	@.local/audit/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 package: setup  ## what ships, for STAGE=prod, into build/prod; needs Python 3.14 (make clean first)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 14))' || \
 		{ echo "error: .venv is not Python 3.14, and Lambda would get its version: make clean, then make package PYTHON=python3.14" >&2; exit 1; }
@@ -59,6 +67,9 @@ lock:  ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --upgrade \
 		--group lambda --output-file infra/local/requirements-lambda.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --upgrade \
+		--group audit --output-file requirements-audit.txt
 
 clean:  ## remove all that was made
 	rm -rf .venv .local build .mypy_cache .pytest_cache .ruff_cache .hypothesis .chalice/deployments

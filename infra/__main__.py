@@ -1,4 +1,4 @@
-"""Command line: the local cloud (`run`, `up`, `lint`), the `agent`, and a stage's operation."""
+"""Command line: the local cloud (`run`, `up`, `lint`, `audit`), the `agent`, operation."""
 
 import argparse
 import logging
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What takes a second to import waits until --help has been answered.
     from rich.console import Console
 
-    from .commands import LocalCloudError, lint, run, up
+    from .commands import LocalCloudError, audit, lint, run, up
 
     console = Console(stderr=True, highlight=False)
-    command = {"run": run, "up": up, "lint": lint}[options.command]
+    command = {"run": run, "up": up, "lint": lint, "audit": audit}[options.command]
     try:
         return command(options)
     except LocalCloudError as error:
@@ -83,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
         " the overlay merged in, and on what the SAM transform makes of it.",
     )
     lint.add_argument("--stage", default="prod", help="default: %(default)s")
+
+    audit = commands.add_parser(
+        "audit",
+        help="checkov, bandit and pip-audit",
+        description="Look for weaknesses: checkov in the templates, bandit in the code, pip-audit"
+        " in the locks. Needs `.local/audit`, which `make audit` makes.",
+        epilog="exit status: 0 if all of them ran and found nothing, else 1",
+    )
+    audit.add_argument("--stage", default="prod", help="default: %(default)s")
+    audit.add_argument(
+        "--if-reachable",
+        action="store_true",
+        help="exit 0 also where pip-audit's service cannot be asked; it is said all the same",
+    )
 
     _add_agent(commands)
     add_operations(commands)

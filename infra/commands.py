@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
+from .audit import audit as run_audit
 from .local.cloud import REGION, LocalCloud
 from .local.errors import LocalCloudError
 from .local.joints import Mail
@@ -22,7 +23,7 @@ from .report import print_report
 
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
 
-__all__ = ["LocalCloudError", "lint", "run", "up"]
+__all__ = ["LocalCloudError", "audit", "lint", "run", "up"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,14 +90,26 @@ def lint(options: argparse.Namespace) -> int:
     """cfn-lint on every template, with its own words and exit status."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        template = package(options.stage, out, region=REGION).template
-        code = {"Bucket": "artifacts", "Key": "deployment.zip"}
-        transformed = transform(template, code=code, parameters={"Suffix": ""}, region=REGION)
-        (out / "transformed.json").write_text(json.dumps(transformed))
-        templates = [STORAGE, out / "sam.yaml", out / "transformed.json"]
-        return subprocess.run(  # noqa: S603 - our own interpreter
+        templates = [STORAGE, *_built(options.stage, out)]
+        return subprocess.run(  # nosec B603 # noqa: S603 - our own interpreter
             [sys.executable, "-c", CFN_LINT, *map(str, templates)], check=False
         ).returncode
+
+
+def audit(options: argparse.Namespace) -> int:
+    """checkov, bandit and pip-audit; 0 if all of them ran and found nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, transformed = _built(options.stage, Path(folder))
+        return run_audit([STORAGE, transformed], if_reachable=options.if_reachable)
+
+
+def _built(stage: str, out: Path) -> tuple[Path, Path]:
+    """The template with the overlay merged in, and what the SAM transform makes of it."""
+    template = package(stage, out, region=REGION).template
+    code = {"Bucket": "artifacts", "Key": "deployment.zip"}
+    transformed = transform(template, code=code, parameters={"Suffix": ""}, region=REGION)
+    (out / "transformed.json").write_text(json.dumps(transformed))
+    return out / "sam.yaml", out / "transformed.json"
 
 
 def _step(console: Console, status: Status, step: str, started: float) -> None:

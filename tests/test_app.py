@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chalice.app import Chalice, IAMAuthorizer
 from chalice.test import Client
 
 import app
@@ -120,3 +121,24 @@ import app
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def open_routes(chalice: Chalice) -> set[str]:
+    """The routes that anybody may call."""
+    return {
+        path
+        for path, methods in chalice.routes.items()
+        for entry in methods.values()
+        if not isinstance(entry.authorizer, IAMAuthorizer)
+    }
+
+
+def test_every_route_but_health_needs_iam() -> None:
+    assert open_routes(app.app) == {"/health"}
+
+
+def test_the_guard_itself_knows_an_open_route_from_a_guarded_one() -> None:
+    chalice = Chalice(app_name="guarded-and-open")
+    chalice.route("/guarded", authorizer=IAMAuthorizer())(dict)
+    chalice.route("/open")(dict)
+    assert open_routes(chalice) == {"/open"}

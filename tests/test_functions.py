@@ -11,6 +11,7 @@ import pytest
 
 from infra.local.cloud import LAMBDA_PYTHON
 from infra.local.functions import Functions, FunctionSpec
+from infra.local.iam import Iam
 
 from .conftest import REGION
 
@@ -20,7 +21,11 @@ SOURCE = "import os\ndef handler(event, context):\n    return os.getpid()\n"
 @pytest.fixture
 def functions(tmp_path: Path) -> Iterator[Functions]:
     made = Functions(
-        python=LAMBDA_PYTHON, work=tmp_path, endpoint="http://127.0.0.1:1", log=lambda *_: None
+        python=LAMBDA_PYTHON,
+        work=tmp_path,
+        endpoint="http://127.0.0.1:1",
+        log=lambda *_: None,
+        assume=Iam().assume,
     )
     yield made
     made.close()
@@ -33,6 +38,7 @@ def function(name: str) -> FunctionSpec:
     return FunctionSpec(
         name=name,
         arn=f"arn:aws:lambda:{REGION}:123456789012:function:{name}",
+        role="arn:aws:iam::123456789012:role/any",
         handler="main.handler",
         runtime="python3.11",
         region=REGION,

@@ -36,7 +36,11 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
         factory: Any = boto3.client
         for service in ("stepfunctions", "events", "logs", "sqs"):
             made[service] = factory(service, region_name=REGION)
-        yield made.__getitem__
+
+        def client(service: str, _role: str = "") -> Any:
+            return made[service]
+
+        yield client
 
 
 @pytest.fixture
@@ -87,6 +91,7 @@ def send(joints: Joints, payload: str) -> None:
         event_invoke_config=[],
         function_name="any",
         function_arn="arn",
+        role=ROLE,
         handler="app.any",
         run_time="python3.11",
         region=REGION,

@@ -171,3 +171,14 @@ def test_the_state_stays_far_from_its_limit(run: Run) -> None:
         if key in details
     ]
     assert max(sizes) < STATE_BYTES / 10
+
+
+def test_no_call_of_a_role_is_denied(run: Run) -> None:
+    assert requests.get(f"{run.cloud.endpoint}/_local/iam", timeout=30).json()["denied"] == []
+
+
+def test_a_map_run_reads_plans_and_writes_results_itself(run: Run) -> None:
+    """With the state machine's role; the functions' roles are test_iam.py's."""
+    seen = requests.get(f"{run.cloud.endpoint}/_local/iam", timeout=30).json()["uses"]
+    used = {use["action"] for use in seen if use["sid"] == "ReadPlansAndWriteMapResults"}
+    assert used == {"s3:GetObject", "s3:PutObject"}

@@ -399,11 +399,23 @@ def broken_memory_branch(cloud: RunningCloud) -> Iterator[str]:
                 retry["BackoffRate"] = 1
         if task := branch["States"].get("InvokeMemoryCollector"):
             task["Parameters"]["FunctionName"] = broken["FunctionArn"]
+    iam = cloud.client("iam")
+    # The state machine's own role may invoke the real collector and no other function.
+    role = iam.create_role(RoleName="with-a-broken-branch", AssumeRolePolicyDocument="{}")["Role"]
+    statement = {
+        "Effect": "Allow",
+        "Action": ["lambda:InvokeFunction", "sns:Publish"],
+        "Resource": "*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName=role["RoleName"], PolicyName="any", PolicyDocument=policy)
     copy = sfn.create_state_machine(
-        name="with-a-broken-branch", definition=json.dumps(definition), roleArn=machine["roleArn"]
+        name="with-a-broken-branch", definition=json.dumps(definition), roleArn=role["Arn"]
     )
     yield str(copy["stateMachineArn"])
     sfn.delete_state_machine(stateMachineArn=copy["stateMachineArn"])
+    iam.delete_role_policy(RoleName=role["RoleName"], PolicyName="any")
+    iam.delete_role(RoleName=role["RoleName"])
     lambda_.delete_function(FunctionName="data-collector-without-table")
 
 

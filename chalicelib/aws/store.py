@@ -161,7 +161,7 @@ class MetricStore:
 
     def _back_off(self, attempt: int) -> None:
         """Full jitter: up to 50 ms at first, twice as much each time, 2 s at most."""
-        self._sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - no secret
+        self._sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # nosec B311 # noqa: S311 - no secret
 
     def _unprocessed(self, operation: str, count: int) -> StorageError:
         detail = f"{count} left unprocessed after {_ATTEMPTS} attempts"

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.config import default_user_config
 from moto.moto_server.werkzeug_app import (
@@ -25,7 +26,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, cloudwatch, distributed_map, ec2, mended, resources
+from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
@@ -43,6 +44,9 @@ _ARTIFACTS = "infra-monitoring-artifacts"
 
 # Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
 LAMBDA_PYTHON = ROOT / ".local" / "lambda" / "bin" / "python"
+
+# moto asks for none; whoever has no role's credentials may do everything.
+_ADMINISTRATOR = Credentials("local", "local")
 
 Progress = Callable[[str], None]
 
@@ -68,10 +72,11 @@ class LocalCloud:
         self._progress = progress
         self._on_mail = on_mail
         self._exit = contextlib.ExitStack()
-        self._cached_clients: dict[str, Any] = {}
+        self._cached_clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
         self.endpoint = ""
         self.faults: list[str] = []
+        self.iam = iam.Iam()
         self.functions: Functions
         self.joints: Joints
 
@@ -92,12 +97,15 @@ class LocalCloud:
     ) -> None:
         self._exit.close()
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of this cloud."""
+    def client(self, service: str, role_arn: str = "") -> Any:
+        """A boto3 client of this cloud: the administrator's, or under a role."""
         with self._lock:
-            if service not in self._cached_clients:
-                self._cached_clients[service] = create_client(service, self.endpoint)
-            return self._cached_clients[service]
+            if (service, role_arn) not in self._cached_clients:
+                session = self.iam.assume(role_arn, "service") if role_arn else None
+                self._cached_clients[service, role_arn] = create_client(
+                    service, self.endpoint, session.credentials if session else _ADMINISTRATOR
+                )
+            return self._cached_clients[service, role_arn]
 
     # --- Start --------------------------------------------------------------------------
 
@@ -117,6 +125,7 @@ class LocalCloud:
             work=self._work / "functions",
             endpoint=self.endpoint,
             log=self._put_log_lines,
+            assume=self.iam.assume,
         )
         self.joints = Joints(self.client, self.functions, on_mail=self._on_mail)
         self._progress("starting moto's server")
@@ -124,6 +133,7 @@ class LocalCloud:
         self._resource_types = resources.install(self.client)
         mended.install()
         distributed_map.install()
+        iam.install(self.iam)
         self.joints.install()
         self._exit.callback(athena.install(self.client, self._work / "athena"))
         cloudwatch.install()
@@ -136,7 +146,8 @@ class LocalCloud:
         os.environ["MOTO_PORT"] = str(port)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        application = with_control(DomainDispatcherApplication(create_backend_app), self)
+        moto = iam.with_iam(DomainDispatcherApplication(create_backend_app), self.iam)
+        application = with_control(moto, self)
         server = make_server(
             HOST,
             port,
@@ -149,20 +160,20 @@ class LocalCloud:
         threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
         self._exit.callback(server.shutdown)
 
-    def _put_log_lines(self, group: str, stream: str, lines: Iterable[str]) -> None:
+    def _put_log_lines(self, role_arn: str, group: str, stream: str, lines: Iterable[str]) -> None:
         """As on AWS, logging that fails does not make the invocation fail."""
         try:
-            self._put_log_events(group, stream, lines)
+            self._put_log_events(self.client("logs", role_arn), group, stream, lines)
         except (ClientError, BotoCoreError) as error:
             self.faults.append(f"log lines of {group} are lost: {error}")
 
-    def _put_log_events(self, group: str, stream: str, lines: Iterable[str]) -> None:
-        logs = self.client("logs")
-        exists = logs.exceptions.ResourceAlreadyExistsException
-        # As on AWS, a function whose log group nobody made makes it itself.
-        with contextlib.suppress(exists):
+    def _put_log_events(self, logs: Any, group: str, stream: str, lines: Iterable[str]) -> None:
+        # As on AWS, a function whose log group nobody made makes it itself, if its role may.
+        try:
+            with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+                logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        except logs.exceptions.ResourceNotFoundException:
             logs.create_log_group(logGroupName=group)
-        with contextlib.suppress(exists):
             logs.create_log_stream(logGroupName=group, logStreamName=stream)
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line} for line in lines if line]
@@ -225,12 +236,13 @@ class LocalCloud:
             raise LocalCloudError(f"stack {name}: {stack['StackStatus']}")
 
 
-def create_client(service: str, endpoint: str) -> Any:
-    """A boto3 client for a local cloud; any credentials do."""
+def create_client(service: str, endpoint: str, credentials: Credentials = _ADMINISTRATOR) -> Any:
+    """A boto3 client for a local cloud; the administrator's by default."""
     session = boto3.Session(
         region_name=REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - moto asks for none
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+        aws_session_token=credentials.token,
     )
     factory: Any = session.client
     config = Config(retries={"total_max_attempts": 1}, read_timeout=300, max_pool_connections=50)

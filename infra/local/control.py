@@ -39,6 +39,8 @@ def _answer(cloud: "LocalCloud", method: str, name: str) -> Any:
             return cloud.joints.mails_as_dicts()
         case "GET", "idle":
             return cloud.joints.idle
+        case "GET", "iam":
+            return cloud.iam.as_dict()
         case "POST", "tick":
             return cloud.joints.fire_all()
         case _:

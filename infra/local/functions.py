@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LocalCloudError
+from .iam import Session
 
 _RUNTIME = "/2018-06-01/runtime"
 _POLL_SECONDS = 0.05
@@ -35,7 +36,11 @@ _POLL_SECONDS = 0.05
 # What a machine bears, not a limit of AWS's (1,000 at once in an account).
 MAX_CONCURRENCY = 8
 
-LogSink = Callable[[str, str, Sequence[str]], None]
+# (role ARN, log group, stream, lines)
+LogSink = Callable[[str, str, str, Sequence[str]], None]
+
+# (role ARN, session name) -> temporary credentials
+Assume = Callable[[str, str], Session]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class FunctionSpec:
 
     name: str
     arn: str
+    role: str
     handler: str
     runtime: str
     region: str
@@ -73,11 +79,14 @@ class Invocation:
 class Functions:
     """Every function's execution environments, and what their invocations cost."""
 
-    def __init__(self, *, python: Path, work: Path, endpoint: str, log: LogSink) -> None:
+    def __init__(
+        self, *, python: Path, work: Path, endpoint: str, log: LogSink, assume: Assume
+    ) -> None:
         self._python = python
         self._work = work
         self._endpoint = endpoint
         self._log = log
+        self._assume = assume
         self._lock = threading.Lock()
         self._idle: dict[str, list[_Environment]] = {}
         self._all: set[_Environment] = set()
@@ -134,6 +143,7 @@ class Functions:
             python=self._python,
             task_root=self._unpack(spec),
             endpoint=self._endpoint,
+            session=self._assume(spec.role, spec.name),
             log=self._log,
         )
         with self._lock:
@@ -152,7 +162,10 @@ class Functions:
 def _fingerprint(spec: FunctionSpec) -> str:
     """Environments are reused as long as neither code nor configuration changes."""
     configuration = json.dumps(
-        [spec.name, spec.handler, spec.memory_mb, spec.timeout, sorted(spec.environment.items())]
+        [
+            *(spec.name, spec.role, spec.handler, spec.memory_mb, spec.timeout),
+            sorted(spec.environment.items()),
+        ]
     )
     return hashlib.sha256(configuration.encode() + spec.code).hexdigest()
 
@@ -219,10 +232,12 @@ class _Environment:
         python: Path,
         task_root: Path,
         endpoint: str,
+        session: Session,
         log: LogSink,
     ) -> None:
         self.key = key
         self._spec = spec
+        self._session = session
         self._log = log
         self._stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
         self._work: queue.Queue[tuple[str, bytes, dict[str, str]] | None] = queue.Queue()
@@ -234,7 +249,7 @@ class _Environment:
         self._init_ms: float | None = None
         self._server = _RuntimeApiServer(self)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        self._process = subprocess.Popen(  # nosec B603 # noqa: S603 - our own interpreter
             [python, "-m", "awslambdaric", spec.handler],
             cwd=task_root,
             env=self._variables(python, task_root, endpoint),
@@ -247,7 +262,7 @@ class _Environment:
 
     def _variables(self, python: Path, task_root: Path, endpoint: str) -> dict[str, str]:
         """What Lambda sets; nothing of this machine's environment gets in."""
-        spec = self._spec
+        spec, credentials = self._spec, self._session.credentials
         return {
             "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "en_US.UTF-8",
@@ -267,9 +282,9 @@ class _Environment:
             **spec.environment,
             "AWS_REGION": spec.region,
             "AWS_DEFAULT_REGION": spec.region,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_SESSION_TOKEN": "local",
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_SESSION_TOKEN": str(credentials.token),
             "AWS_ENDPOINT_URL": endpoint,
         }
 
@@ -361,7 +376,7 @@ class _Environment:
         while self._lines:
             lines.append(self._lines.popleft())
         lines += [f"END RequestId: {request_id}", report]
-        self._log(f"/aws/lambda/{self._spec.name}", self._stream, lines)
+        self._log(self._spec.role, f"/aws/lambda/{self._spec.name}", self._stream, lines)
         return Invocation(
             request_id, answer, error, duration_ms, init_ms, self._peak_mb, "\n".join(lines)[-4096:]
         )

@@ -36,7 +36,8 @@ _RETRY_POLL_SECONDS = 0.05
 # What moto's rules do not reach.
 _OUR_TARGETS = ("lambda", "states")
 
-Clients = Callable[[str], Any]
+# (service) -> the administrator's client; (service, role ARN) -> one under a role
+Clients = Callable[..., Any]
 
 _LOG = logging.getLogger(__name__)
 
@@ -165,7 +166,8 @@ class Joints:
         try:
             config: Mapping[str, Any] = {}
             if function.event_invoke_config:
-                config = function.event_invoke_config[0].response()
+                # moto keeps what was configured before, too.
+                config = function.event_invoke_config[-1].response()
             retries = int(config.get("MaximumRetryAttempts", 2))
             invocation = self._functions.invoke(spec_of(function), payload)
             if not invocation.error:
@@ -202,8 +204,9 @@ class Joints:
         invocation: Invocation,
         attempts: int,
     ) -> None:
-        sqs = self._clients("sqs")
-        url = sqs.get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
+        # Lambda sends under the function's role; it knows where the queue is by itself.
+        url = self._clients("sqs").get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
+        sqs = self._clients("sqs", function.role)
         record = {
             "version": "1.0",
             "timestamp": format_utc(datetime.now(UTC)),
@@ -238,19 +241,19 @@ class Joints:
             return False
         for target in rule.targets:
             if _service(target) in _OUR_TARGETS:
-                self._deliver(target["Arn"], event)
+                self._deliver(target, event)
         return True
 
-    def _deliver(self, target_arn: str, event: Mapping[str, Any]) -> None:
+    def _deliver(self, target: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         payload = json.dumps(event)
-        if target_arn.split(":")[2] == "states":
-            self._clients("stepfunctions").start_execution(
-                stateMachineArn=target_arn, name=event["id"], input=payload
+        if _service(target) == "states":
+            self._clients("stepfunctions", target["RoleArn"]).start_execution(
+                stateMachineArn=target["Arn"], name=event["id"], input=payload
             )
         else:
             # Through the API, so that what is not there fails as it would on AWS.
             self._clients("lambda").invoke(
-                FunctionName=target_arn, InvocationType="Event", Payload=payload
+                FunctionName=target["Arn"], InvocationType="Event", Payload=payload
             )
 
     def fire(self, rule: Mapping[str, Any]) -> str:
@@ -269,7 +272,7 @@ class Joints:
         for target in self._clients("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]:
             if _service(target) not in _OUR_TARGETS:
                 raise LocalCloudError(f"the clock of the local cloud cannot reach {target['Arn']}")
-            self._deliver(target["Arn"], event)
+            self._deliver(target, event)
         return str(event["id"])
 
     def scheduled_rules(self) -> list[dict[str, Any]]:
@@ -365,6 +368,7 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
     return FunctionSpec(
         name=function.function_name,
         arn=function.function_arn,
+        role=function.role,
         handler=str(function.handler),
         runtime=str(function.run_time),
         region=function.region,

@@ -1,9 +1,11 @@
-"""What moto's Step Functions does otherwise than AWS, mended."""
+"""What moto does otherwise than AWS, mended."""
 
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.iam.models import Role
 from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
@@ -20,6 +22,12 @@ def install() -> None:
 
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
     vars(execution_worker)["ExecutionData"] = _execution_data
+    Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]
+
+
+def _put_policy(role: Role, name: str, policy: Any) -> None:
+    # CloudFormation brings a dictionary, which moto would answer with in Python's notation.
+    role.policies[name] = policy if isinstance(policy, str) else json.dumps(policy)
 
 
 def _execution_data(**fields: Any) -> dict[str, Any]:

@@ -167,6 +167,16 @@ def _subscription(request: Request) -> str:
     return str(answer["SubscriptionArn"])
 
 
+@_resource_type("AWS::SNS::TopicPolicy")
+def _topic_policy(request: Request) -> str:
+    policy = json.dumps(request.properties["PolicyDocument"])
+    for arn in request.properties["Topics"]:
+        request.clients("sns").set_topic_attributes(
+            TopicArn=arn, AttributeName="Policy", AttributeValue=policy
+        )
+    return request.name
+
+
 @_resource_type("AWS::SQS::QueuePolicy")
 def _queue_policy(request: Request) -> str:
     policy = json.dumps(request.properties["PolicyDocument"])
