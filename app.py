@@ -2,17 +2,17 @@
 
 import logging
 import os
-from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__, logs
 from chalicelib.aws.fleet import fleet_opener
+from chalicelib.aws.invocation import invoke_later
 from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.collector import respond
-from chalicelib.processor import Arrival, process
+from chalicelib.processor import process_event
 from chalicelib.settings import Settings
 from chalicelib.sources import Source, create_sources
 from chalicelib.ticks import RAW_PREFIX
@@ -58,9 +58,15 @@ def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
 
 @app.on_cw_event(RAW_OBJECTS, name="log-processor")
 def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
-    """Process the raw object that S3 says was created."""
-    arrival = Arrival.from_event(event.to_dict())
-    tally = asdict(process(arrival, settings=get_settings(), store=get_store()))
+    """Process the raw object that S3 says was created, or go on with it."""
+    context: Any = event.context
+    tally = process_event(
+        event.to_dict(),
+        settings=get_settings(),
+        store=get_store(),
+        time_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        invoke=partial(invoke_later, context.invoked_function_arn),
+    )
     app.log.info(logs.line("processed", **tally))
     return tally
 

@@ -39,3 +39,11 @@ class StorageError(InfraMonitoringError):
 
 class ObjectNotFoundError(StorageError):
     """The S3 object is not there (deleted or never written)."""
+
+
+class ObjectChangedError(StorageError):
+    """The S3 object is no longer the one that was asked for: it has been replaced."""
+
+
+class OutOfTimeError(InfraMonitoringError):
+    """The invocation nears its end; what is left is for the next one."""

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from .enrichment import Enriched, Previous
+from .enrichment import COUNTERS, Enriched, Previous
 from .records import Measurement, Record, metric_id
 from .windows import Window, format_utc
 
@@ -71,6 +71,27 @@ def precedence(item: Item) -> tuple[str, str]:
     item without `version`, written by a collector or an earlier release, gives way to any.
     """
     return item.get("version", {}).get("S", ""), item.get("source_object", {}).get("S", "")
+
+
+# Upper bounds, in bytes: all that has a fixed name or form in an item; a measurement with the
+# names and the longest numbers in it, and its change; the `_rate` that a name grows by.
+_FIXED_BYTES = 8_000
+_MEASUREMENT_BYTES = 240
+_SUFFIX_BYTES = 10
+
+
+def largest_item(record: Record) -> int:
+    """The most bytes that the record's item can have in DynamoDB, whatever enriching adds."""
+    names = [len(name.encode()) for name in record.measurements]
+    counters = [
+        len(name.encode()) + _SUFFIX_BYTES
+        for name in record.measurements
+        if name.partition(":")[0] in COUNTERS
+    ]
+    labels = sum(
+        len(name.encode()) + len(text.encode()) + 1 for name, text in record.labels.items()
+    )
+    return _FIXED_BYTES + labels + sum(_MEASUREMENT_BYTES + 2 * each for each in names + counters)
 
 
 def _measurement(measurement: Measurement) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """From the bytes of an object to records and rejected pieces, in constant memory.
 
 Three forms are read: JSON lines, one JSON array, one JSON document over several lines; each
-plain or gzip, which its first bytes tell and not its name.
+plain or gzip, which its first bytes tell and not its name. Where one piece ends and the next
+begins follows from the object alone, never from how its bytes arrive: reading may stop
+between two pieces and go on from there in another invocation.
 """
 
 import codecs
-import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
 
 from . import records
 from .errors import InvalidRecordError
@@ -19,9 +22,22 @@ from .records import Record
 # Longer than any record, short enough that input without line ends cannot fill the memory.
 MAX_RECORD_BYTES = 1 << 20
 
+# Metrics shrink to a tenth or a fiftieth; what grows more than this, from a size on that says
+# something, was made to do harm. Deflate ends at 1,032.
+MAX_UNPACKED_RATIO = 200
+MAX_UNPACKED_BYTES = 1 << 28
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _INFLATE_STEP = 1 << 17
-_WHITE_SPACE = " \t\r\n"
+# zlib copies what is behind a member's end: many tiny members must not be many long copies.
+_DEFLATED_STEP = 1 << 14
+
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+_BETWEEN = re.compile(rb"[ \t\r\n,]*+")
+
+_BEHIND = "this stands behind the end of the array"
+_UNCLOSED = "the array is not closed"
+_BROKEN = "the array is broken from here on: this value does not end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +49,188 @@ class Rejected:
     original: bytes
 
 
-def parse(chunks: Iterable[bytes]) -> Iterator[Record | Rejected]:
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place between two pieces, from which an object can be read on.
+
+    `offset` counts bytes, those of the unpacked text where `packed` (gzip). `form` is empty
+    at the start, where it is not known; `fault` is why what follows is no record: the rest of
+    a line that is too long, or of an array (`rest`). At the `end` nothing is left.
+    """
+
+    form: Literal["", "lines", "array", "rest", "end"] = ""
+    offset: int = 0
+    line: int = 1
+    fault: str = ""
+    packed: bool = False
+
+
+def _go_on() -> None:
+    """No pause: read to the end."""
+
+
+def _accept(_: Record) -> str:
+    """Nothing is wrong with a record that can be decoded."""
+    return ""
+
+
+class Reader:
     """Every record of an object, and every piece of it that is none, in order.
 
-    `chunks` are the object's bytes in pieces of any size. Damage does not raise: what cannot
-    be read comes out as `Rejected`, what was read before it as records.
+    `chunks` are the object's bytes in pieces of any size: from `start.offset` on, or from the
+    first byte of an object that is packed. Damage does not raise: what cannot be read comes
+    out as `Rejected`, what was read before it as records. `pause` is called again and again
+    while bytes are read; what it raises ends the reading, at `position`. `refuse` gives the
+    reason why a record is to be rejected, or nothing.
     """
-    stream = _Stream(iter(chunks))
-    head = _head(stream)
-    if head.lstrip().startswith(b"["):
-        return _array(head, stream)
-    if not _is_json(head.lstrip().partition(b"\n")[0]):
-        # Either the first line is broken, or it is the first of a document over many lines.
-        head = _read_ahead(head, stream)
-        if len(head) <= MAX_RECORD_BYTES and not stream.damage and _is_json(head):
-            return iter([_record(head.strip(), 1)])
-    return _lines(head, stream)
+
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        start: Position | None = None,
+        pause: Callable[[], None] = _go_on,
+        refuse: Callable[[Record], str] = _accept,
+    ) -> None:
+        start = start or Position()
+        self._stream = _Stream(iter(chunks), start, pause)
+        self._window = _Window(self._stream, start)
+        self._form, self._fault = start.form, start.fault
+        self._refuse = refuse
+        self._pieces = self._read()
+
+    def __iter__(self) -> Iterator[Record | Rejected]:
+        return self
+
+    def __next__(self) -> Record | Rejected:
+        return next(self._pieces)
+
+    @property
+    def position(self) -> Position:
+        """Behind the last piece that came out, and behind blanks that were passed since."""
+        window = self._window
+        return Position(self._form, window.offset, window.line, self._fault, self._stream.packed)
+
+    def _read(self) -> Iterator[Record | Rejected]:
+        if self._form == "end":
+            return
+        if not self._form:
+            if not self._window.offset:
+                self._window.skip_mark()
+            first = self._window.skip(_SPACE)
+            if first == b"[":
+                self._window.take(1)
+                self._form = "array"
+            elif first and (document := self._document()):
+                self._form = "end"
+                yield document
+                return
+            else:
+                self._form = "lines"
+        if self._form == "lines":
+            yield from self._lines()
+            return
+        if self._form == "array":
+            yield from self._elements()
+        yield from self._rest()
+
+    def _document(self) -> Record | Rejected | None:
+        """The object as one document over many lines, if it is one."""
+        window = self._window
+        while (end := window.find(b"\n")) < 0 and window.rest <= MAX_RECORD_BYTES:
+            if not window.fill():
+                break
+        if _is_json(window.peek(end if end >= 0 else window.rest)):
+            return None  # a whole first line is one of many
+        while window.rest <= MAX_RECORD_BYTES and window.fill():
+            pass
+        text = window.peek(window.rest)
+        if len(text) > MAX_RECORD_BYTES or self._stream.damage or not _is_json(text):
+            return None
+        line = window.line
+        window.take(len(text))
+        return self._record(text, line)
+
+    def _lines(self) -> Iterator[Record | Rejected]:
+        window = self._window
+        while window.rest or window.fill():
+            line, end = window.line, window.find(b"\n")
+            if end < 0 and window.rest <= MAX_RECORD_BYTES and window.fill():
+                continue
+            if end > MAX_RECORD_BYTES or (end < 0 and not window.ended):
+                original = window.take(MAX_RECORD_BYTES)
+                self._fault = f"the line has no end within {MAX_RECORD_BYTES} bytes"
+                yield Rejected(line, self._fault, original)
+                continue
+            original = window.take(window.rest if end < 0 else end + 1).removesuffix(b"\n")
+            fault, self._fault = self._fault, ""
+            if end < 0 and self._stream.damage:
+                self._form = "end"
+                yield Rejected(line, self._stream.damage, original)
+                return
+            if fault:
+                yield Rejected(line, fault, original)
+            elif original.strip():
+                yield self._record(original, line)
+        if self._stream.damage:
+            self._form = "end"
+            yield Rejected(window.line, self._stream.damage, b"")
+
+    def _elements(self) -> Iterator[Record | Rejected]:
+        window = self._window
+        while (first := window.skip(_BETWEEN)) not in (b"", b"]"):
+            line, size = window.line, window.value_size()
+            if size is None:
+                break
+            yield self._record(window.take(size), line)
+        self._form, self._fault = "rest", _BROKEN
+        if first == b"]":
+            window.take(1)
+            self._fault = _BEHIND
+        elif not first:
+            self._fault = _UNCLOSED
+            if not self._stream.damage:
+                self._form = "end"
+                yield Rejected(window.line, _UNCLOSED, b"")
+
+    def _rest(self) -> Iterator[Rejected]:
+        window = self._window
+        while window.skip(_SPACE):
+            while window.rest < MAX_RECORD_BYTES and window.fill():
+                pass
+            line = window.line
+            yield Rejected(line, self._fault, window.take(min(window.rest, MAX_RECORD_BYTES)))
+        if self._stream.damage:
+            self._form = "end"
+            yield Rejected(window.line, self._stream.damage, b"")
+
+    def _record(self, original: bytes, line: int) -> Record | Rejected:
+        try:
+            record = records.decode(original.strip())
+        except InvalidRecordError as error:
+            return Rejected(line, str(error), original)
+        reason = self._refuse(record)
+        return Rejected(line, reason, original) if reason else record
 
 
-@dataclass(slots=True)
+def parse(chunks: Iterable[bytes]) -> Iterator[Record | Rejected]:
+    """Every record of an object, and every piece of it that is none; see `Reader`."""
+    return Reader(chunks)
+
+
+class _DamageError(Exception):
+    """A gzip object cannot be read on; the message is the reason kept in quarantine."""
+
+
 class _Stream:
-    """The object's bytes, decompressed. Corrupt gzip ends it early and leaves `damage`."""
+    """The object's bytes, unpacked. Gzip that cannot be read on ends it and leaves `damage`."""
 
-    chunks: Iterator[bytes]
-    damage: str = ""
-    _pieces: Iterator[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, chunks: Iterator[bytes], start: Position, pause: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._pause = pause
+        self._start = start
+        self.packed = start.packed
+        self.damage = ""
         self._pieces = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -70,182 +241,161 @@ class _Stream:
 
     def _read(self) -> Iterator[bytes]:
         head = b""
-        while len(head) < len(_GZIP_MAGIC) and (chunk := next(self.chunks, None)) is not None:
+        while len(head) < len(_GZIP_MAGIC) and (chunk := next(self._chunks, None)) is not None:
             head += chunk
-        if not head.startswith(_GZIP_MAGIC):
-            yield head
-            yield from self.chunks
+        if not self._start.offset:
+            self.packed = head.startswith(_GZIP_MAGIC)
+        if self.packed:
+            try:
+                yield from self._behind(self._start.offset, self._inflated(head))
+            except _DamageError as error:
+                self.damage = f"{error}; the object itself keeps what could not be read"
             return
-        try:
-            yield from _inflated(head, self.chunks)
-        except zlib.error as error:
-            self.damage = f"gzip is damaged: {error}"
-        except EOFError:
-            self.damage = "gzip ends before its end"
+        yield head
+        for chunk in self._chunks:
+            self._pause()
+            yield chunk
+
+    def _behind(self, offset: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if offset < len(piece):
+                yield piece[offset:]
+            offset = max(0, offset - len(piece))
+
+    def _inflated(self, head: bytes) -> Iterator[bytes]:
+        inflater = _inflater()
+        read = written = 0
+        data: bytes | None = head
+        while data is not None:
+            read += len(data)
+            for start in range(0, len(data), _DEFLATED_STEP):
+                step = data[start : start + _DEFLATED_STEP]
+                while step:
+                    self._pause()
+                    if inflater.eof:  # a gzip file may be several members, one after another
+                        inflater = _inflater()
+                    try:
+                        piece = inflater.decompress(step, _INFLATE_STEP)
+                    except zlib.error as error:
+                        raise _DamageError(
+                            f"the gzip data is damaged ({str(error).rpartition(': ')[2]})"
+                        ) from error
+                    written += len(piece)
+                    if written > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * read):
+                        raise _DamageError(
+                            "the gzip data is a bomb: it unpacks to more than"
+                            f" {MAX_UNPACKED_BYTES} bytes and {MAX_UNPACKED_RATIO} times its size"
+                        )
+                    if piece:
+                        yield piece
+                    step = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            data = next(self._chunks, None)
+        if not inflater.eof:
+            raise _DamageError("the gzip data ends before its end")
 
 
-def _inflated(data: bytes | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    while data is not None:
-        while data:
-            if inflater.eof:  # a gzip file may be several members, one after another
-                inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            if piece := inflater.decompress(data, _INFLATE_STEP):
-                yield piece
-            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        data = next(chunks, None)
-    if not inflater.eof:
-        raise EOFError
+def _inflater() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
-def _head(stream: _Stream) -> bytes:
-    """The beginning, with the first line that is not blank whole, unless it is too long."""
-    head = b""
-    for piece in stream:
-        head += piece
-        if b"\n" in head.lstrip() or len(head) > MAX_RECORD_BYTES:
-            break
-    return head.removeprefix(codecs.BOM_UTF8)
+# A string (its end captured, if it is there), or a bracket. Possessive: going back cannot
+# help, and remembering where to would take memory by the megabyte.
+_MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{}]', re.DOTALL)
+_SCALAR_END = re.compile(rb"[,\] \t\r\n]")
 
 
-def _read_ahead(head: bytes, stream: _Stream) -> bytes:
-    """All that follows too, as far as one document may reach."""
-    for piece in stream:
-        head += piece
-        if len(head) > MAX_RECORD_BYTES:
-            break
-    return head
+class _Window:
+    """What is in memory of the object. `offset` and `line` are of where it stands."""
 
-
-def _lines(head: bytes, stream: _Stream) -> Iterator[Record | Rejected]:
-    number, carry, reason = 1, b"", ""
-    for piece in chain((head,), stream):
-        *whole, carry = (carry + piece).split(b"\n")
-        for line in whole:
-            if reason:
-                yield Rejected(number, reason, line)
-                reason = ""
-            elif stripped := line.strip():
-                yield _record(stripped, number)
-            number += 1
-        if len(carry) > MAX_RECORD_BYTES:
-            reason = f"no line end within {MAX_RECORD_BYTES} bytes"
-            yield Rejected(number, reason, carry)
-            carry = b""
-    if stream.damage or (reason and carry):
-        yield Rejected(number, stream.damage or reason, carry)
-    elif carry.strip():
-        yield _record(carry.strip(), number)
-
-
-def _array(head: bytes, stream: _Stream) -> Iterator[Record | Rejected]:
-    text = _Text(head, stream)
-    text.skip(_WHITE_SPACE)
-    text.take(text.position + 1)
-    while (mark := text.skip(_WHITE_SPACE + ",")) not in ("", "]"):
-        line = text.line
-        end = text.value_end()
-        if end is None:
-            break
-        yield _record(text.take(end), line)
-    fault = text.fault or "the array is not closed"
-    if mark == "]":
-        text.take(text.position + 1)
-        fault = "this stands behind the end of the array" if text.skip(_WHITE_SPACE) else ""
-    while text.skip(_WHITE_SPACE):
-        yield Rejected(text.line, fault, text.take(len(text.buffer)))
-        fault = fault or "this stands behind the end of the array"
-    if stream.damage or (mark == "" and fault):
-        yield Rejected(text.line, stream.damage or fault, b"")
-
-
-class _Text:
-    """A window on the stream as text.
-
-    surrogateescape carries bytes that are not UTF-8 through to the element that holds them,
-    so that one bad string does not cost the array.
-    """
-
-    def __init__(self, head: bytes, stream: _Stream) -> None:
+    def __init__(self, stream: _Stream, start: Position) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self.buffer = self._decoder.decode(head)
-        self.position = 0
-        self.line = 1
-        self.fault = ""
+        self._buffer = b""
+        self._at = 0
+        self.offset = start.offset
+        self.line = start.line
+        self.ended = False
 
-    def _fill(self) -> bool:
+    @property
+    def rest(self) -> int:
+        """How many bytes there are to take."""
+        return len(self._buffer) - self._at
+
+    def fill(self) -> bool:
+        """Get more bytes; False if there are none."""
         piece = next(self._stream, None)
         if piece is None:
+            self.ended = True
             return False
-        self.buffer = self.buffer[self.position :] + self._decoder.decode(piece)
-        self.position = 0
+        self._buffer = self._buffer[self._at :] + piece
+        self._at = 0
         return True
 
-    def take(self, end: int) -> bytes:
-        taken = self.buffer[self.position : end]
-        self.position = end
-        self.line += taken.count("\n")
-        return taken.encode("utf-8", "surrogateescape")
+    def find(self, byte: bytes) -> int:
+        """How far off the next such byte is; negative if it is not in the window."""
+        found = self._buffer.find(byte, self._at)
+        return found - self._at if found >= 0 else -1
 
-    def skip(self, characters: str) -> str:
-        """Pass over `characters`; the first other one, which stays, or nothing at the end."""
+    def peek(self, size: int) -> bytes:
+        return self._buffer[self._at : self._at + size]
+
+    def take(self, size: int) -> bytes:
+        taken = self._buffer[self._at : self._at + size]
+        self._at += size
+        self.offset += size
+        self.line += taken.count(b"\n")
+        return taken
+
+    def skip(self, pattern: re.Pattern[bytes]) -> bytes:
+        """Pass over what matches; the first byte behind, which stays, or nothing at the end."""
         while True:
-            rest = self.position
-            while rest < len(self.buffer) and self.buffer[rest] in characters:
-                rest += 1
-            self.take(rest)
-            if rest < len(self.buffer):
-                return self.buffer[rest]
-            if not self._fill():
-                return ""
+            matched = pattern.match(self._buffer, self._at)
+            self.take(matched.end() - self._at if matched else 0)
+            if self.rest:
+                return self.peek(1)
+            if not self.fill():
+                return b""
 
-    def value_end(self) -> int | None:
-        """Where the JSON value that starts here ends; None, and a `fault`, if it does not.
+    def skip_mark(self) -> None:
+        """Pass over a byte order mark."""
+        mark = codecs.BOM_UTF8
+        while self.rest < len(mark) and self.fill():
+            pass
+        if self.peek(len(mark)) == mark:
+            self.take(len(mark))
+
+    def value_size(self) -> int | None:
+        """How long the JSON value is that starts here; None if it does not end.
 
         Only brackets and strings are looked at, so what is wrong between them costs this
         value and not the array.
         """
         while True:
-            end = _value_end(self.buffer, self.position)
-            if end is not None:
-                return end
-            if len(self.buffer) - self.position > MAX_RECORD_BYTES or not self._fill():
-                self.fault = "the array is broken from here on: this value does not end"
+            end = _value_end(self._buffer, self._at)
+            if end is not None and end - self._at <= MAX_RECORD_BYTES:
+                return end - self._at
+            if end is not None or self.rest > MAX_RECORD_BYTES or not self.fill():
                 return None
 
 
-# A string (its end captured, if it is there), or a bracket.
-_MARK = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
-_SCALAR_END = re.compile(r"[,\]\s]")
-
-
-def _value_end(text: str, start: int) -> int | None:
-    if text[start] not in '{["':
+def _value_end(text: bytes, start: int) -> int | None:
+    if text[start] not in b'{["':
         found = _SCALAR_END.search(text, start)
         return found.start() if found else None
     depth = 0
     for mark in _MARK.finditer(text, start):
-        if text[mark.start()] == '"':
+        if text[mark.start()] == ord('"'):
             if not mark[1]:
                 return None
         else:
-            depth += 1 if mark[0] in "[{" else -1
+            depth += 1 if mark[0] in b"[{" else -1
         if depth == 0:
             return mark.end()
     return None
 
 
-def _record(original: bytes, line: int) -> Record | Rejected:
-    try:
-        return records.decode(original)
-    except InvalidRecordError as error:
-        return Rejected(line, str(error), original)
-
-
 def _is_json(data: bytes) -> bool:
     try:
-        json.loads(data)
-    except (ValueError, RecursionError):
+        msgspec.json.decode(data, type=msgspec.Raw)  # looks through it, and keeps nothing
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

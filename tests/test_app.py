@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,24 @@ from chalicelib.records import METRIC_TYPES
 from .conftest import BUCKET, ENVIRONMENT, REGION, ROOT, Backend
 
 
-@pytest.fixture
-def offline(tmp_path: Path) -> Iterator[Client]:
-    """The app with the settings of stage prod, measuring this machine, without any AWS."""
+@contextmanager
+def app_client(folder: Path, **changes: str) -> Iterator[Client]:
+    """The app with the settings of stage prod and these; `folder` is for its configuration."""
     forget()
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
-    config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host"}
-    (tmp_path / ".chalice").mkdir()
-    (tmp_path / ".chalice" / "config.json").write_text(json.dumps(config))
-    with Client(app.app, stage_name="prod", project_dir=str(tmp_path)) as client:
+    config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host", **changes}
+    (folder / ".chalice").mkdir()
+    (folder / ".chalice" / "config.json").write_text(json.dumps(config))
+    with Client(app.app, stage_name="prod", project_dir=str(folder)) as client:
         yield client
     forget()
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Iterator[Client]:
+    """The app, measuring this machine, without any AWS."""
+    with app_client(tmp_path) as client:
+        yield client
 
 
 @pytest.fixture

@@ -300,6 +300,7 @@ def test_a_query_that_cannot_be_answered_fails_with_the_reason(
 
 def own_record(**changes: Any) -> Record:
     """A record that no other test has."""
+    changes = {"timestamp": datetime.now(UTC), **changes}
     return make_record(resource_id=f"by-hand-{uuid.uuid4().hex[:8]}", **changes)
 
 

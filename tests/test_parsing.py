@@ -100,7 +100,7 @@ def test_gzip_cut_short_keeps_what_came_before() -> None:
     assert len(good) > 100
     assert all(isinstance(each, Record) for each in good)
     assert isinstance(last, Rejected)
-    assert last.reason == "gzip ends before its end"
+    assert last.reason.startswith("the gzip data ends before its end")
 
 
 def test_damaged_gzip_is_told() -> None:

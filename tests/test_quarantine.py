@@ -53,7 +53,7 @@ def test_reasons_are_listed_with_counts_and_an_example(spoilt: Ledger) -> None:
     status, told = quarantine(spoilt, "list")
     words = " ".join(told.split())
     assert status == 0
-    assert "Object missing" in words
+    assert "there is no" in words
     assert "\\xff\\xfe" in words
     assert "2 pieces in quarantine that have not been mended" in words
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -75,13 +76,23 @@ class MetricStore:
         with translated("put object", f"s3://{self._bucket}/{key}"):
             self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
 
-    def open_object(self, key: str) -> StoredObject:
+    def open_object(self, key: str, *, start: int = 0, etag: str = "") -> StoredObject:
+        request: Any = {"Bucket": self._bucket, "Key": key}
+        if start:
+            request["Range"] = f"bytes={start}-"
+        if etag:
+            request["IfMatch"] = etag
         with translated("get object", f"s3://{self._bucket}/{key}"):
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        return StoredObject(self._chunks(key, answer["Body"]), answer["LastModified"])
+            answer = self._s3.get_object(**request)
+        return StoredObject(
+            chunks=self._chunks(key, answer["Body"]),
+            stored_at=answer["LastModified"],
+            size=start + answer["ContentLength"],
+            etag=answer["ETag"],
+        )
 
     def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
-        with translated("read object", f"s3://{self._bucket}/{key}"):
+        with closing(body), translated("read object", f"s3://{self._bucket}/{key}"):
             yield from body.iter_chunks(_CHUNK_BYTES)
 
     def insert_raw(self, items: Sequence[Item]) -> int:

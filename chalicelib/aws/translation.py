@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..errors import ObjectNotFoundError, StorageError
+from ..errors import ObjectChangedError, ObjectNotFoundError, StorageError
+
+_KINDS = {"NoSuchKey": ObjectNotFoundError, "PreconditionFailed": ObjectChangedError}
 
 
 @contextmanager
@@ -14,7 +16,6 @@ def translated(operation: str, target: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code, detail = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        kind = ObjectNotFoundError if code == "NoSuchKey" else StorageError
-        raise kind(operation, target, code, detail) from error
+        raise _KINDS.get(code, StorageError)(operation, target, code, detail) from error
     except BotoCoreError as error:
         raise StorageError(operation, target, type(error).__name__, str(error)) from error

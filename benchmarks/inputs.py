@@ -1,0 +1,210 @@
+"""Large inputs, measured: many objects at once, a million records, a gigabyte, a gzip bomb.
+
+Each is put into a local cloud of its own, whose `log-processor` is a real process that is
+killed when it takes more than its 128 MB. What was put is printed beside what was found.
+
+moto keeps about 25 KB for each DynamoDB item: the million records are of `--hosts` hosts,
+each of which is written again and again. Every line is in `processed/` all the same.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chalicelib import records
+from chalicelib.parsing import MAX_RECORD_BYTES
+from chalicelib.records import Measurement, Record
+from infra.local.cloud import LocalCloud
+
+BUCKET = "infra-monitoring-pipeline-data"
+FUNCTION = "log-processor"
+GIGABYTE = 1 << 30
+
+
+@dataclass
+class Case:
+    """What is put, and how many records and rejected pieces are expected of it."""
+
+    name: str
+    bodies: Iterator[bytes]
+    records: int
+    items: int
+    rejected: int | None = 0
+    suffix: str = ".json"
+    put_bytes: int = 0
+    keys: list[str] = field(default_factory=list)
+
+
+def record(number: int) -> bytes:
+    made = Record(
+        schema_version=1,
+        timestamp=datetime.now(UTC),
+        metric_type="cpu",
+        resource_id=f"host-{number}",
+        window_seconds=0,
+        measurements={"utilization": Measurement(unit="percent", last=number % 100)},
+    )
+    return records.encode(made)
+
+
+def cases(arguments: argparse.Namespace) -> dict[str, Case]:
+    """Every case, by name; a body is made when its turn comes."""
+    count, hosts, size = arguments.records, arguments.hosts, arguments.bytes
+    padded = size // 100_000
+    return {
+        "objects": Case(
+            f"{arguments.objects:,} objects at once, a record in each",
+            (record(number) for number in range(arguments.objects)),
+            arguments.objects,
+            arguments.objects,
+        ),
+        "records": Case(
+            f"one object of {count:,} records of {hosts:,} hosts",
+            iter_of(lambda: lines(record(number) for number in range(hosts)) * (count // hosts)),
+            count // hosts * hosts,
+            hosts,
+        ),
+        "bytes": Case(
+            f"one object of {size:,} bytes, {padded:,} records between blanks",
+            iter_of(lambda: lines(record(n).ljust(99_999) for n in range(padded))),
+            padded,
+            padded,
+        ),
+        "line": Case(
+            f"one line of {size:,} bytes, all of them zero",
+            iter_of(lambda: bytes(size)),
+            0,
+            0,
+            rejected=-(-size // MAX_RECORD_BYTES),
+        ),
+        "element": Case(
+            f"one array element of {size:,} bytes",
+            iter_of(lambda: b'["' + b"\\a" * (size // 2) + b'"]'),
+            0,
+            0,
+            rejected=-(-(size + 3) // MAX_RECORD_BYTES),
+        ),
+        "bomb": Case(
+            f"gzip that unpacks to {size:,} bytes",
+            iter_of(lambda: bomb(size)),
+            0,
+            0,
+            rejected=None,
+        ),
+    }
+
+
+def iter_of(make: Any) -> Iterator[bytes]:
+    yield make()
+
+
+def lines(each: Iterator[bytes]) -> bytes:
+    return b"\n".join(each) + b"\n"
+
+
+def bomb(size: int) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+def measure(case: Case) -> None:
+    with LocalCloud() as cloud:
+        s3 = cloud.client("s3")
+        for number, body in enumerate(case.bodies):
+            case.keys.append(f"raw-metrics/{number:06d}{case.suffix}")
+            case.put_bytes += len(body)
+            s3.put_object(Bucket=BUCKET, Key=case.keys[-1], Body=body)
+            del body
+        began = time.monotonic()
+        while not cloud.joints.idle:
+            time.sleep(0.5)
+        report(case, cloud, time.monotonic() - began)
+
+
+def report(case: Case, cloud: LocalCloud, seconds: float) -> None:
+    invocations = list(cloud.functions.invocations[FUNCTION])
+    tallies = [json.loads(each.payload) for each in invocations if not each.error]
+    states = Counter(tally["status"] for tally in tallies)
+    found = sum(tally["records"] for tally in tallies)
+    rejected = sum(tally["rejected"] for tally in tallies)
+    print(case.name)
+    print(f"  put             {len(case.keys):,} objects, {case.put_bytes:,} bytes")
+    print(f"  found           {found:,} records of {case.records:,}, {rejected:,} rejected")
+    print(f"  stored          {stored_lines(cloud):,} lines, {stored_items(cloud):,} items")
+    print(f"  quarantined     {quarantined_bytes(cloud):,} bytes")
+    ended = ", ".join(f"{count:,} {status}" for status, count in sorted(states.items()))
+    print(f"  invocations     {len(invocations):,}: {ended}")
+    failed = [each for each in invocations if each.error]
+    print(f"  failed          {len(failed)} (Lambda runs these again)")
+    for each in failed[:3]:
+        print(f"    {each.payload.decode()[:300]}")
+    print(f"  peak memory     {max(each.memory_mb for each in invocations):.0f} MB of 128")
+    print(f"  longest         {max(each.duration_ms for each in invocations) / 1000:.1f} s of 30")
+    print(f"  took            {seconds:.0f} s")
+    exact = found == case.records == stored_lines(cloud) and stored_items(cloud) == case.items
+    exact = exact and (case.rejected is None or rejected == case.rejected)
+    print(f"  exact           {'yes' if exact else 'NO'}", flush=True)
+    if not exact:
+        raise SystemExit(f"{case.name}: the counts differ")
+
+
+def objects(cloud: LocalCloud, prefix: str) -> Iterator[dict[str, Any]]:
+    pages = cloud.client("s3").get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=BUCKET, Prefix=prefix):
+        yield from page.get("Contents", [])
+
+
+def stored_lines(cloud: LocalCloud) -> int:
+    s3 = cloud.client("s3")
+    return sum(
+        gzip.decompress(s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()).count(b"\n")
+        for each in objects(cloud, "processed/")
+    )
+
+
+def stored_items(cloud: LocalCloud) -> int:
+    pages = cloud.client("dynamodb").get_paginator("scan")
+    return sum(page["Count"] for page in pages.paginate(TableName="InfraMetrics", Select="COUNT"))
+
+
+def quarantined_bytes(cloud: LocalCloud) -> int:
+    return sum(each["Size"] for each in objects(cloud, "quarantine/"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="cases to run (default: all of them)")
+    parser.add_argument("--objects", type=int, default=1_000)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--hosts", type=int, default=50_000)
+    parser.add_argument("--bytes", type=int, default=GIGABYTE)
+    arguments = parser.parse_args()
+    known = cases(arguments)
+    for name in arguments.names:
+        if name not in known:
+            parser.error(f"there is no case {name}; there are {', '.join(known)}")
+    if len(arguments.names) == 1:
+        measure(known[arguments.names[0]])
+        return
+    options = [text for text in sys.argv[1:] if text not in known]
+    for name in arguments.names or known:  # moto's state is a process's: one cloud each
+        subprocess.run([sys.executable, __file__, name, *options], check=True)
+
+
+if __name__ == "__main__":
+    main()
