@@ -38,7 +38,7 @@ class Enriched(Struct, frozen=True, kw_only=True):
     difference to the previous window's average, in the measurement's unit, where both are
     known; `counter_reset` says that a counter began anew; `collection_lag_seconds` is
     from the window's end to the reading (or to the object's arrival, if the record does not
-    say when it was read).
+    say when it was read). `stored_at` is when the source object was stored.
     """
 
     record: Record
@@ -49,6 +49,7 @@ class Enriched(Struct, frozen=True, kw_only=True):
     previous_timestamp: datetime | None
     collection_lag_seconds: float
     source_object: str
+    stored_at: datetime
     processed_at: datetime
 
 
@@ -81,6 +82,7 @@ def enrich(
         previous_timestamp=previous.timestamp if previous else None,
         collection_lag_seconds=round((read_at - record.timestamp).total_seconds(), 3),
         source_object=source_object,
+        stored_at=stored_at,
         processed_at=now,
     )
 

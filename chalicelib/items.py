@@ -15,6 +15,9 @@ Item = dict[str, Any]
 # All that comparing with the window before needs; keeps the read small.
 PREVIOUS_ATTRIBUTES = ("metric_id", "timestamp", "collected_at", "measurements")
 
+# All that telling the later of two records of one identity needs.
+VERSION_ATTRIBUTES = ("metric_id", "timestamp", "version", "source_object")
+
 _STATISTICS = ("last", "avg", "min", "max", "p95")
 
 
@@ -48,11 +51,26 @@ def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
         "counter_reset": enriched.counter_reset,
         "collection_lag_seconds": enriched.collection_lag_seconds,
         "source_object": enriched.source_object,
+        "version": version(enriched.record, enriched.stored_at),
         "processed_at": _moment(enriched.processed_at),
     }
     if enriched.previous_timestamp is not None:
         added["previous_timestamp"] = format_utc(enriched.previous_timestamp)
     return raw_item(enriched.record, retention_days=retention_days) | _attributes(added)
+
+
+def version(record: Record, stored_at: datetime) -> str:
+    """When a record was read, then when its object was stored; sorts as text in time order."""
+    return f"{_moment(record.collected_at or stored_at)} {_moment(stored_at)}"
+
+
+def precedence(item: Item) -> tuple[str, str]:
+    """Of two enriched items of one key the one with the greater precedence stays.
+
+    Made of the data alone, so it is the same in whatever order objects are processed. An
+    item without `version`, written by a collector or an earlier release, gives way to any.
+    """
+    return item.get("version", {}).get("S", ""), item.get("source_object", {}).get("S", "")
 
 
 # Upper bounds, in bytes: all that has a fixed name or form in an item; a measurement with the

@@ -26,12 +26,18 @@ from .enrichment import Enriched, Previous, enrich
 from .errors import ObjectChangedError, ObjectNotFoundError, OutOfTimeError
 from .items import (
     PREVIOUS_ATTRIBUTES,
+    VERSION_ATTRIBUTES,
     Item,
     enriched_item,
     largest_item,
+    precedence,
     previous_from_item,
     previous_from_record,
     previous_key,
+    version,
+)
+from .items import (
+    key as item_key,
 )
 from .parsing import Position, Reader, Rejected
 from .records import Record
@@ -64,6 +70,9 @@ _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/", re.ASCII)
 _ODD = re.compile(r"[^\w-]+", re.ASCII)
 # In JSON each of these takes six bytes.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+# After every precedence that an item has.
+_LAST = ("~", "")
 
 _encoder = msgspec.json.Encoder()
 
@@ -239,7 +248,7 @@ class _Work:
         self._settings = settings
         self._store = store
         self._now = now
-        self._names = _Names(arrival.key, stored.stored_at)
+        self._names = Names(arrival.key, stored.stored_at)
         self._mark = replace(arrival.mark, etag=stored.etag)
 
     def run(self, deadline: _Deadline) -> None:
@@ -248,7 +257,7 @@ class _Work:
             self._stored.chunks,
             start=self._mark.position,
             pause=deadline.check,
-            refuse=partial(_refusal, latest=self._stored.stored_at + ahead),
+            refuse=partial(refusal, latest=self._stored.stored_at + ahead),
         )
         try:
             for batch in _batches(reader, self._stored.size):
@@ -335,11 +344,11 @@ class _Work:
             stored_at=self._stored.stored_at,
             now=now,
         )
-        enriched = _enrich_all(good, add, self._store)
+        enriched = _enrich_all(_latest(good, self._stored.stored_at), add, self._store)
         retention = timedelta(days=self._settings.retention_days)
         # DynamoDB would delete the others at once, for the price of a write each.
         kept = [each for each in enriched if each.record.timestamp + retention > now]
-        self._store.put_items(_items(kept, self._settings))
+        _put_items(_items(kept, self._settings), self._store)
         self._tally.expired += len(enriched) - len(kept)
         for key in _put_processed(enriched, self._names, self._mark.batch, self._store):
             self._tally.processed_objects += bool(key)
@@ -353,7 +362,7 @@ class _Work:
         self._tally.first_quarantine_object = self._tally.first_quarantine_object or key
 
 
-def _refusal(record: Record, latest: datetime) -> str:
+def refusal(record: Record, latest: datetime) -> str:
     """Why a record that can be decoded is none to store, or nothing."""
     for name, moment in (("timestamp", record.timestamp), ("collected_at", record.collected_at)):
         if moment is not None and moment > latest:
@@ -373,22 +382,25 @@ def _is_junk(mark: Mark, size: int) -> bool:
     return mark.rejected > mark.records and mark.rejected_bytes > size + MAX_JUNK_BYTES
 
 
-class _Names:
-    """The keys of what is made of an object: made of its own key, so that they repeat."""
+class Names:
+    """The keys of what is made of an object: made of its own key, so that they repeat.
+
+    `stem` begins the names of them all and of nothing else, after the day that they are under.
+    """
 
     def __init__(self, key: str, stored_at: datetime) -> None:
         tail = key.removeprefix(RAW_PREFIX)
         dated = _DATED.match(tail)
-        self._date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
+        self.date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
         # The digest keeps apart keys that differ only in folder or in odd letters.
         stem = _ODD.sub("_", tail.rpartition("/")[2].partition(".")[0])[:80]
-        self._name = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        self.stem = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def processed(self, day: str, batch: int) -> str:
-        return f"{PROCESSED_PREFIX}dt={day}/{self._name}-{batch:05d}.json.gz"
+        return f"{PROCESSED_PREFIX}dt={day}/{self.stem}-{batch:05d}.json.gz"
 
     def quarantine(self, batch: int) -> str:
-        return f"{QUARANTINE_PREFIX}{self._date}{self._name}-{batch:05d}.jsonl"
+        return f"{QUARANTINE_PREFIX}{self.date}{self.stem}-{batch:05d}.jsonl"
 
 
 @dataclass(slots=True)
@@ -448,13 +460,29 @@ def _weight(piece: Record | Rejected) -> int:
     return 1_000 + (400 + labels) * len(piece.measurements)
 
 
+def _latest(good: list[Record], stored_at: datetime) -> Collection[Record]:
+    """A record that comes twice counts once: the one read last, or else the last one."""
+    by_version = sorted(good, key=lambda record: version(record, stored_at))
+    return {(record.metric_id, record.timestamp): record for record in by_version}.values()
+
+
 def _enrich_all(
-    good: list[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
+    distinct: Collection[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
 ) -> list[Enriched]:
-    # A line that comes twice counts once; the last one wins.
-    distinct = {(record.metric_id, record.timestamp): record for record in good}.values()
     before = _previous(distinct, store)
     return [add(record, before.get(_previous_identity(record))) for record in distinct]
+
+
+def _put_items(items: list[Item], store: Store) -> None:
+    """Write the items that are later than what is stored enriched of the same record.
+
+    Batches are cheap but take no conditions, so only what is stored already, as in a replay,
+    is written one by one, on condition that it has not been overtaken meanwhile.
+    """
+    found = store.get_items([item_key(item) for item in items], VERSION_ATTRIBUTES)
+    stored = {_key(item): precedence(item) for item in found if "version" in item}
+    store.put_items([item for item in items if _key(item) not in stored])
+    store.put_later([item for item in items if stored.get(_key(item), _LAST) <= precedence(item)])
 
 
 def _previous(good: Collection[Record], store: Store) -> dict[str, Previous]:
@@ -475,12 +503,16 @@ def _identity(item: Item) -> str:
     return str(item["metric_id"]["S"])
 
 
+def _key(item: Item) -> tuple[str, str]:
+    return item["metric_id"]["S"], item["timestamp"]["S"]
+
+
 def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
     return [enriched_item(each, retention_days=settings.retention_days) for each in enriched]
 
 
 def _put_processed(
-    enriched: list[Enriched], names: _Names, batch: int, store: Store
+    enriched: list[Enriched], names: Names, batch: int, store: Store
 ) -> Iterator[str]:
     for day, group in groupby(sorted(enriched, key=lines.partition), key=lines.partition):
         key = names.processed(day, batch)

@@ -42,5 +42,8 @@ class Store(Protocol):
     def put_items(self, items: Sequence[Item]) -> None:
         """Write items, replacing those of the same key; keys must differ."""
 
+    def put_later(self, items: Sequence[Item]) -> int:
+        """Write items in whose place none of a greater precedence stands; how many were written."""
+
     def get_items(self, keys: Sequence[Item], attributes: Sequence[str]) -> list[Item]:
         """Those of the keys that exist, strongly consistent, with these attributes."""

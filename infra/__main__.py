@@ -1,4 +1,4 @@
-"""Command line: the local cloud (`python -m infra run`, `up`, `lint`, `audit`) and the `agent`."""
+"""Command line: the local cloud (`run`, `up`, `lint`, `audit`), the `agent`, operation."""
 
 import argparse
 import logging
@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
+
+from .options import OPERATIONS, add_operations
 
 DEFAULT_PORT = 4566
 MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
@@ -23,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .agent import agent
 
         return agent(options)
+    if options.command in OPERATIONS:
+        from .operations import operate
+
+        return operate(options)
     # What takes a second to import waits until --help has been answered.
     from rich.console import Console
 
@@ -43,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m infra",
-        description="Run the whole pipeline on this machine, without AWS; or push this machine's"
-        " metrics into one.",
+        description="Run the whole pipeline on this machine, without AWS; push this machine's"
+        " metrics into one; or verify a stage and repair it.",
     )
     parser.add_argument("--verbose", action="store_true", help="show the log of the local cloud")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -93,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_agent(commands)
+    add_operations(commands)
     return parser
 
 

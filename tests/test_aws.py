@@ -40,6 +40,26 @@ def test_a_raw_item_does_not_replace_an_enriched_one(backend: Backend) -> None:
     assert "processed_at" in backend.items()[0]
 
 
+def versioned(read_at: str, source: str) -> dict[str, Any]:
+    (item,) = items(1)
+    return item | {"version": {"S": f"{read_at} x"}, "source_object": {"S": source}}
+
+
+@pytest.mark.parametrize(
+    ("read_at", "source", "written"),
+    [("2026", "b", 1), ("2026", "c", 1), ("2027", "a", 1), ("2026", "a", 0), ("2025", "c", 0)],
+    ids=["the same", "a later name", "later", "an earlier name", "earlier"],
+)
+def test_what_has_been_overtaken_is_not_written(
+    backend: Backend, read_at: str, source: str, written: int
+) -> None:
+    """As when another processor wrote after this one had looked."""
+    backend.store.put_items([versioned("2026", "b")])
+    item = versioned(read_at, source)
+    assert backend.store.put_later([item]) == written
+    assert (backend.items() == [item]) is bool(written)
+
+
 def stubbed(answers: list[dict[str, Any]], operation: str) -> tuple[MetricStore, list[float]]:
     """A store whose DynamoDB gives the answers one after another, and its waits."""
     dynamodb = boto3.client("dynamodb", config=Config(parameter_validation=False))

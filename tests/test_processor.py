@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -191,6 +192,58 @@ def test_one_key_twice_in_an_object_is_one_item(backend: Backend) -> None:
     (line,) = processed_lines(backend)
     assert line["value_last"] == 99.0
     assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "99"
+
+
+def restated(value: float, minutes: int | None) -> Record:
+    """A record of one and the same window, read this long after its end."""
+    read_at = None if minutes is None else WINDOW_END + timedelta(minutes=minutes)
+    return make_record(collected_at=read_at, measurements={"utilization": point("percent", value)})
+
+
+@pytest.mark.parametrize("order", list(permutations(("first", "second", "third"))), ids="-".join)
+def test_in_whatever_order_objects_come_the_item_is_of_the_record_that_was_read_last(
+    backend: Backend, order: tuple[str, ...]
+) -> None:
+    bodies = {"first": restated(1, 5), "third": restated(3, 185), "second": restated(2, 10)}
+    for name in order:
+        drop(backend, jsonl(bodies[name]), f"raw-metrics/{name}.json")
+    (item,) = backend.items()
+    assert item["source_object"]["S"].endswith("/third.json")
+    assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "3"
+
+
+def test_of_records_read_at_one_time_the_order_of_arrival_does_not_decide(
+    backend: Backend,
+) -> None:
+    """S3 keeps whole seconds, so two objects may be stored at one time too."""
+    names = ["raw-metrics/a.json", "raw-metrics/b.json"]
+    for name in names:
+        drop(backend, jsonl(restated(1, 5)), name)
+    for name in (*names, *reversed(names)):
+        run(backend, name)
+        assert backend.items()[0]["source_object"]["S"].endswith("/b.json")
+
+
+def test_an_object_that_is_stored_anew_with_other_values_replaces_its_item(
+    backend: Backend,
+) -> None:
+    drop(backend, jsonl(restated(1, None)))
+    drop(backend, jsonl(restated(2, None)))
+    assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"
+
+
+def test_of_one_key_twice_in_an_object_the_record_read_last_counts(backend: Backend) -> None:
+    drop(backend, jsonl(restated(2, 10), restated(1, 5)))
+    assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"
+
+
+def test_an_item_of_an_earlier_release_gives_way(backend: Backend) -> None:
+    drop(backend, jsonl(restated(1, 10)), "raw-metrics/old.json")
+    (item,) = backend.items()
+    del item["version"]
+    backend.dynamodb.put_item(TableName="InfraMetrics", Item=item)
+    drop(backend, jsonl(restated(2, 5)), "raw-metrics/new.json")
+    assert backend.items()[0]["version"]
 
 
 def test_an_object_of_many_batches_is_stored_whole(

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,12 @@ _READ_BATCH = 100
 
 _CHUNK_BYTES = 1 << 18
 _ATTEMPTS = 8
+
+# `items.precedence` as a condition; a replay of the same object writes again.
+_LATER = (
+    "attribute_not_exists(#version) OR #version < :version"
+    " OR (#version = :version AND #source <= :source)"
+)
 
 # Parameters are built here and nowhere else, so botocore need not check each of them again:
 # a third of the CPU that an item costs. Time-outs leave room for a retry within 30 s.
@@ -90,20 +96,37 @@ class MetricStore:
             yield from body.iter_chunks(_CHUNK_BYTES)
 
     def insert_raw(self, items: Sequence[Item]) -> int:
-        # A batch takes no conditions, so these are single writes, side by side.
-        if len(items) == 1:
-            return int(self._insert(items[0]))
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            return sum(pool.map(self._insert, items))
+        return self._put_each(
+            {"Item": item, "ConditionExpression": "attribute_not_exists(processed_at)"}
+            for item in items
+        )
 
-    def _insert(self, item: Item) -> bool:
+    def put_later(self, items: Sequence[Item]) -> int:
+        return self._put_each(
+            {
+                "Item": item,
+                "ConditionExpression": _LATER,
+                "ExpressionAttributeNames": {"#version": "version", "#source": "source_object"},
+                "ExpressionAttributeValues": {
+                    ":version": item["version"],
+                    ":source": item["source_object"],
+                },
+            }
+            for item in items
+        )
+
+    def _put_each(self, requests: Iterable[dict[str, Any]]) -> int:
+        """Single writes, side by side, for a batch takes no conditions; how many were taken."""
+        wanted = list(requests)
+        if len(wanted) < 2:  # needs no threads
+            return sum(map(self._put_if, wanted))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return sum(pool.map(self._put_if, wanted))
+
+    def _put_if(self, request: dict[str, Any]) -> bool:
         try:
             with translated("put item", self._table):
-                self._dynamodb.put_item(
-                    TableName=self._table,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(processed_at)",
-                )
+                self._dynamodb.put_item(TableName=self._table, **request)
         except StorageError as error:
             if error.code != "ConditionalCheckFailedException":
                 raise

@@ -292,6 +292,7 @@ _RESOURCES: dict[str, Callable[[_Named, str], Resources]] = {
     "s3:PutObject": _object,
     "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
     "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
+    "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
     "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
     "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),
 }
