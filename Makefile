@@ -3,6 +3,8 @@ PYTHON ?= python3
 STAGE ?= prod
 BIN := .venv/bin
 SETUP := .local/setup
+# A file's tests stay together, for most share one local cloud; half a gigabyte each.
+TEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 LOCKS := requirements.txt requirements-dev.txt infra/local/requirements-lambda.txt
 export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -33,7 +35,7 @@ up: setup  ## keep the local cloud up on port 4566 until Ctrl-C
 	@$(BIN)/python -m infra up
 
 test: setup  ## the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TEST)
 
 check: setup  ## ruff, mypy --strict, cfn-lint on all templates
 	@$(BIN)/ruff format --check .

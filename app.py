@@ -65,7 +65,7 @@ def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
         settings=get_settings(),
         store=get_store(),
         time_left=lambda: context.get_remaining_time_in_millis() / 1000,
-        invoke=partial(invoke_later, context.function_name),
+        invoke=partial(invoke_later, context.invoked_function_arn),
     )
     app.log.info(logs.line("processed", **tally))
     return tally

@@ -1,7 +1,7 @@
 """The use case of `log-processor`: parse a raw object, enrich its records, store them.
 
 An object that one invocation has no time for is read on by the next one: see
-docs/adr/0008-an-object-is-read-on-by-the-next-invocation.md.
+docs/adr/0009-an-object-is-read-on-by-the-next-invocation.md.
 """
 
 import base64
@@ -29,12 +29,15 @@ from .items import (
     VERSION_ATTRIBUTES,
     Item,
     enriched_item,
-    key,
     largest_item,
     precedence,
     previous_from_item,
     previous_from_record,
     previous_key,
+    version,
+)
+from .items import (
+    key as item_key,
 )
 from .parsing import Position, Reader, Rejected
 from .records import Record
@@ -63,13 +66,13 @@ _QUARANTINE_LINE_BYTES = 200
 # DynamoDB takes 400 KB.
 _MAX_ITEM_BYTES = 400_000
 
-# After every precedence that an item has.
-_LAST = ("~", "")
-
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/", re.ASCII)
 _ODD = re.compile(r"[^\w-]+", re.ASCII)
 # In JSON each of these takes six bytes.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+# After every precedence that an item has.
+_LAST = ("~", "")
 
 _encoder = msgspec.json.Encoder()
 
@@ -263,7 +266,7 @@ class _Work:
             self._stored.chunks,
             start=self._mark.position,
             pause=deadline.check,
-            refuse=partial(_refusal, latest=self._stored.stored_at + ahead),
+            refuse=partial(refusal, latest=self._stored.stored_at + ahead),
         )
         try:
             for batch in _batches(reader, self._stored.size):
@@ -356,8 +359,8 @@ class _Work:
         kept = [each for each in enriched if each.record.timestamp + retention > now]
         _put_items(_items(kept, self._settings), self._store)
         self._tally.expired += len(enriched) - len(kept)
-        written = _put_processed(enriched, self._names, self._mark.batch, self._store)
-        self._tally.processed_objects += sum(1 for _ in written)
+        for key in _put_processed(enriched, self._names, self._mark.batch, self._store):
+            self._tally.processed_objects += bool(key)
 
     def _quarantine(self, bad: list[Rejected], unread_from: Position | None) -> None:
         key = self._names.quarantine(self._mark.batch)
@@ -368,7 +371,7 @@ class _Work:
         self._tally.first_quarantine_object = self._tally.first_quarantine_object or key
 
 
-def _refusal(record: Record, latest: datetime) -> str:
+def refusal(record: Record, latest: datetime) -> str:
     """Why a record that can be decoded is none to store, or nothing."""
     for name, moment in (("timestamp", record.timestamp), ("collected_at", record.collected_at)):
         if moment is not None and moment > latest:
@@ -468,8 +471,8 @@ def _weight(piece: Record | Rejected) -> int:
 
 def _latest(good: list[Record], stored_at: datetime) -> Collection[Record]:
     """A record that comes twice counts once: the one read last, or else the last one."""
-    by_reading = sorted(good, key=lambda record: record.collected_at or stored_at)
-    return {(record.metric_id, record.timestamp): record for record in by_reading}.values()
+    by_version = sorted(good, key=lambda record: version(record, stored_at))
+    return {(record.metric_id, record.timestamp): record for record in by_version}.values()
 
 
 def _enrich_all(
@@ -485,7 +488,7 @@ def _put_items(items: list[Item], store: Store) -> None:
     Batches are cheap but take no conditions, so only what is stored already, as in a replay,
     is written one by one, on condition that it has not been overtaken meanwhile.
     """
-    found = store.get_items([key(item) for item in items], VERSION_ATTRIBUTES)
+    found = store.get_items([item_key(item) for item in items], VERSION_ATTRIBUTES)
     stored = {_key(item): precedence(item) for item in found if "version" in item}
     store.put_items([item for item in items if _key(item) not in stored])
     store.put_later([item for item in items if stored.get(_key(item), _LAST) <= precedence(item)])

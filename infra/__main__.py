@@ -1,4 +1,4 @@
-"""Command line: the local cloud (`run`, `up`, `lint`, `audit`), `agent`, a stage's operation."""
+"""Command line: the local cloud (`run`, `up`, `lint`, `audit`), the `agent`, operation."""
 
 import argparse
 import logging

@@ -10,11 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from chalicelib.items import version
-from chalicelib.parsing import parse
+from chalicelib.parsing import Reader
+from chalicelib.processor import refusal
 from chalicelib.records import Measurement, Record
 from chalicelib.windows import format_utc
 
@@ -115,14 +117,24 @@ class Tally:
 
 
 def read_raw(
-    chunks: Iterable[bytes], *, bucket: str, key: str, stored_at: datetime, place: tuple[str, str]
+    chunks: Iterable[bytes],
+    *,
+    bucket: str,
+    key: str,
+    stored_at: datetime,
+    place: tuple[str, str],
+    ahead: timedelta,
 ) -> Content:
-    """The content of a raw object; `place` is the account and region where it landed."""
+    """The content of a raw object; `place` is the account and region where it landed.
+
+    What is more than `ahead` of the time it was stored at is no record.
+    """
     account_id, region = place
+    reader = Reader(chunks, refuse=partial(refusal, latest=stored_at + ahead))
     claims: dict[Identity, Claim] = {}
     rejected: Counter[tuple[int, str]] = Counter()
     records = 0
-    for piece in parse(chunks):
+    for piece in reader:
         if not isinstance(piece, Record):
             rejected[piece.line, _digest(piece.original)] += 1
             continue
@@ -132,6 +144,8 @@ def read_raw(
         claim = _claim(record, stored_at)
         if identity not in claims or claims[identity].version <= claim.version:
             claims[identity] = claim
+    if not records and not rejected and reader.position.form != "rest":
+        rejected[1, _digest(b"")] += 1  # an empty object is a fault, an empty array is none
     return Content(key, f"s3://{bucket}/{key}", claims, rejected, records)
 
 

@@ -5,10 +5,13 @@ import argparse
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
+from .quarantine import quarantine
+from .redrive import redrive
+from .replay import replay
 from .stage import OperationError, UsageError, failure
 from .verify import verify
 
-_COMMANDS = {"verify": verify}
+_COMMANDS = {"verify": verify, "redrive": redrive, "replay": replay, "quarantine": quarantine}
 
 
 def operate(options: argparse.Namespace) -> int:

@@ -6,12 +6,15 @@ from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-OPERATIONS = ("verify",)
+OPERATIONS = ("verify", "redrive", "replay", "quarantine")
 
 
 def add_operations(commands: Commands) -> None:
     """Add the commands' parsers."""
     _add_verify(commands)
+    _add_redrive(commands)
+    _add_replay(commands)
+    _add_quarantine(commands)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -28,6 +31,79 @@ def _add_verify(commands: Commands) -> None:
     add_days(verify)
     verify.add_argument("--json", action="store_true", help="print counts and differences as JSON")
     add_stage(verify)
+
+
+def _add_redrive(commands: Commands) -> None:
+    redrive = commands.add_parser(
+        "redrive",
+        help="send again what has failed for good",
+        description="Send the events of the dead-letter queue to their targets again, and start"
+        " failed executions of both state machines again for the same tick. A message is deleted"
+        " only after it was sent; one that nobody here can have sent is left. What fails again"
+        " comes back. Doing it twice changes no count.",
+        epilog="exit status: 0 if everything was sent, 1 if something is left, 2 for a mistake in"
+        " the options.",
+    )
+    redrive.add_argument(
+        "--list",
+        "--dry-run",
+        action="store_true",
+        help="only show what failed, why and since when",
+    )
+    redrive.add_argument(
+        "--hours",
+        type=float,
+        default=24,
+        help="how far back executions are looked at; 0: not at all (default: %(default)g)",
+    )
+    add_stage(redrive)
+
+
+def _add_replay(commands: Commands) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="process raw objects again, after a change of the transform",
+        description="Let a state machine send every raw object of these days through"
+        " log-processor again. The same items and lines are written again under the same keys.",
+        epilog="exit status: 0 if every object was processed (with --no-wait: if it was started),"
+        " 1 if not, 2 for a mistake in the options.",
+    )
+    add_days(replay)
+    replay.add_argument(
+        "--prefix", default="", help="only objects whose names begin so, as in --prefix cpu"
+    )
+    replay.add_argument("--dry-run", action="store_true", help="only show what would be replayed")
+    replay.add_argument("--no-wait", action="store_true", help="only start it")
+    replay.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the days that the last replay of the same days has left",
+    )
+    add_stage(replay)
+
+
+def _add_quarantine(commands: Commands) -> None:
+    quarantine = commands.add_parser(
+        "quarantine",
+        help="what is no record: list it, fetch it to be mended, send it again",
+        description="Lines that are no records: see why, fetch them into a file, mend them there,"
+        " and send them as a new raw object. The quarantined ones stay, marked as mended.",
+    )
+    actions = quarantine.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="reasons, counts, and an example of each")
+    fetched = actions.add_parser("fetch", help="write the lines that are not mended into a file")
+    for each in (listed, fetched):
+        add_days(each)
+    fetched.add_argument("file", metavar="FILE", help="where to; it must not be there yet")
+    sent = actions.add_parser(
+        "send",
+        help="put the mended lines into raw-metrics/",
+        description="Put the mended lines into raw-metrics/. Nothing is sent as long as one of"
+        " them is still no record: mend it, or take it out with the line above it.",
+    )
+    sent.add_argument("file", metavar="FILE", help="as fetch wrote it, mended")
+    for each in (listed, fetched, sent):
+        add_stage(each)
 
 
 def add_days(parser: argparse.ArgumentParser) -> None:

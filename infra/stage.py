@@ -117,11 +117,21 @@ class Stage:
 
     @cached_property
     def retention(self) -> timedelta:
-        """How long DynamoDB keeps an item, by the stage's settings in `.chalice/config.json`."""
+        """How long DynamoDB keeps an item."""
+        return timedelta(days=int(self._settings["RETENTION_DAYS"]))
+
+    @cached_property
+    def ahead(self) -> timedelta:
+        """How far ahead of its object a record may be."""
+        return timedelta(seconds=int(self._settings["MAX_AHEAD_SECONDS"]))
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """The stage's settings in `.chalice/config.json`."""
         config = json.loads(_SETTINGS.read_text())
         own = config["stages"].get(self.name, {}).get("environment_variables", {})
-        settings = config["environment_variables"] | own
-        return timedelta(days=int(settings["RETENTION_DAYS"]))
+        settings: dict[str, str] = config["environment_variables"] | own
+        return settings
 
     def _machine(self, name: str) -> str:
         partition = self.client("sts").meta.partition

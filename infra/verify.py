@@ -21,7 +21,6 @@ from rich.table import Table
 
 from chalicelib.processor import PROCESSED_PREFIX, QUARANTINE_PREFIX, Names
 from chalicelib.records import METRIC_TYPES
-from chalicelib.ticks import RAW_PREFIX
 from chalicelib.windows import parse_utc
 
 from .ledger import (
@@ -42,24 +41,12 @@ from .ledger import (
     read_quarantined,
     read_raw,
 )
-from .stage import Days, Stage, day_of, days_of, stage_of
+from .raw import RawObject, list_raw
+from .stage import Days, Stage, day_of, days_of, failure, stage_of
 
 _THREADS = 8
 _READ_BATCH = 100
 _ITEM = ("metric_id", "timestamp", "source_object", "version", "measurements")
-
-
-@dataclass(frozen=True, slots=True)
-class RawObject:
-    """A raw object of the days that are verified."""
-
-    key: str
-    stored_at: datetime
-
-    @property
-    def day(self) -> date:
-        """The day in its key, or else the one on which it was stored."""
-        return day_of(self.key) or self.stored_at.date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +94,7 @@ class Ledger:
 
     def differences(self, progress: Progress) -> Iterator[Difference]:
         """Every difference, in the order in which it is come by; counts on the way."""
-        raw = sorted(self._list_raw(), key=lambda each: (each.day, each.key))
+        raw = sorted(list_raw(self._stage, self._days), key=lambda each: (each.day, each.key))
         self._raw_keys = {each.key for each in raw}
         task = progress.add_task("raw objects", total=len(raw))
         pool = ThreadPoolExecutor(max_workers=_THREADS)
@@ -126,7 +113,12 @@ class Ledger:
     # --- What raw objects explain ---------------------------------------------------------
 
     def _judge(self, raw: RawObject) -> Judged:
-        content = self._read(raw.key) or _empty(raw.key, self._bucket)
+        empty = _empty(raw.key, self._bucket)
+        try:
+            content = self._read(raw.key) or empty
+        except ClientError as error:  # archived, say: the others can still be judged
+            unread = empty.difference("raw", f"cannot be read: {failure(error)}")
+            return Judged(empty, {}, 0, 0, (), 0, 0, (unread,))
         items = dict(self._items(content.claims))
         names = Names(raw.key, raw.stored_at)
         days = sorted({timestamp[:10] for _, timestamp in content.claims})
@@ -229,14 +221,6 @@ class Ledger:
 
     # --- Reading AWS ----------------------------------------------------------------------
 
-    def _list_raw(self) -> Iterator[RawObject]:
-        pages = self._s3.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=RAW_PREFIX):
-            for entry in page.get("Contents", []):
-                raw = RawObject(entry["Key"], entry["LastModified"])
-                if raw.day in self._days and not raw.key.endswith("/"):
-                    yield raw
-
     def _read_uncached(self, key: str) -> Content | None:
         try:
             answer = self._s3.get_object(Bucket=self._bucket, Key=key)
@@ -250,6 +234,7 @@ class Ledger:
             key=key,
             stored_at=answer["LastModified"],
             place=self._place,
+            ahead=self._stage.ahead,
         )
 
     def _items(self, identities: Iterable[Identity]) -> Iterator[tuple[Identity, Stored]]:

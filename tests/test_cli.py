@@ -45,7 +45,9 @@ def infra(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_command() -> None:
     text = infra("--help").stdout
-    assert all(command in text for command in ("run", "up", "lint"))
+    assert all(
+        command in text for command in ("run", "up", "lint", "agent", "verify", "redrive", "replay")
+    )
 
 
 def test_run_ends_0_with_a_report_of_everything() -> None:

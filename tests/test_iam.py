@@ -28,7 +28,8 @@ PROCESSOR = "DataPipelineLambdaRole-log-processor"
 API = "DataPipelineLambdaRole-api"
 ORCHESTRATOR = "InfraMonitoring-Pipeline-Orch"
 CLOCK = "InfraMonitoring-Clock"
-ROLES = (COLLECTOR, PROCESSOR, API, ORCHESTRATOR, CLOCK)
+REPLAY = "InfraMonitoring-Replay"
+ROLES = (COLLECTOR, PROCESSOR, API, ORCHESTRATOR, CLOCK, REPLAY)
 
 OTHER_ACCOUNT = "210987654321"
 READER = f"arn:aws:iam::{OTHER_ACCOUNT}:role/InfraMonitoringReader"
@@ -67,6 +68,7 @@ class Modes:
         self._measure_another_account()
         self._process_what_is_no_record()
         self._process_what_is_not_there()
+        self._replay()
         self._fail_for_good()
         self._ask_the_api()
 
@@ -104,6 +106,12 @@ class Modes:
         start_instances(self.cloud.client, 2)
         self.configure("data-collector", METRIC_SOURCES="cloudwatch", CHUNK_TARGETS="1")
         self._run(TICK)
+
+    def _replay(self) -> None:
+        """What is stored already is written item by item."""
+        prefixes = {"prefixes": [{"prefix": f"raw-metrics/{TICK:%Y/%m/%d}/"}]}
+        execution = execute(self.cloud, machine_arn(self.cloud, REPLAY), prefixes)
+        assert execution["status"] == "SUCCEEDED", execution
 
     def _measure_another_account(self) -> None:
         there = self._administrator_of(OTHER_ACCOUNT)
@@ -289,7 +297,19 @@ UNSEEN = (
         " in test_large_fleet.py",
     ),
     Unseen(
-        roles=(ORCHESTRATOR,),
+        roles=(REPLAY,),
+        actions=("states:StartExecution", "states:DescribeExecution", "states:StopExecution"),
+        resource=f"{REPLAY}",
+        reason="as above, of the replay's own Map Runs",
+    ),
+    Unseen(
+        roles=(REPLAY,),
+        actions=("s3:GetObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"),
+        resource="/plans/replays/*",
+        reason="as above: a Map Run writes large results in parts",
+    ),
+    Unseen(
+        roles=(ORCHESTRATOR, REPLAY),
         actions=(
             "logs:CreateLogDelivery",
             "logs:DeleteLogDelivery",

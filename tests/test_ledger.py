@@ -74,8 +74,12 @@ class Ledger:
         return [f"{each['store']}: {each['what']}" for each in self.verify()["differences"]]
 
     def keys(self, prefix: str) -> list[str]:
-        listed = self.cloud.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-        return [entry["Key"] for entry in listed.get("Contents", [])]
+        pages = self.cloud.client("s3").get_paginator("list_objects_v2")
+        return [
+            entry["Key"]
+            for page in pages.paginate(Bucket=BUCKET, Prefix=prefix)
+            for entry in page.get("Contents", [])
+        ]
 
     @property
     def processed(self) -> str:

@@ -157,6 +157,16 @@ def test_functions_have_the_drawn_name_size_and_role(name: str, transformed: Tem
     assert role["RoleName"] == {"Fn::Sub": f"DataPipelineLambdaRole-{name}${{Suffix}}"}
 
 
+def test_the_processor_may_go_on_in_its_own_next_invocation_and_in_no_other(
+    transformed: Template,
+) -> None:
+    """Lambda stops a function that calls itself 16 times, unless it is told not to."""
+    assert transformed["Resources"]["LogProcessor"]["Properties"]["RecursiveLoop"] == "Allow"
+    policy = json.loads((ROOT / ".chalice" / "policy-log-processor.json").read_text())
+    (invoke,) = (each for each in policy["Statement"] if "lambda:InvokeFunction" in each["Action"])
+    assert all("log-processor" in resource for resource in invoke["Resource"])
+
+
 def test_the_runtime_is_the_packaging_interpreters(transformed: Template) -> None:
     """Wheels are compiled for it; `make package` refuses to ship from any but 3.14."""
     function = transformed["Resources"]["DataCollector"]["Properties"]

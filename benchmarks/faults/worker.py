@@ -67,6 +67,7 @@ class Context:
     """What the handlers ask of Lambda's context; its time passes with each look at it."""
 
     function_name = "log-processor"
+    invoked_function_arn = "arn:aws:lambda:eu-west-1:123456789012:function:log-processor"
     aws_request_id = "fault-run"
 
     def __init__(self, *, hurried: bool) -> None:

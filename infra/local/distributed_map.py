@@ -1,8 +1,9 @@
 """Distributed Map states as AWS runs them, where moto's differ.
 
 moto's ResultWriter writes a manifest that names no files, for whichever map run of the
-execution started last; and its workers call themselves once for each item, so that a long
-list overflows the stack.
+execution started last; its workers call themselves once for each item, so that a long list
+overflows the stack; its ItemReader takes one page of a listing, and none of an empty one; and
+its SDK integration does not know that Step Functions' own API begins its names small.
 """
 
 import json
@@ -11,6 +12,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
+    resource_eval_s3 as reader,
+)
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration import (
     distributed_iteration_component as distributed,
 )
@@ -24,8 +28,12 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job 
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501
     ResourceEvalS3,
 )
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (  # noqa: E501
+    StateTaskServiceAwsSdk,
+)
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 
+_MOTO_EVAL_SDK_TASK = StateTaskServiceAwsSdk._eval_service_task
 _MOTO_MAP_RUN = distributed.DistributedIterationComponent._map_run
 
 # A map state and its ResultWriter are evaluated by one thread, one after the other.
@@ -37,6 +45,8 @@ def install() -> None:
     distributed.DistributedIterationComponent._map_run = _map_run  # type: ignore[method-assign, assignment]
     worker.DistributedItemProcessorWorker._eval_pool = _eval_pool  # type: ignore[method-assign]
     cast(Any, ResourceEvalS3)._handle_put_object = staticmethod(_put_results)
+    cast(Any, StateTaskServiceAwsSdk)._eval_service_task = _eval_sdk_task
+    cast(Any, reader.ResourceEvalS3)._handle_list_objects_v2 = staticmethod(_list_objects)
 
 
 def _map_run(
@@ -63,6 +73,41 @@ def _eval_pool(
             self._env.delete_frame(worker_frame)
         self._job_pool.close_job(job)
         job = following
+
+
+def _list_objects(env: Environment, runtime_part: Any, credentials: Any) -> None:
+    parameters = env.stack.pop()
+    s3 = ResourceEvalS3._get_s3_client(runtime_part, credentials)
+    pages = s3.get_paginator("list_objects_v2").paginate(**parameters)
+    env.stack.append([_listed(entry) for page in pages for entry in page.get("Contents", [])])
+
+
+def _listed(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object as it is listed to a map: JSON has no moment, so it is seconds since 1970."""
+    return {
+        "Etag": entry["ETag"],
+        "Key": entry["Key"],
+        "LastModified": entry["LastModified"].timestamp(),
+        "Size": entry["Size"],
+        "StorageClass": entry.get("StorageClass", "STANDARD"),
+    }
+
+
+def _eval_sdk_task(
+    task: StateTaskServiceAwsSdk, env: Environment, *, normalised_parameters: Any, **rest: Any
+) -> None:
+    parameters, own = normalised_parameters, task.resource.api_name == "sfn"
+    if own:
+        parameters = {name[0].lower() + name[1:]: value for name, value in parameters.items()}
+    _MOTO_EVAL_SDK_TASK(task, env=env, normalised_parameters=parameters, **rest)
+    if own:
+        env.stack.append(_capitalized(env.stack.pop()))
+
+
+def _capitalized(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name[0].upper() + name[1:]: _capitalized(each) for name, each in value.items()}
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _put_results(env: Environment, runtime_part: Any, credentials: Any) -> None:

@@ -261,6 +261,10 @@ def _anything(*_: Any) -> Resources:
     return [("*", {})]
 
 
+def _function(name: str) -> str:
+    return name if name.startswith("arn:") else f"function:{name}"
+
+
 def _log_group(parameters: Mapping[str, Any]) -> list[str]:
     # The reference says log group; AWS's refusals name the stream's ARN without its name.
     group = f"log-group:{parameters['logGroupName']}"
@@ -277,7 +281,7 @@ _RESOURCES: dict[str, Callable[[_Named, str], Resources]] = {
     ),
     "dynamodb:PutItem": _here("dynamodb", lambda p: [f"table/{p['TableName']}"]),
     "ec2:DescribeInstances": _anything,
-    "lambda:InvokeFunction": _here("lambda", lambda p: [unquote(p["FunctionName"])]),
+    "lambda:InvokeFunction": _here("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
     "logs:CreateLogGroup": _here("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
     "logs:CreateLogStream": _here("logs", _log_group),
     "logs:PutLogEvents": _here(
@@ -288,6 +292,7 @@ _RESOURCES: dict[str, Callable[[_Named, str], Resources]] = {
     "s3:PutObject": _object,
     "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
     "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
+    "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
     "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
     "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),
 }
