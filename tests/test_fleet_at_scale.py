@@ -157,9 +157,11 @@ def put_metrics(cloud: RunningCloud, instances: list[str]) -> None:
 
 def execute(cloud: RunningCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     sfn = cloud.client("stepfunctions")
-    (machine,) = sfn.list_state_machines()["stateMachines"]
+    machines = {
+        each["name"]: each["stateMachineArn"] for each in sfn.list_state_machines()["stateMachines"]
+    }
     started = sfn.start_execution(
-        stateMachineArn=machine["stateMachineArn"],
+        stateMachineArn=machines["InfraMonitoring-Pipeline-Orch"],
         input=json.dumps({"time": f"{TICK:%Y-%m-%dT%H:%M:%SZ}"}),
     )
     arn = started["executionArn"]

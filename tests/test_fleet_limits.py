@@ -22,7 +22,8 @@ def test_the_models_limits_are_the_codes() -> None:
 
 
 def test_the_models_concurrency_is_the_state_machines() -> None:
-    text = yaml.dump(load_template(ROOT / "infra" / "overlay.yaml"))
+    overlay = load_template(ROOT / "infra" / "overlay.yaml")
+    text = yaml.dump(overlay["Resources"]["Orchestrator"])
     assert text.count(f"MaxConcurrency: {model.MAP_CONCURRENCY}\n") == 2
 
 

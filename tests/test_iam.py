@@ -67,6 +67,7 @@ class Modes:
         self._measure_a_fleet_in_chunks()
         self._measure_another_account()
         self._process_what_is_no_record()
+        self._process_what_was_replaced()
         self._process_what_is_not_there()
         self._replay()
         self._fail_for_good()
@@ -155,6 +156,13 @@ class Modes:
         self.cloud.client("s3").put_object(
             Bucket=BUCKET, Key="raw-metrics/2026/11/22/broken.json", Body="\n".join(lines).encode()
         )
+        self._settle()
+
+    def _process_what_was_replaced(self) -> None:
+        """The object is another one by now: the next invocation reads it from its start."""
+        event = arrival("raw-metrics/2026/11/22/broken.json")
+        event["detail"]["resume"] = {"etag": '"of the one before"', "position": {}}
+        assert self.invoke("log-processor", event)["status"] == "REPLACED"
         self._settle()
 
     def _process_what_is_not_there(self) -> None:
@@ -329,6 +337,12 @@ UNSEEN = (
         actions=("logs:CreateLogStream", "logs:PutLogEvents"),
         resource="log-group:/aws/lambda/infra-monitoring-",
         reason="the names that `chalice deploy` gives: test_names_of_chalice_deploy_may_log",
+    ),
+    Unseen(
+        roles=(PROCESSOR,),
+        actions=("lambda:InvokeFunction",),
+        resource="function:infra-monitoring-",
+        reason="the name that `chalice deploy` gives: test_chalice_deploys_processor_may_go_on",
     ),
 )
 
@@ -548,6 +562,15 @@ def test_names_of_chalice_deploy_may_log(file: str, suffix: str, stage: str) -> 
     )
     assert evaluate(Call("logs:CreateLogStream", group), policy)
     assert evaluate(Call("logs:PutLogEvents", f"{group}:log-stream:x"), policy)
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_chalice_deploys_processor_may_go_on(stage: str) -> None:
+    policy = {"file": (ROOT / ".chalice" / "policy-log-processor.json").read_text()}
+    context = (("aws:ResourceAccount", ACCOUNT), ("aws:PrincipalAccount", ACCOUNT))
+    name = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:infra-monitoring-{stage}"
+    assert evaluate(Call("lambda:InvokeFunction", f"{name}-log-processor", context), policy)
+    assert not evaluate(Call("lambda:InvokeFunction", f"{name}-data-collector", context), policy)
 
 
 # --- Log lines --------------------------------------------------------------------------------

@@ -169,6 +169,8 @@ class LocalCloud:
         )
         server.daemon_threads = True  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
+        # It has a copy of the socket: whoever connects after the end would wait for an answer.
+        self._exit.callback(server.server_close)
         self._exit.callback(server.shutdown)
 
     def _put_log_lines(self, role_arn: str, group: str, stream: str, lines: Iterable[str]) -> None:
