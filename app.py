@@ -15,6 +15,7 @@ from chalicelib.collector import respond
 from chalicelib.processor import process_event
 from chalicelib.settings import Settings
 from chalicelib.sources import Source, create_sources
+from chalicelib.telemetry import emit_counts
 from chalicelib.ticks import RAW_PREFIX
 
 app = Chalice(app_name="infra-monitoring")
@@ -46,6 +47,14 @@ def get_sources() -> list[Source]:
     return create_sources(get_settings(), fleet_opener(get_settings()))
 
 
+def of_invocation(context: Any) -> dict[str, Any]:
+    """What Lambda's context gives the processor: the seconds left, and a way to its next one."""
+    return {
+        "time_left": lambda: context.get_remaining_time_in_millis() / 1000,
+        "invoke": partial(invoke_later, context.invoked_function_arn),
+    }
+
+
 @app.schedule(Rate(3, unit=Rate.HOURS), name="data-collector")
 def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
     """Collect the metric type that the event names, or all of them; or merge chunks' results."""
@@ -59,16 +68,15 @@ def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
 @app.on_cw_event(RAW_OBJECTS, name="log-processor")
 def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
     """Process the raw object that S3 says was created, or go on with it."""
-    context: Any = event.context
     tally = process_event(
         event.to_dict(),
         settings=get_settings(),
         store=get_store(),
-        time_left=lambda: context.get_remaining_time_in_millis() / 1000,
-        invoke=partial(invoke_later, context.invoked_function_arn),
+        **of_invocation(event.context),
     )
-    app.log.info(logs.line("processed", **tally))
-    return tally
+    emit_counts("log-processor", tally.counts())
+    app.log.info(logs.line("processed", **tally.fields()))
+    return tally.fields()
 
 
 @app.route("/health")

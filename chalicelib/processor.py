@@ -161,6 +161,15 @@ class Tally:
         """For the log."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "mark"}
 
+    def counts(self) -> dict[str, int]:
+        """For CloudWatch's metrics, of this invocation alone: they are added up there."""
+        return {
+            "RecordsReceived": self.records + self.rejected,
+            "RecordsStored": self.records,
+            "RecordsQuarantined": self.rejected,
+            "ObjectsGivenUp": int(self.status == "GIVEN_UP"),
+        }
+
 
 def process_event(
     event: Mapping[str, Any],
@@ -169,7 +178,7 @@ def process_event(
     store: Store,
     time_left: Callable[[], float],
     invoke: Callable[[Mapping[str, Any]], None],
-) -> dict[str, Any]:
+) -> Tally:
     """Process the object of an event, as far as the time reaches; `invoke` starts the next.
 
     Raises:
@@ -179,7 +188,7 @@ def process_event(
     if tally.mark is not None:
         resume = msgspec.to_builtins(tally.mark)
         invoke({**event, "detail": {**event["detail"], "resume": resume}})
-    return tally.fields()
+    return tally
 
 
 def process(

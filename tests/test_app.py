@@ -84,7 +84,10 @@ def test_a_branch_collects_its_own(client: Client, backend: Backend) -> None:
 
 
 def test_an_object_created_event_is_processed(
-    client: Client, backend: Backend, caplog: pytest.LogCaptureFixture
+    client: Client,
+    backend: Backend,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     client.lambda_.invoke("data-collector", scheduled(client, metric_type="disk"))
     (key,) = backend.keys("raw-metrics/")
@@ -102,6 +105,16 @@ def test_an_object_created_event_is_processed(
     logged = json.loads(caplog.messages[-1])
     assert logged["message"] == "processed"
     assert logged["records"] == 1
+    counted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (directive,) = counted["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == ("InfraMonitoring", [["service"]])
+    names = {each["Name"]: counted[each["Name"]] for each in directive["Metrics"]}
+    assert names == {
+        "RecordsReceived": [1.0],
+        "RecordsStored": [1.0],
+        "RecordsQuarantined": [0.0],
+        "ObjectsGivenUp": [0.0],
+    }
 
 
 def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:

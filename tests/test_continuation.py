@@ -65,7 +65,7 @@ def run_through(backend: Backend, looks: Iterator[int]) -> list[dict[str, Any]]:
                 store=backend.store,
                 time_left=partial(next, clock),
                 invoke=events.append,
-            )
+            ).fields()
         )
     return answers
 
