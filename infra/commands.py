@@ -82,8 +82,9 @@ def up(options: argparse.Namespace) -> int:
             console.print(
                 f"ready: {cloud.endpoint} (region eu-west-1, any credentials; Ctrl-C stops it)"
             )
+            # In short naps: a signal that another thread got wakes nobody.
             while True:
-                time.sleep(3600)
+                time.sleep(1)
 
 
 def lint(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The local cloud as one object: start, deploy, use, stop."""
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.config import default_user_config
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -47,6 +49,9 @@ LAMBDA_PYTHON = ROOT / ".local" / "lambda" / "bin" / "python"
 
 # moto asks for none; whoever has no role's credentials may do everything.
 _ADMINISTRATOR = Credentials("local", "local")
+
+# The functions' processes end when nobody answers them any more, so an end is never in vain.
+_STOP_SECONDS = 45
 
 Progress = Callable[[str], None]
 
@@ -101,7 +106,12 @@ class LocalCloud:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._exit.close()
+        # It takes three seconds; whoever waits longer is told where every thread is.
+        faulthandler.dump_traceback_later(_STOP_SECONDS, exit=True)
+        try:
+            self._exit.close()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def client(self, service: str, role_arn: str = "") -> Any:
         """A boto3 client of this cloud: the administrator's, or under a role."""
@@ -139,6 +149,8 @@ class LocalCloud:
             on_mail=self._on_mail,
             async_retry_seconds=self._async_retry_seconds,
         )
+        # moto's state is the process's: what an earlier cloud in it has left is gone.
+        moto_api_backend.reset()
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
@@ -169,8 +181,6 @@ class LocalCloud:
         )
         server.daemon_threads = True  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
-        # It has a copy of the socket: whoever connects after the end would wait for an answer.
-        self._exit.callback(server.server_close)
         self._exit.callback(server.shutdown)
 
     def _put_log_lines(self, role_arn: str, group: str, stream: str, lines: Iterable[str]) -> None:

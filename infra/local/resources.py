@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import moto.cloudformation.parsing  # noqa: F401 - registers moto's own types before ours
+from moto.cloudformation import parsing  # registers moto's own types before ours
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models.table import Table
 from moto.s3.models import FakeBucket
@@ -43,7 +43,11 @@ _TYPES: list[tuple[str, str, Create]] = []
 
 def install(clients: ClientFactory) -> list[type]:
     """Make the types below known to moto, which holds them weakly: keep what this returns."""
-    return [_model(clients, *each) for each in _TYPES]
+    models = [_model(clients, *each) for each in _TYPES]
+    # moto keeps what it found first, which in a second cloud of a process would be the first's.
+    for kept in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
+        kept.cache_clear()
+    return models
 
 
 def _model(clients: ClientFactory, type_name: str, name_property: str, create: Create) -> type:
