@@ -609,7 +609,8 @@ def test_what_was_measured_while_the_endpoint_was_down_arrives_once_and_enriched
     # Twelve, but for a machine whose clock is set back meanwhile: then some share a window.
     windows = {_identity(record) for record in sent}
     eventually(lambda: {_identity_of(item) for item in enriched()} == windows)
-    assert len(items_of(cloud, host)) == len(windows)
+    eventually(lambda: idle(cloud))
+    eventually(lambda: len(items_of(cloud, host)) == len(windows))
 
 
 def _identity(record: Record) -> tuple[str, str]:
