@@ -41,6 +41,8 @@ TWENTY_YEARS = "7300"
 
 MALFORMED = "JSON is malformed"
 ENDS = "the JSON ends before its end"
+# From 3.14 on Python looks how much of the stack is left, which is enough for this file.
+NESTED = "nested too deeply" if sys.version_info < (3, 14) else ENDS
 KEPT = "the object itself keeps what could not be read"
 NOT_NEGATIVE = "not below 0"
 
@@ -59,7 +61,7 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "bom.json": (["good-1", "good-2"], []),
     "carriage-returns.json": (["good-1", "good-2"], []),
     "damaged.json.gz": ([], [(1, "the gzip data is damaged")]),
-    "deep-nesting.json": (["good-1", "good-2"], [(2, "nested too deeply")]),
+    "deep-nesting.json": (["good-1", "good-2"], [(2, NESTED)]),
     "document-cut.json": ([], [(1, ENDS)] + [(line, "got a text") for line in range(2, 11)]),
     "document.json": (["good-1"], []),
     "duplicate-keys.json": (["good-1", "good-2"], []),
