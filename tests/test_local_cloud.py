@@ -199,7 +199,7 @@ def test_success_is_told_by_e_mail(cloud: RunningCloud) -> None:
     assert mail["to"] == "you@example.com"
     assert mail["subject"] == "InfraMonitoring: run succeeded"
     for metric_type in METRIC_TYPES:
-        assert f"{metric_type}: 1 record from 1 host in " in mail["body"]
+        assert f"\n{metric_type}: 1 record from 1 host in " in mail["body"]
 
 
 @pytest.mark.parametrize(
