@@ -25,7 +25,8 @@ from chalicelib.storage import StoredObject
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
     for start in range(0, len(items), 25):
         batch = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
-        store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
+        with translated("write items", store._table):
+            store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
 
 
 def _overwrite_late(store: MetricStore, items: Sequence[Item]) -> int:
