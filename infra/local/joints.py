@@ -1,8 +1,8 @@
 """The joints between services that moto lacks.
 
 Lambda invocations go to `functions`; EventBridge rules reach Lambda and Step Functions;
-rules with a rate fire; SNS e-mails are kept; executions of state machines are logged. Each
-replaces one method of moto's, named in `install`.
+rules with a rate fire; SNS e-mails are kept; executions of state machines are logged, and
+EventBridge hears of their end. What replaces a method of moto's is named in `install`.
 """
 
 import copy
@@ -89,7 +89,7 @@ class Joints:
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
-        """Start the clock, the log of executions and the retries of asynchronous invocations."""
+        """Start the clock, what tells of executions, and the retries of invocations."""
         for work in (self.events.run_clock, self._executions.run, self.invocations.run_retries):
             thread = threading.Thread(
                 target=work, args=(self._stopping,), daemon=True, name=work.__qualname__
