@@ -10,6 +10,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
 from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+from moto.stepfunctions.responses import StepFunctionResponse
 
 _MOTO_CALL_ACTION = DynamoHandler.call_action
 _ONE_AT_A_TIME = threading.RLock()
@@ -18,6 +19,7 @@ _ONE_AT_A_TIME = threading.RLock()
 def install() -> None:
     """Put what is mended in the place of moto's own."""
     moto_start_execution = StepFunctionsParserBackend.start_execution
+    moto_stop_execution = StepFunctionResponse.stop_execution
 
     def start_execution(
         backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
@@ -25,6 +27,16 @@ def install() -> None:
         # moto calls every execution that comes without a name None.
         return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
 
+    def stop_execution(response: StepFunctionResponse) -> Any:
+        # moto forgets why somebody stops an execution.
+        arn = response._get_param("executionArn")
+        execution: Any = response.stepfunction_backend.describe_execution(arn)
+        if execution.status == "RUNNING":
+            execution.error = response._get_param("error")
+            execution.cause = response._get_param("cause")
+        return moto_stop_execution(response)
+
+    StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
     vars(execution_worker)["ExecutionData"] = _execution_data
     DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]
