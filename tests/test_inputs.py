@@ -26,9 +26,10 @@ from chalicelib import records
 from chalicelib.enrichment import COUNTERS, enrich
 from chalicelib.items import enriched_item, largest_item, previous_from_record
 from chalicelib.lines import lines
-from chalicelib.parsing import MAX_RECORD_BYTES, MAX_UNPACKED_BYTES, Rejected, parse
+from chalicelib.parsing import MAX_RECORD_BYTES, Rejected, parse
 from chalicelib.processor import MAX_JUNK_BYTES
 from chalicelib.records import Record
+from chalicelib.unpacking import MAX_UNPACKED_BYTES
 
 from .conftest import ACCOUNT, BUCKET, REGION, ROOT, SETTINGS, Backend, RunningCloud, make_record
 from .test_app import app_client
