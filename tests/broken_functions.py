@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from botocore.exceptions import BotoCoreError, ClientError
 
 from benchmarks.faults import worker
-from chalicelib import processor
 from chalicelib.aws.store import MetricStore
 from chalicelib.items import Item
+from chalicelib.names import Names
 
 
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
@@ -34,7 +34,7 @@ def _leave_it_at_that(store: MetricStore, key: str, body: bytes, *, content_type
         store._s3.put_object(Bucket=store._bucket, Key=key, Body=body, ContentType=content_type)
 
 
-def _new_name(names: processor.Names, day: str, batch: int) -> str:
+def _new_name(names: Names, day: str, batch: int) -> str:
     return f"processed/dt={day}/{names.stem}-{batch}-{uuid.uuid4()}.json.gz"
 
 
@@ -46,7 +46,7 @@ BREAKAGES = {
     ),
     "raw items over enriched ones": (MetricStore, "insert_raw", _overwrite_late),
     "errors of S3 forgotten": (MetricStore, "put_object", _leave_it_at_that),
-    "a new name for each try": (processor.Names, "processed", _new_name),
+    "a new name for each try": (Names, "processed", _new_name),
 }
 
 if __name__ == "__main__":

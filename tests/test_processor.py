@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import processor, records
+from chalicelib import batches, records
 from chalicelib.collector import collect
 from chalicelib.errors import StorageError
 from chalicelib.processor import Arrival, Tally, process, process_event
@@ -271,7 +271,7 @@ def test_an_item_of_an_earlier_release_gives_way(backend: Backend) -> None:
 def test_an_object_of_many_batches_is_stored_whole(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "BATCH", 40)
+    monkeypatch.setattr(batches, "BATCH", 40)
     many = [make_record(resource_id=f"host-{number}") for number in range(130)]
     tally = drop(backend, jsonl(*many))
     assert (tally.records, tally.processed_objects) == (130, 4)
