@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,8 +20,8 @@ from chalicelib.names import Names
 
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
     for start in range(0, len(items), 25):
-        batch = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
-        store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
+        batch: Any = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
+        store._dynamodb.batch_write_item(RequestItems={store._table: batch})
 
 
 def _overwrite_late(store: MetricStore, items: Sequence[Item]) -> int:

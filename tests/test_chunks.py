@@ -36,7 +36,7 @@ class Machines:
         self.hosts, self.silent, self.broken, self.part = hosts, set(silent), broken, part
         self.pieces: list[list[str]] = []
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
         series = Series("AWS/EC2", "CPUUtilization", (("InstanceId", "i-1"),))
         found = [Target(host, "here", (series,), {"name": host}) for host in self.hosts]
         first = int(start or 0)
@@ -104,7 +104,7 @@ def test_a_plan_holds_the_targets_whole_and_in_order(backend: Backend) -> None:
     keys = [event["detail"]["plan"] for event in planned["chunks"]]
     plans = [msgspec.json.decode(backend.body(key), type=Plan) for key in keys]
     assert keys == backend.keys("plans/2026/11/22/cpu-")
-    inventory = machines.targets(None)  # type: ignore[arg-type]
+    inventory = machines.targets(None)  # type: ignore[arg-type]  # it asks nothing of it
     assert [target for plan in plans for target in plan.targets] == inventory.targets
 
 
@@ -169,7 +169,7 @@ def test_without_fan_out_a_large_fleet_is_collected_in_pieces(backend: Backend) 
 
 def test_hosts_that_are_missing_are_told_whatever_else_is_noted(backend: Backend) -> None:
     class Noted(Machines):
-        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
             return replace(super().targets(scope), failures=[], notes=["1 of 2 has no agent"])
 
     result = ask(backend, EVENT, Noted("a", silent=["a"]))[0]
@@ -206,7 +206,7 @@ def test_without_fan_out_all_parts_are_collected(backend: Backend) -> None:
 
 def test_parts_without_anybody_are_a_failure(backend: Backend) -> None:
     class Nobody(Machines):
-        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
             return Inventory(rest="" if start else "more", failures=[] if start else ["no way in"])
 
     (planned,) = ask(backend, EVENT, Nobody())
