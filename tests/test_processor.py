@@ -4,8 +4,9 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -280,6 +281,29 @@ def test_an_object_of_many_batches_is_stored_whole(
 
 def test_an_object_that_has_gone_is_reported_not_retried(backend: Backend) -> None:
     assert run(backend).status == "MISSING"
+
+
+def meanwhile(backend: Backend, happens: Callable[[], object]) -> Tally:
+    """Process an object while something else happens, before anything of it is stored."""
+    backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=jsonl(make_record()))
+
+    def now() -> datetime:
+        happens()
+        return WINDOW_END
+
+    arrival = Arrival.from_event(s3_event(KEY))
+    return process(arrival, settings=SETTINGS, store=backend.store, now=now)
+
+
+def test_an_object_that_is_replaced_while_it_is_processed_is_read_again(backend: Backend) -> None:
+    put = partial(backend.s3.put_object, Bucket=BUCKET, Key=KEY, Body=b"[]")
+    tally = meanwhile(backend, put)
+    assert (tally.status, tally.mark) == ("REPLACED", Arrival.from_event(s3_event(KEY)).mark)
+
+
+def test_an_object_that_is_deleted_while_it_is_processed_is_done_with(backend: Backend) -> None:
+    tally = meanwhile(backend, partial(backend.s3.delete_object, Bucket=BUCKET, Key=KEY))
+    assert (tally.status, tally.records, tally.mark) == ("PROCESSED", 1, None)
 
 
 def test_a_table_that_fails_is_raised_for_a_retry(backend: Backend) -> None:

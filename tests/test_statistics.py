@@ -98,6 +98,12 @@ def test_extremes_are_those_within_the_periods() -> None:
     assert (found.min, found.max, found.avg, found.breach_seconds) == (1, 90, 15, 0)
 
 
+def test_the_percentile_of_a_window_is_the_95th_of_the_periods_averages() -> None:
+    periods = [Period(0, 10, 1, 90), Period(300, 20, 15, 25)]
+    found = reduce_window(periods, unit="percent", period_seconds=300, threshold=None)
+    assert found.p95 == 19.5
+
+
 def test_last_is_the_average_of_the_latest_period() -> None:
     found = reduce_window(flat([1, 3, 2]), unit="count", period_seconds=300, threshold=None)
     assert found.last == 2
