@@ -4,26 +4,15 @@ import argparse
 import json
 import os
 import random
+import select
+import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
 from msgspec.structs import replace
 
 from chalicelib import records
@@ -33,37 +22,13 @@ from chalicelib.sources import Scope, Source, Target
 from chalicelib.sources.host import HostSource
 from chalicelib.windows import Window, format_utc
 
+from .delivery import Bucket, Delivery, DeliveryError, Put, deliver
 from .spool import Entry, Spool, SpoolError, default_folder
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 Say = Callable[[str], None]
-Put = Callable[[str, bytes], None]
 
-# An endpoint that is down is found out within seconds; the spool is the real retry.
-_CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=10,
-    retries={"mode": "standard", "total_max_attempts": 2},
-)
-
-# Answers of the 400s that time heals: clocks get set, tokens renewed, crowds go away.
-_PASSING = frozenset(
-    "RequestTimeout RequestTimeTooSkewed ExpiredToken SlowDown Throttling ThrottlingException"
-    " TooManyRequests OperationAborted RequestLimitExceeded".split()
-)
-_PASSING_STATUS = frozenset((408, 409, 425, 429))
-_MISCONFIGURED = (
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
-_HINTS = {
-    "AccessDenied": "; the agent needs s3:PutObject on raw-metrics/*",
-    "NoSuchBucket": "; see --bucket",
-}
+# Waits so many seconds, or until it is to end; whether it is.
+Wait = Callable[[float], bool]
 
 # Sleeps are cut up: time in which the machine was suspended does not count in a sleep.
 _NAP_SECONDS = 30.0
@@ -72,14 +37,6 @@ _BACK_OFF_SECONDS = 900.0
 
 class AgentError(Exception):
     """The agent cannot go on; the message is one line."""
-
-
-class DeliveryError(AgentError):
-    """S3 did not take an object; `permanent` if trying again soon cannot help."""
-
-    def __init__(self, message: str, *, permanent: bool) -> None:
-        super().__init__(message)
-        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +64,6 @@ class Rhythm:
         return last + timedelta(seconds=self.interval)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of the objects; `error` is why the sending stopped, if it did."""
-
-    sent: int
-    left: int
-    error: DeliveryError | None = None
-
-
 def agent(options: argparse.Namespace) -> int:
     """Do what `python -m infra agent` was asked to; its exit status."""
     try:
@@ -127,7 +75,7 @@ def agent(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         _say("stopped")
-        return 130 if options.once else 0
+        return 130
 
 
 def measure(
@@ -163,68 +111,9 @@ def encode(measured: list[Record]) -> bytes:
     return b"".join(records.encode(record) + b"\n" for record in measured)
 
 
-def deliver(spool: Spool, put: Put) -> Delivery:
-    """Send what is spooled, oldest first, until S3 does not take one; take out what was sent."""
-    sent, error = 0, None
-    for entry in spool.entries():
-        body = spool.read(entry)
-        if body is None:
-            continue
-        try:
-            put(entry.key, body)
-        except DeliveryError as failure:
-            error = failure
-            break
-        spool.remove(entry)
-        sent += 1
-    return Delivery(sent, len(spool.entries()), error)
-
-
 def back_off(attempt: int, *, jitter: Callable[[float, float], float] = random.uniform) -> float:
     """Seconds before the next try: about 10 at first, twice as many each time, 15 min at most."""
     return jitter(0.5, 1.0) * min(_BACK_OFF_SECONDS, 10.0 * 2.0 ** min(attempt, 10))
-
-
-class Bucket:
-    """Puts objects into S3, on the credentials, region and endpoint of the environment."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._s3: S3Client | None = None
-
-    def put(self, key: str, body: bytes) -> None:
-        """Put an object; raises DeliveryError."""
-        target = f"s3://{self._name}/{key}"
-        try:
-            with self._client() as s3:
-                s3.put_object(
-                    Bucket=self._name, Key=key, Body=body, ContentType="application/x-ndjson"
-                )
-        except ClientError as error:
-            raise _refused(target, error) from error
-        except BotoCoreError as error:
-            raise DeliveryError(
-                f"{target} was not sent: {type(error).__name__}: {error}",
-                permanent=isinstance(error, _MISCONFIGURED),
-            ) from error
-        except ValueError as error:  # how boto3 says that an endpoint or a region is none
-            raise DeliveryError(f"{target} was not sent: {error}", permanent=True) from error
-
-    @contextmanager
-    def _client(self) -> "Iterator[S3Client]":
-        """Made when it is needed, and made anew after an error: credentials may have changed."""
-        client = self._s3 or boto3.Session().client("s3", config=_CONFIG)
-        self._s3 = None
-        yield client
-        self._s3 = client
-
-
-def _refused(target: str, error: ClientError) -> DeliveryError:
-    code, text = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    passing = status >= 500 or status in _PASSING_STATUS or code in _PASSING
-    hint = _HINTS.get(code, "")
-    return DeliveryError(f"S3 refused {target}: {code}: {text}{hint}", permanent=not passing)
 
 
 class Agent:
@@ -240,7 +129,6 @@ class Agent:
         *,
         say: Say,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._spool = spool
         self._put = put
@@ -249,7 +137,6 @@ class Agent:
         self._rhythm = rhythm
         self._say = say
         self._now = now
-        self._sleep = sleep
 
     def once(self) -> bool:
         """Measure and send; whether every metric type was measured and everything was sent."""
@@ -257,24 +144,25 @@ class Agent:
         delivery = self._send()
         return complete and delivery.left == 0 and delivery.error is None
 
-    def watch(self) -> None:
-        """Measure at each tick of the clock and send, for ever; tries to send again in between."""
+    def watch(self, wait: Wait) -> None:
+        """Measure and send at each tick of the clock, and send again in between, until the end."""
         due, attempt = self._rhythm.next_tick(self._now()), 0
         self._say(f"measuring at {format_utc(due)} and every {self._rhythm.interval} s from then")
         retry: datetime | None = self._now()
-        while True:
+        pause = 0.0
+        while not wait(pause):
             moment = self._now()
             ticks, retries = moment >= due, retry is not None and moment >= retry
             if ticks:
                 self._tick()
                 attempt = 0
             if ticks or retries:
-                retry = self._retry_at(self._send(), attempt)
+                retry = self._retry_at(self._send(lambda: wait(0)), attempt)
                 attempt += 1
             # From the clock as it is now: somebody may have set it back.
             due = self._rhythm.next_tick(moment)
             wake = due if retry is None else min(due, retry)
-            self._sleep(min(_NAP_SECONDS, max(0.0, (wake - self._now()).total_seconds())))
+            pause = min(_NAP_SECONDS, max(0.0, (wake - self._now()).total_seconds()))
 
     def _retry_at(self, delivery: Delivery, attempt: int) -> datetime | None:
         """None, so not before the next tick, if there is nothing left or no point in it."""
@@ -305,8 +193,8 @@ class Agent:
             except DeliveryError as failure:
                 raise AgentError(f"LOST {entry.name}: {failure}") from failure
 
-    def _send(self) -> Delivery:
-        delivery = deliver(self._spool, self._put)
+    def _send(self, enough: Callable[[], bool] = lambda: False) -> Delivery:
+        delivery = deliver(self._spool, self._put, enough)
         dropped = f", {self._spool.dropped} dropped" if self._spool.dropped else ""
         if delivery.error:
             level = "error" if delivery.error.permanent else "warning"
@@ -314,6 +202,26 @@ class Agent:
         if delivery.sent or delivery.left or dropped:
             self._say(f"{delivery.sent} sent, {delivery.left} still spooled{dropped}")
         return delivery
+
+
+class _Ending:
+    """SIGINT and SIGTERM as a wish that the loop asks for; the second one interrupts at once.
+
+    An exception raised by a handler is lost where nothing lets one through, as in a finalizer.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._wish)
+
+    def _wish(self, *_: object) -> None:
+        if self.wait(0):
+            raise KeyboardInterrupt
+        os.write(self._write, b".")
+
+    def wait(self, seconds: float) -> bool:
+        return bool(select.select([self._read], [], [], seconds)[0])
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -326,7 +234,8 @@ def _push(options: argparse.Namespace) -> int:
         pusher = Agent(spool, Bucket(bucket).put, _source(options), identity, rhythm, say=_say)
         if options.once:
             return 0 if pusher.once() else 1
-        pusher.watch()
+        pusher.watch(_Ending().wait)
+    _say("stopped")
     return 0
 
 

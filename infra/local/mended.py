@@ -1,13 +1,18 @@
 """What moto does otherwise than AWS, mended."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
 from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+_MOTO_CALL_ACTION = DynamoHandler.call_action
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def install() -> None:
@@ -22,7 +27,15 @@ def install() -> None:
 
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
     vars(execution_worker)["ExecutionData"] = _execution_data
+    DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]
     Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]
+
+
+def _call_dynamodb(handler: DynamoHandler) -> Any:
+    # In moto a read of a key that is not there yet can undo a write of it at the same moment,
+    # and two conditional writes can both find their condition true.
+    with _ONE_AT_A_TIME:
+        return _MOTO_CALL_ACTION(handler)
 
 
 def _put_policy(role: Role, name: str, policy: Any) -> None:
