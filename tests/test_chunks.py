@@ -285,15 +285,17 @@ def test_numbers_of_chunks_add_up_and_the_slowest_is_the_duration() -> None:
     assert [merged[name] for name in names] == [7, 5, 15, 70, 60]
 
 
-def test_a_sentence_that_several_chunks_say_is_said_once() -> None:
-    merged = merge(PLANNED, [done(records=1, failures=["x", "y"], notes=["z"])] * 2)
-    assert (merged["failures"], merged["notes"]) == (["x", "y"], ["z"])
+def test_a_sentence_that_the_plan_or_several_chunks_say_is_said_once() -> None:
+    plan = PLANNED | {"notes": ["w"]}
+    merged = merge(plan, [done(records=1, failures=["x", "y"], notes=["w", "z"])] * 2)
+    assert (merged["failures"], merged["notes"]) == (["x", "y"], ["w", "z"])
 
 
 def test_all_missing_are_counted_and_the_first_named() -> None:
-    silent = [f"web-{number}" for number in range(15)]
-    merged = merge(PLANNED, [done(records=1, missing=silent, missing_count=15)] * 2)
-    assert (merged["missing_count"], len(merged["missing"])) == (30, 20)
+    """A chunk has named only its first ones, too."""
+    silent = [f"web-{number}" for number in range(30)]
+    merged = merge(PLANNED, [done(records=1, missing=silent, missing_count=30)] * 2)
+    assert (merged["missing_count"], len(merged["missing"])) == (60, 20)
 
 
 def test_a_report_names_the_first_twenty_missing() -> None:
