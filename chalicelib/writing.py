@@ -5,12 +5,12 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
 
 import msgspec
+from msgspec import Struct
 
 from . import lines
 from .enrichment import Enriched, Previous, enrich
@@ -43,16 +43,14 @@ _LAST = ("~", "")
 _encoder = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """How many objects a batch's records became, and how many are too old for the table."""
 
     objects: int
     expired: int
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(Struct, frozen=True, kw_only=True):
     """Writes what is made of one object, batch by batch; the same batch gives the same keys.
 
     Every method raises StorageError.
