@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -277,6 +278,15 @@ def test_an_object_of_many_batches_is_stored_whole(
     tally = drop(backend, jsonl(*many))
     assert (tally.records, tally.processed_objects) == (130, 4)
     assert len(backend.items()) == len(processed_lines(backend)) == 130
+
+
+def test_a_batch_writes_no_more_objects_than_it_may_have_days(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_DAYS", 3)
+    drop(backend, jsonl(*(make_record(timestamp=WINDOW_END - timedelta(days=n)) for n in range(7))))
+    numbers = Counter(key.removesuffix(".json.gz")[-5:] for key in backend.keys("processed/"))
+    assert numbers == {"00000": 3, "00001": 3, "00002": 1}
 
 
 def test_an_object_that_has_gone_is_reported_not_retried(backend: Backend) -> None:
