@@ -37,6 +37,9 @@ from .storage import Store
 # In JSON each of these takes six bytes.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
+# Written one by one, so many items take 0.3 s longer at 128 MB than in a batch.
+FEW = 25
+
 # After every precedence that an item has.
 _LAST = ("~", "")
 
@@ -104,9 +107,12 @@ def _enrich_all(
 def _put_items(items: list[Item], store: Store) -> None:
     """Write the items that are later than what is stored enriched of the same record.
 
-    Batches are cheap but take no conditions, so only what is stored already, as in a replay,
-    is written one by one, on condition that it has not been overtaken meanwhile.
+    Batches are cheap but take no conditions. So a few items are written one by one, on condition
+    that what is stored is no later; of more, only those that are stored already, as in a replay.
     """
+    if len(items) <= FEW:
+        store.put_later(items)
+        return
     found = store.get_items([item_key(item) for item in items], VERSION_ATTRIBUTES)
     stored = {_key(item): precedence(item) for item in found if "version" in item}
     store.put_items([item for item in items if _key(item) not in stored])

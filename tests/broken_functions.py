@@ -36,6 +36,11 @@ def _overwrite_late(store: MetricStore, items: Sequence[Item]) -> int:
     return len(items)
 
 
+def _put_in_any_case(store: MetricStore, items: Sequence[Item]) -> int:
+    _put_items(store, items)
+    return len(items)
+
+
 def _leave_it_at_that(store: MetricStore, key: str, body: bytes, *, content_type: str) -> None:
     with contextlib.suppress(ClientError, BotoCoreError):
         store._s3.put_object(Bucket=store._bucket, Key=key, Body=body, ContentType=content_type)
@@ -52,8 +57,9 @@ def _skip_what_was_begun(
     return _open_object(store, key, start=start, etag=etag)
 
 
-def _write_later(store: MetricStore, items: Sequence[Item]) -> None:
-    _later.submit(_put_items, store, items)
+def _write_later(store: MetricStore, items: Sequence[Item]) -> int:
+    _later.submit(_put_later, store, items)
+    return len(items)
 
 
 def _append(store: MetricStore, key: str, body: bytes, *, content_type: str) -> None:
@@ -67,10 +73,11 @@ def _new_name(names: Names, day: str, batch: int) -> str:
     return f"processed/dt={day}/{names.stem}-{batch}-{uuid.uuid4()}.json.gz"
 
 
-_open_object, _put_object, _put_items = (
+_open_object, _put_object, _put_items, _put_later = (
     MetricStore.open_object,
     MetricStore.put_object,
     MetricStore.put_items,
+    MetricStore.put_later,
 )
 _later = ThreadPoolExecutor(max_workers=1)
 
@@ -81,9 +88,10 @@ BREAKAGES = {
         _take_unprocessed_for_written,
     ),
     "raw items over enriched ones": (MetricStore, "insert_raw", _overwrite_late),
+    "later items written in any case": (MetricStore, "put_later", _put_in_any_case),
     "errors of S3 forgotten": (MetricStore, "put_object", _leave_it_at_that),
     "what was begun taken for done": (MetricStore, "open_object", _skip_what_was_begun),
-    "acknowledged before it is written": (MetricStore, "put_items", _write_later),
+    "acknowledged before it is written": (MetricStore, "put_later", _write_later),
     "lines appended by each try": (MetricStore, "put_object", _append),
     "a new name for each try": (Names, "processed", _new_name),
 }

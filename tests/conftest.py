@@ -1,10 +1,12 @@
 """What several tests share: records, settings, a store on moto, a running local cloud."""
 
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -208,11 +210,21 @@ def start_cloud(*arguments: str) -> RunningCloud:
         start_new_session=True,
     )
     output: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        output.append(line)
-        if ready := re.match(r"ready: (\S+)", line):
-            return RunningCloud(ready[1], process, output)
+    endpoint: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        # To its end: a cloud that nobody listens to stops at the next line when the pipe is full.
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                output.append(line)
+                if ready := re.match(r"ready: (\S+)", line):
+                    endpoint.put(ready[1])
+        endpoint.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    if ready := endpoint.get():
+        return RunningCloud(ready, process, output)
     pytest.fail("the local cloud did not start:\n" + "".join(output))
 
 
@@ -223,8 +235,6 @@ def stop_cloud(cloud: RunningCloud, how: int = signal.SIGINT) -> int:
     finally:
         if cloud.process.poll() is None:
             os.killpg(cloud.process.pid, signal.SIGKILL)
-        if cloud.process.stdout:
-            cloud.process.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 
 from moto.server import ThreadedMotoServer
 
+from infra.local import mended
 from infra.stage import Days, Stage
 
 from .audit import Verdict, audit, read
@@ -65,7 +66,6 @@ class Deliveries:
 
     rng: Random
     duplicates: float
-    restated: bool
     counts: Counter[str] = field(default_factory=Counter)
     dead: list[Delivery] = field(default_factory=list)
     _waiting: list[Delivery] = field(default_factory=list)
@@ -103,8 +103,7 @@ class Deliveries:
     def _may_start(self, delivery: Delivery) -> bool:
         if delivery.tick:  # Step Functions waits for one try before it starts the next
             return all(each.name != delivery.name for each in self._running)
-        others = (each for each in self._running if not each.tick and each.name != delivery.name)
-        return not self.restated or not any(others)
+        return True
 
     def ended(self, delivery: Delivery, *, failed: bool) -> None:
         with self._changed:
@@ -142,6 +141,7 @@ class FastCloud(ExitStack):
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+        mended.install()
         self._moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._moto.start()
         self.callback(self._moto.stop)
@@ -176,7 +176,7 @@ class FastCloud(ExitStack):
         scenario = draw(seed)
         self._reset()
         rng = Random(f"deliveries {seed}")
-        deliveries = self._deliveries = Deliveries(rng, scenario.duplicates, scenario.restated)
+        deliveries = self._deliveries = Deliveries(rng, scenario.duplicates)
         attempts: Counter[str] = Counter()
         self._proxy.injected = Counter()
         self._proxy.plan = Plan(seed)
@@ -254,7 +254,8 @@ class FastCloud(ExitStack):
         assert deliveries is not None
         with _Process(self._socket) as process:
             while delivery := deliveries.take():
-                call = delivery.call | {"batch": scenario.batch, "hurried": scenario.hurried}
+                call = delivery.call | {"batch": scenario.batch, "few": scenario.few}
+                call["hurried"] = scenario.hurried
                 call["random"] = f"{scenario.seed} {delivery.name} {delivery.tries}"
                 if delivery.tick:
                     attempts[delivery.name] += 1

@@ -27,8 +27,7 @@ AFTER = (
 # What only some operations can suffer. S3 and DynamoDB apply a request whole, but a batch.
 ONLY = {
     "BatchWriteItem": (
-        "UnprocessedItems",
-        "UnprocessedItems",
+        *["UnprocessedItems"] * 6,
         "reset half-way through a batch",
         "killed half-way through a batch",
     ),

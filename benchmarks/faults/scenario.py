@@ -32,6 +32,9 @@ MEASURED: Mapping[str, Mapping[str, str]] = {
     "network": {"bytes_sent": "bytes", "bytes_received:eth0": "bytes"},
 }
 
+# Items that the processor writes one by one; as many as in the product.
+FEW = 25
+
 
 @dataclass(frozen=True, slots=True)
 class Drop:
@@ -68,10 +71,11 @@ class Tick:
 class Scenario:
     """A run's input, all of one `day`.
 
-    `lanes` are the invocations at once, `batch` the pieces that the processor takes at a time;
-    `hurried` invocations have little time, so that large objects are read on by the next one.
-    `restated` says that objects hold other versions of records that others hold too. Two
-    such objects are not processed in the same moment (docs/faults.md says why).
+    `lanes` are the invocations at once, `batch` the pieces that the processor takes at a time,
+    `few` the items that it writes one by one; `hurried` invocations have little time, so that
+    large objects are read on by the next one. `restated` says that objects hold other versions
+    of records that others hold too; these hold few (docs/faults.md says why), and the objects
+    of the other runs are written in batches however few they hold.
     """
 
     seed: int
@@ -83,6 +87,7 @@ class Scenario:
     batch: int
     hurried: bool
     duplicates: float
+    few: int
 
 
 def draw(seed: int, *, today: datetime | None = None) -> Scenario:
@@ -109,6 +114,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
             pool,
             version=100 * (number + 1) if restated else 100,
             repeats=batch == 500,
+            most=FEW if restated else 28,
         )
         for number in range(rng.choice((1, 1, 2, 2, 3)))
     ]
@@ -124,6 +130,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
         batch=batch,
         hurried=batch < 500 and rng.random() < 0.4,
         duplicates=rng.choice((0, 0.2, 0.4)),
+        few=FEW if restated else 0,
     )
 
 
@@ -189,6 +196,7 @@ def _drop(
     *,
     version: int,
     repeats: bool,
+    most: int,
 ) -> Drop:
     """An object of new versions of records, and of some that earlier objects hold too.
 
@@ -196,7 +204,7 @@ def _drop(
     """
     good: list[Json] = []
     held: set[tuple[str, ...]] = set()
-    for _ in range(rng.choice((1, 2, 2, 3, 5, 8, 28))):
+    for _ in range(rng.choice((1, 2, 2, 3, 5, 8, most))):
         record = read(version)
         if pool and rng.random() < 0.2:
             record = rng.choice(pool)

@@ -217,6 +217,6 @@ def install(iam: Iam) -> None:
         return client
 
     boto_client_for.moto_own = moto_own  # type: ignore[attr-defined]
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if name.startswith("moto.stepfunctions.parser.") and hasattr(module, "boto_client_for"):
             vars(module)["boto_client_for"] = boto_client_for
