@@ -18,9 +18,20 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from chalicelib import records
+from chalicelib.writing import FEW
 from infra.local.policies import Call, Use, evaluate, grants
 
-from .conftest import ACCOUNT, BUCKET, REGION, ROOT, RunningCloud, start_cloud, stop_cloud
+from .conftest import (
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    ROOT,
+    RunningCloud,
+    make_record,
+    start_cloud,
+    stop_cloud,
+)
 from .test_local_cloud import control, execute, machine_arn
 
 COLLECTOR = "DataPipelineLambdaRole-data-collector"
@@ -66,6 +77,7 @@ class Modes:
         self._measure_the_host()
         self._measure_a_fleet_in_chunks()
         self._measure_another_account()
+        self._process_many_records()
         self._process_what_is_no_record()
         self._process_what_was_replaced()
         self._process_what_is_not_there()
@@ -109,7 +121,7 @@ class Modes:
         self._run(TICK)
 
     def _replay(self) -> None:
-        """What is stored already is written item by item."""
+        """What is stored already of many items is written one by one."""
         prefixes = {"prefixes": [{"prefix": f"raw-metrics/{TICK:%Y/%m/%d}/"}]}
         execution = execute(self.cloud, machine_arn(self.cloud, REPLAY), prefixes)
         assert execution["status"] == "SUCCEEDED", execution
@@ -149,6 +161,15 @@ class Modes:
             )
 
         return client
+
+    def _process_many_records(self) -> None:
+        """More than are written one by one."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        many = [make_record(timestamp=now, resource_id=f"many-{n}") for n in range(FEW + 1)]
+        body = b"\n".join(map(records.encode, many))
+        key = "raw-metrics/2026/11/22/many.json"
+        self.cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
+        self._settle()
 
     def _process_what_is_no_record(self) -> None:
         record = {"schema_version": 1, "timestamp": MARKER, "metric_type": MARKER, "labels": MARKER}
