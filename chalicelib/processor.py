@@ -39,6 +39,7 @@ from .items import (
 from .items import (
     key as item_key,
 )
+from .metrics import Emit, nowhere, of_records
 from .parsing import Position, Reader, Rejected
 from .records import Record
 from .settings import Settings
@@ -137,10 +138,11 @@ class Tally:
     is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is
     every piece that this invocation read, `records_so_far` and `rejected_so_far` count the
     earlier ones' too. `expired` records are older than the table keeps any: they are in
-    `processed/` only.
+    `processed/` only. `execution_id` is the run's that the first record is of.
     """
 
     source_object: str
+    execution_id: str = ""
     status: str = "PROCESSED"
     continuation: int = 0
     records: int = 0
@@ -158,8 +160,9 @@ class Tally:
         self.status, self.mark = "REPLACED", _BEGINNING
 
     def fields(self) -> dict[str, Any]:
-        """For the log."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "mark"}
+        """For the log; an execution that is not known is not there."""
+        left_out = {"mark"} if self.execution_id else {"mark", "execution_id"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
 
     def counts(self) -> dict[str, int]:
         """For CloudWatch's metrics, of this invocation alone: they are added up there."""
@@ -178,13 +181,17 @@ def process_event(
     store: Store,
     time_left: Callable[[], float],
     invoke: Callable[[Mapping[str, Any]], None],
+    emit: Emit = nowhere,
 ) -> Tally:
     """Process the object of an event, as far as the time reaches; `invoke` starts the next.
+
+    `emit` gets the metrics of each batch that is stored.
 
     Raises:
         StorageError: AWS failed; what was written before will be written again.
     """
-    tally = process(Arrival.from_event(event), settings=settings, store=store, time_left=time_left)
+    arrival = Arrival.from_event(event)
+    tally = process(arrival, settings=settings, store=store, time_left=time_left, emit=emit)
     if tally.mark is not None:
         resume = msgspec.to_builtins(tally.mark)
         invoke({**event, "detail": {**event["detail"], "resume": resume}})
@@ -198,6 +205,7 @@ def process(
     store: Store,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     time_left: Callable[[], float] = lambda: math.inf,
+    emit: Emit = nowhere,
 ) -> Tally:
     """Store every record of the object enriched, and every other piece in quarantine.
 
@@ -218,7 +226,7 @@ def process(
     except ObjectChangedError:
         tally.replaced()
     else:
-        work = _Work(arrival, stored, tally, settings=settings, store=store, now=now)
+        work = _Work(arrival, stored, tally, settings=settings, store=store, now=now, emit=emit)
         work.run(_Deadline(time_left))
         # The new one has an event of its own, but that may be done with: then what was made of
         # the old one has just been written over it.
@@ -259,6 +267,7 @@ class _Work:
         settings: Settings,
         store: Store,
         now: Callable[[], datetime],
+        emit: Emit,
     ) -> None:
         self._arrival = arrival
         self._stored = stored
@@ -266,6 +275,7 @@ class _Work:
         self._settings = settings
         self._store = store
         self._now = now
+        self._emit = emit
         self._names = Names(arrival.key, stored.stored_at)
         self._mark = replace(arrival.mark, etag=stored.etag)
 
@@ -370,6 +380,8 @@ class _Work:
         self._tally.expired += len(enriched) - len(kept)
         for key in _put_processed(enriched, self._names, self._mark.batch, self._store):
             self._tally.processed_objects += bool(key)
+        self._tally.execution_id = self._tally.execution_id or good[0].execution_id
+        self._emit(of_records(enriched, settings=self._settings, now=now))
 
     def _quarantine(self, bad: list[Rejected], unread_from: Position | None) -> None:
         key = self._names.quarantine(self._mark.batch)

@@ -9,7 +9,7 @@ import pytest
 from .conftest import ROOT
 
 PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
-PURE |= {"logs", "storage", "statistics", "ticks", "results", "map_runs", "telemetry"}
+PURE |= {"storage", "metrics", "statistics", "ticks", "results", "map_runs", "telemetry"}
 USE_CASES = {"collector", "planning", "processor"}
 SDK = {"boto3", "botocore"}
 
