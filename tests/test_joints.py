@@ -50,7 +50,8 @@ def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Joints]]:
 
     def make(functions: Any = None, **changes: Any) -> Joints:
         arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
-        made.append(Joints(clients, functions, **arguments))
+        feeds = Feeds(Metrics(CloudWatchBackend(REGION, ACCOUNT)))
+        made.append(Joints(clients, functions, feeds, **arguments))
         return made[-1]
 
     yield make

@@ -27,6 +27,7 @@ from moto.sns.models import Subscription
 from chalicelib.windows import format_utc
 
 from .errors import LocalCloudError
+from .feeds import Feeds
 from .functions import Functions, FunctionSpec, Invocation, log_tail_header
 
 # Waits before the retries of an asynchronous invocation, as on AWS.
@@ -64,12 +65,14 @@ class Joints:
         self,
         clients: Clients,
         functions: Functions,
+        feeds: Feeds,
         *,
         on_mail: Callable[[Mail], None],
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
     ) -> None:
         self._clients = clients
         self._functions = functions
+        self._feeds = feeds
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
         self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="event")
@@ -78,6 +81,7 @@ class Joints:
         self._lock = threading.Lock()
         self._pending = 0
         self._retries = sched.scheduler()
+        self._seen: set[str] = set()
         self._logged: set[str] = set()
         self.mails: list[Mail] = []
 
@@ -112,8 +116,13 @@ class Joints:
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
-        """Start the clock, the log of executions and the retries of asynchronous invocations."""
-        for work in (self._run_clock, self._log_executions, self._run_retries):
+        """Start the clock, the watch over executions and queues, and the retries."""
+        for work in (
+            self._run_clock,
+            self._log_executions,
+            self._watch_queues,
+            self._run_retries,
+        ):
             thread = threading.Thread(target=work, daemon=True, name=work.__name__)
             self._threads.append(thread)
             thread.start()
@@ -309,6 +318,16 @@ class Joints:
     def mails_as_dicts(self) -> list[dict[str, str]]:
         return [asdict(mail) for mail in self.mails]
 
+    def _watch_queues(self) -> None:
+        while not self._stopping.wait(0.5):
+            sqs = self._clients("sqs")
+            for url in sqs.list_queues().get("QueueUrls", []):
+                with _going_on(url):
+                    wanted = ["ApproximateNumberOfMessages"]
+                    held = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
+                    visible = int(held["Attributes"][wanted[0]])
+                    self._feeds.queue(url.rpartition("/")[2], visible)
+
     def _log_executions(self) -> None:
         """The history of each finished execution, in the state machine's log group."""
         while not self._stopping.wait(0.5):
@@ -321,9 +340,13 @@ class Joints:
         sfn, logs = self._clients("stepfunctions"), self._clients("logs")
         for execution in sfn.list_executions(stateMachineArn=machine_arn)["executions"]:
             arn = execution["executionArn"]
+            if arn not in self._seen:
+                self._seen.add(arn)
+                self._feeds.started(machine_arn, execution)
             if arn in self._logged or execution["status"] == "RUNNING":
                 continue
             self._logged.add(arn)
+            self._feeds.ended(machine_arn, execution)
             machine = sfn.describe_state_machine(stateMachineArn=machine_arn)
             stream = f"states/{execution['name']}/{int(time.time())}"
             history = sfn.get_execution_history(executionArn=arn)["events"]
