@@ -165,12 +165,18 @@ class Tally:
         return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
 
     def counts(self) -> dict[str, int]:
-        """For CloudWatch's metrics, of this invocation alone: they are added up there."""
+        """For CloudWatch's metrics, of this invocation alone: they are added up there.
+
+        What should not happen is there only when it did: a metric costs by the hours it is in.
+        """
+        rare = {
+            "RecordsQuarantined": self.rejected,
+            "ObjectsGivenUp": int(self.status == "GIVEN_UP"),
+        }
         return {
             "RecordsReceived": self.records + self.rejected,
             "RecordsStored": self.records,
-            "RecordsQuarantined": self.rejected,
-            "ObjectsGivenUp": int(self.status == "GIVEN_UP"),
+            **{name: count for name, count in rare.items() if count},
         }
 
 

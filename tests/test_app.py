@@ -111,8 +111,6 @@ def test_an_object_created_event_is_processed(
     assert names == {
         "RecordsReceived": [1.0],
         "RecordsStored": [1.0],
-        "RecordsQuarantined": [0.0],
-        "ObjectsGivenUp": [0.0],
     }
 
 

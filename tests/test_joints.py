@@ -11,13 +11,16 @@ import boto3
 import pytest
 from moto import mock_aws
 from moto.awslambda.models import LambdaFunction
+from moto.cloudwatch.models import CloudWatchBackend
 from moto.core.config import default_user_config
 from moto.events.models import Rule
 from moto.sns.models import Subscription
 
 from infra.local import joints as joints_module
+from infra.local.feeds import Feeds
 from infra.local.functions import FunctionSpec, Invocation
 from infra.local.joints import Joints
+from infra.local.metrics import Metrics
 
 from .conftest import ACCOUNT, REGION
 

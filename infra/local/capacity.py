@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from moto.dynamodb.models import DynamoDBBackend
 
-from .feeds import READS, Feeds, items
+from .feeds import READS, WRITES, Feeds, items
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -38,6 +38,8 @@ class Capacity:
 
     def refusal(self, operation: str, body: bytes) -> bytes:
         """The answer to a request that finds its capacity used up, or nothing."""
+        if operation not in READS | WRITES:
+            return b""
         way = "Read" if operation in READS else "Write"
         with self._lock:
             if int(time.time()) != self._second:

@@ -25,7 +25,7 @@ from moto.cloudwatch.models import (
 
 from chalicelib.statistics import percentile
 
-_STATISTIC = re.compile(r"Average|Minimum|Maximum|Sum|SampleCount|p\d{1,2}(\.\d{1,10})?")
+_STATISTIC = re.compile(r"Average|Minimum|Maximum|Sum|SampleCount|p(100|\d{1,2}(\.\d{1,10})?)")
 
 # What moto's own services report is made up at each call, so it is in no index.
 _MADE_UP = frozenset({None, "", "AWS/S3"})
