@@ -36,7 +36,8 @@ from .control import with_control
 from .errors import LocalCloudError
 from .feeds import Feeds
 from .functions import Functions
-from .joints import ASYNC_RETRY_SECONDS, Joints, Mail
+from .invocations import ASYNC_RETRY_SECONDS
+from .joints import Joints, Mail
 from .metrics import Metrics
 from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
 

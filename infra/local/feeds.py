@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .embedded import EmbeddedMetricError, read_line
-from .functions import FunctionSpec, Invocation
+from .environment import FunctionSpec, Invocation
 from .metrics import Metrics
 
 # A queue is measured each minute on AWS; here also when its number has changed.
