@@ -1,25 +1,25 @@
 """The Chalice app: what starts each function. Composition root; the work is in `chalicelib`."""
 
-import logging
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, Rate
 
-from chalicelib import __version__, logs
+from chalicelib import __version__
 from chalicelib.aws.fleet import fleet_opener
 from chalicelib.aws.invocation import invoke_later
 from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.collector import respond
+from chalicelib.metrics import counts
 from chalicelib.processor import process_event
 from chalicelib.settings import Settings
 from chalicelib.sources import Source, create_sources
-from chalicelib.telemetry import emit_counts
+from chalicelib.telemetry import emit, logger, observed
 from chalicelib.ticks import RAW_PREFIX
 
 app = Chalice(app_name="infra-monitoring")
-app.log.setLevel(logging.INFO)
 
 # Read while the app is packaged, when Chalice has set the stage's variables.
 RAW_OBJECTS = {
@@ -55,13 +55,32 @@ def of_invocation(context: Any) -> dict[str, Any]:
     }
 
 
+def service_of(context: Any) -> dict[str, str]:
+    """The dimension of what a function tells of itself."""
+    return {"service": context.function_name}
+
+
+def observe(event: CloudWatchEvent, get_response: Callable[[CloudWatchEvent], Any]) -> Any:
+    """What is around every function that an event starts."""
+    with observed(event.to_dict(), event.context):
+        return get_response(event)
+
+
+for kind in ("scheduled", "cloudwatch"):
+    app.register_middleware(observe, kind)
+
+
 @app.schedule(Rate(3, unit=Rate.HOURS), name="data-collector")
 def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
     """Collect the metric type that the event names, or all of them; or merge chunks' results."""
     result = respond(
-        event.to_dict(), settings=get_settings(), store=get_store(), sources=get_sources()
+        event.to_dict(),
+        settings=get_settings(),
+        store=get_store(),
+        sources=get_sources(),
+        emit=emit,
     )
-    app.log.info(logs.line("collected", execution_id=event.event_id, **result))
+    logger.info("collected", **result)
     return result
 
 
@@ -72,10 +91,11 @@ def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
         event.to_dict(),
         settings=get_settings(),
         store=get_store(),
+        emit=emit,
         **of_invocation(event.context),
     )
-    emit_counts("log-processor", tally.counts())
-    app.log.info(logs.line("processed", **tally.fields()))
+    emit(counts(tally.counts(), service_of(event.context)))
+    logger.info("processed", **tally.fields())
     return tally.fields()
 
 

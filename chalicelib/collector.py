@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from . import records
 from .errors import InfraMonitoringError
 from .items import PREVIOUS_ATTRIBUTES, key, previous_from_item, raw_item
+from .metrics import Emit, nowhere, of_result
 from .planning import (
     chunk_results,
     in_chunks,
@@ -30,9 +31,16 @@ from .windows import Window
 
 
 def respond(
-    event: Mapping[str, Any], *, settings: Settings, store: Store, sources: Sequence[Source]
+    event: Mapping[str, Any],
+    *,
+    settings: Settings,
+    store: Store,
+    sources: Sequence[Source],
+    emit: Emit = nowhere,
 ) -> dict[str, Any]:
     """What an event asks for: a tick is collected, results with chunks (`merge`) are merged.
+
+    `emit` gets the metrics of each result that is final.
 
     Raises:
         InvalidEventError: the event does not say what to do.
@@ -40,8 +48,16 @@ def respond(
     """
     planned = (event.get("detail") or {}).get("merge")
     if planned is not None:
-        return {"results": [merge(each, chunk_results(each, store)) for each in planned]}
-    return collect(Tick.from_event(event), settings=settings, store=store, sources=sources)
+        return {"results": [_merge(each, store, emit) for each in planned]}
+    tick = Tick.from_event(event)
+    return collect(tick, settings=settings, store=store, sources=sources, emit=emit)
+
+
+def _merge(planned: Mapping[str, Any], store: Store, emit: Emit) -> dict[str, Any]:
+    merged = merge(planned, chunk_results(planned, store))
+    if planned["status"] == "PLANNED":  # else somebody has told of it already
+        emit(of_result(merged))
+    return merged
 
 
 def collect(
@@ -50,6 +66,7 @@ def collect(
     settings: Settings,
     store: Store,
     sources: Sequence[Source],
+    emit: Emit = nowhere,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Measure and store every metric type of the tick, or plan the chunks of a large fleet.
@@ -71,6 +88,8 @@ def collect(
             continue
         milliseconds = round(1000 * (clock() - started))
         results.append(report(replace(result, duration_ms=milliseconds)))
+        if not tick.plan:  # a chunk's is not final
+            emit(of_result(results[-1]))
     if failures:
         raise failures[0]
     return {"results": results}

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from .batches import Batch, batches
 from .errors import ObjectChangedError, ObjectNotFoundError, OutOfTimeError
+from .metrics import Emit, nowhere
 from .names import Names
 from .parsing import Position, Reader, Rejected
 from .records import Record
@@ -95,10 +96,11 @@ class Tally:
     is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is
     every piece that this invocation read, `records_so_far` and `rejected_so_far` count the
     earlier ones' too. `expired` records are older than the table keeps any: they are in
-    `processed/` only.
+    `processed/` only. `execution_id` is the run's that the first record is of.
     """
 
     source_object: str
+    execution_id: str = ""
     status: str = "PROCESSED"
     continuation: int = 0
     records: int = 0
@@ -116,16 +118,23 @@ class Tally:
         self.status, self.mark = "REPLACED", _BEGINNING
 
     def fields(self) -> dict[str, Any]:
-        """For the log."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "mark"}
+        """For the log; an execution that is not known is not there."""
+        left_out = {"mark"} if self.execution_id else {"mark", "execution_id"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
 
     def counts(self) -> dict[str, int]:
-        """For CloudWatch's metrics, of this invocation alone: they are added up there."""
+        """For CloudWatch's metrics, of this invocation alone: they are added up there.
+
+        What should not happen is there only when it did: a metric costs by the hours it is in.
+        """
+        rare = {
+            "RecordsQuarantined": self.rejected,
+            "ObjectsGivenUp": int(self.status == "GIVEN_UP"),
+        }
         return {
             "RecordsReceived": self.records + self.rejected,
             "RecordsStored": self.records,
-            "RecordsQuarantined": self.rejected,
-            "ObjectsGivenUp": int(self.status == "GIVEN_UP"),
+            **{name: count for name, count in rare.items() if count},
         }
 
 
@@ -136,13 +145,17 @@ def process_event(
     store: Store,
     time_left: Callable[[], float],
     invoke: Callable[[Mapping[str, Any]], None],
+    emit: Emit = nowhere,
 ) -> Tally:
     """Process the object of an event, as far as the time reaches; `invoke` starts the next.
+
+    `emit` gets the metrics of each batch that is stored.
 
     Raises:
         StorageError: AWS failed; what was written before will be written again.
     """
-    tally = process(Arrival.from_event(event), settings=settings, store=store, time_left=time_left)
+    arrival = Arrival.from_event(event)
+    tally = process(arrival, settings=settings, store=store, time_left=time_left, emit=emit)
     if tally.mark is not None:
         resume = msgspec.to_builtins(tally.mark)
         invoke({**event, "detail": {**event["detail"], "resume": resume}})
@@ -156,6 +169,7 @@ def process(
     store: Store,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     time_left: Callable[[], float] = lambda: math.inf,
+    emit: Emit = nowhere,
 ) -> Tally:
     """Store every record of the object enriched, and every other piece in quarantine.
 
@@ -176,7 +190,7 @@ def process(
     except ObjectChangedError:
         tally.replaced()
     else:
-        work = _Work(arrival, stored, tally, settings=settings, store=store, now=now)
+        work = _Work(arrival, stored, tally, settings=settings, store=store, now=now, emit=emit)
         work.run(_Deadline(time_left))
         # The new one has an event of its own, but that may be done with: then what was made of
         # the old one has just been written over it.
@@ -217,6 +231,7 @@ class _Work:
         settings: Settings,
         store: Store,
         now: Callable[[], datetime],
+        emit: Emit,
     ) -> None:
         self._arrival = arrival
         self._stored = stored
@@ -229,6 +244,7 @@ class _Work:
             names=Names(arrival.key, stored.stored_at),
             settings=settings,
             store=store,
+            emit=emit,
         )
         self._mark = replace(arrival.mark, etag=stored.etag)
 
@@ -303,6 +319,7 @@ class _Work:
             written = self._writer.records(good, mark.batch, self._now())
             tally.processed_objects += written.objects
             tally.expired += written.expired
+            tally.execution_id = tally.execution_id or good[0].execution_id
         if bad:
             key = self._writer.rejected(bad, mark.batch, unread_from)
             tally.quarantine_objects += 1

@@ -16,6 +16,9 @@ JUDGED: Mapping[tuple[str, str], str] = {
     ("disk", "percent"): "disk",
 }
 
+# Powertools reads it by itself.
+NAMESPACE = "POWERTOOLS_METRICS_NAMESPACE"
+
 # `web-1:9100`, `10.0.0.7:9100`, `[fd00::7]:9100`; after `dns+` a name, after `ec2+` a tag.
 _ENDPOINT = re.compile(
     r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})",
@@ -134,6 +137,7 @@ class Settings:
 
     bucket: str = _variable("BUCKET_NAME", _text)
     table: str = _variable("TABLE_NAME", _text)
+    namespace: str = _variable(NAMESPACE, _text)
     sources: tuple[str, ...] = _variable("METRIC_SOURCES", _names)
     window_seconds: int = _variable("WINDOW_SECONDS", _integer(60, MAX_WINDOW_SECONDS))
     period_seconds: int = _variable("METRIC_PERIOD_SECONDS", _integer(1))

@@ -28,6 +28,7 @@ from .items import (
 from .items import (
     key as item_key,
 )
+from .metrics import Emit, of_records
 from .names import Names
 from .parsing import Position, Rejected
 from .records import Record
@@ -56,6 +57,8 @@ class Written(Struct, frozen=True):
 class Writer(Struct, frozen=True, kw_only=True):
     """Writes what is made of one object, batch by batch; the same batch gives the same keys.
 
+    `emit` gets the metrics of what is written.
+
     Every method raises StorageError.
     """
 
@@ -64,6 +67,7 @@ class Writer(Struct, frozen=True, kw_only=True):
     names: Names
     settings: Settings
     store: Store
+    emit: Emit
 
     def records(self, good: list[Record], batch: int, now: datetime) -> Written:
         """Write records enriched, into the table and into `processed/`."""
@@ -80,6 +84,7 @@ class Writer(Struct, frozen=True, kw_only=True):
         kept = [each for each in enriched if each.record.timestamp + retention > now]
         _put_items(_items(kept, self.settings), self.store)
         objects = _put_processed(enriched, self.names, batch, self.store)
+        self.emit(of_records(enriched, settings=self.settings, now=now))
         return Written(objects, len(enriched) - len(kept))
 
     def rejected(self, bad: list[Rejected], batch: int, unread_from: Position | None) -> str:

@@ -37,6 +37,7 @@ WINDOW_END = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 SETTINGS = Settings(
     bucket=BUCKET,
     table="InfraMetrics",
+    namespace="InfraMonitoring",
     sources=("host",),
     window_seconds=10_800,
     period_seconds=300,
@@ -61,6 +62,7 @@ SETTINGS = Settings(
 ENVIRONMENT = {
     "BUCKET_NAME": BUCKET,
     "TABLE_NAME": "InfraMetrics",
+    "POWERTOOLS_METRICS_NAMESPACE": "InfraMonitoring",
     "METRIC_SOURCES": "host",
     "WINDOW_SECONDS": "10800",
     "METRIC_PERIOD_SECONDS": "300",

@@ -9,8 +9,8 @@ import pytest
 from .conftest import ROOT
 
 PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
-PURE |= {"logs", "storage", "statistics", "ticks", "results", "map_runs", "telemetry", "unpacking"}
-PURE |= {"batches", "names", "refusal"}
+PURE |= {"storage", "metrics", "statistics", "ticks", "results", "map_runs", "telemetry"}
+PURE |= {"batches", "names", "refusal", "unpacking"}
 USE_CASES = {"collector", "planning", "processor"}
 # The part of its work that a use case has given to a module of its own.
 PARTS = {"collector": {"planning"}, "processor": {"writing"}}

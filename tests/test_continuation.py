@@ -299,7 +299,7 @@ def tallies(cloud: RunningCloud, key: str) -> list[dict[str, Any]]:
     except logs.exceptions.ResourceNotFoundException:
         return []
     found = [
-        json.loads(event["message"].partition(" - INFO - ")[2])
+        json.loads(event["message"])
         for event in events
         if '"message":"processed"' in event["message"]
     ]

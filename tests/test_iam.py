@@ -358,6 +358,20 @@ UNSEEN = (
         " https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html",
     ),
     Unseen(
+        roles=(COLLECTOR, PROCESSOR, API, ORCHESTRATOR),
+        actions=("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
+        resource="*",
+        reason="Lambda and Step Functions send traces with them, which nobody takes here:"
+        " https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html",
+    ),
+    Unseen(
+        roles=(ORCHESTRATOR,),
+        actions=("xray:GetSamplingRules", "xray:GetSamplingTargets"),
+        resource="*",
+        reason="Step Functions asks with them which executions to trace:"
+        " https://docs.aws.amazon.com/step-functions/latest/dg/xray-iam.html",
+    ),
+    Unseen(
         roles=(COLLECTOR, PROCESSOR, API),
         actions=("logs:CreateLogStream", "logs:PutLogEvents"),
         resource="log-group:/aws/lambda/infra-monitoring-",

@@ -11,13 +11,16 @@ import boto3
 import pytest
 from moto import mock_aws
 from moto.awslambda.models import LambdaFunction
+from moto.cloudwatch.models import CloudWatchBackend
 from moto.core.config import default_user_config
 from moto.events.models import Rule
 from moto.sns.models import Subscription
 
 from infra.local import events as events_module
 from infra.local.environment import FunctionSpec, Invocation
+from infra.local.feeds import Feeds
 from infra.local.joints import Joints
+from infra.local.metrics import Metrics
 
 from .conftest import ACCOUNT, REGION
 
@@ -50,7 +53,8 @@ def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Joints]]:
 
     def make(functions: Any = None, **changes: Any) -> Joints:
         arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
-        made.append(Joints(clients, functions, **arguments))
+        feeds = Feeds(Metrics(CloudWatchBackend(REGION, ACCOUNT)))
+        made.append(Joints(clients, functions, feeds, **arguments))
         return made[-1]
 
     yield make

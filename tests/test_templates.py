@@ -88,6 +88,27 @@ def test_chalice_still_names_a_log_group_after_a_function_that_is_not_there(
     assert "ApiHandler" not in chalices_own["Resources"]
 
 
+def test_every_function_and_the_pipeline_are_traced(transformed: Template) -> None:
+    resources = transformed["Resources"]
+    functions = [each for each in resources.values() if each["Type"] == "AWS::Lambda::Function"]
+    assert {each["Properties"]["TracingConfig"]["Mode"] for each in functions} == {"Active"}
+    assert resources["Orchestrator"]["Properties"]["TracingConfiguration"] == {"Enabled": True}
+
+
+def test_each_stage_has_a_namespace_of_its_own_but_local_which_is_like_prod() -> None:
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    name = "POWERTOOLS_METRICS_NAMESPACE"
+    namespaces = {
+        stage: own.get("environment_variables", {}).get(name, config["environment_variables"][name])
+        for stage, own in config["stages"].items()
+    }
+    assert namespaces == {
+        "local": "InfraMonitoring",
+        "prod": "InfraMonitoring",
+        "dev": "InfraMonitoring-dev",
+    }
+
+
 def references(value: Any) -> set[str]:
     """Every name that a piece of template refers to."""
     found: set[str] = set()

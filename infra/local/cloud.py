@@ -19,7 +19,9 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.config import default_user_config
+from moto.dynamodb.models import dynamodb_backends
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -29,11 +31,14 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from .capacity import Capacity, with_capacity
 from .control import with_control
 from .errors import LocalCloudError
+from .feeds import Feeds
 from .functions import Functions
 from .invocations import ASYNC_RETRY_SECONDS
 from .joints import Joints, Mail
+from .metrics import Metrics
 from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
 
 REGION = "eu-west-1"
@@ -89,6 +94,7 @@ class LocalCloud:
         self.endpoint = ""
         self.faults: list[str] = []
         self.iam = iam.Iam()
+        self.metrics: Metrics
         self.functions: Functions
         self.joints: Joints
 
@@ -137,21 +143,25 @@ class LocalCloud:
         self.endpoint = f"http://{HOST}:{port}"
         work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="infra-monitoring-"))
         self._work = Path(work)
+        # moto's state is the process's: what an earlier cloud in it has left is gone.
+        moto_api_backend.reset()
+        self.metrics = Metrics(cloudwatch_backends[ACCOUNT][REGION])
+        self._feeds = Feeds(self.metrics)
         self.functions = Functions(
             python=LAMBDA_PYTHON,
             work=self._work / "functions",
             endpoint=self._between(self.endpoint),
             log=self._put_log_lines,
             assume=self.iam.assume,
+            on_invocation=self._feeds.invoked,
         )
         self.joints = Joints(
             self.client,
             self.functions,
+            self._feeds,
             on_mail=self._on_mail,
             async_retry_seconds=self._async_retry_seconds,
         )
-        # moto's state is the process's: what an earlier cloud in it has left is gone.
-        moto_api_backend.reset()
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
@@ -170,7 +180,12 @@ class LocalCloud:
         os.environ["MOTO_PORT"] = str(port)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        moto = iam.with_iam(DomainDispatcherApplication(create_backend_app), self.iam)
+        capacity = Capacity(dynamodb_backends[ACCOUNT][REGION])
+        moto = with_capacity(
+            iam.with_iam(DomainDispatcherApplication(create_backend_app), self.iam),
+            capacity,
+            self._feeds,
+        )
         application = with_control(moto, self)
         server = make_server(
             HOST,
@@ -188,6 +203,7 @@ class LocalCloud:
         """As on AWS, logging that fails does not make the invocation fail."""
         try:
             self._put_log_events(self.client("logs", role_arn), group, stream, lines)
+            self._feeds.lines(group, lines)
         except (ClientError, BotoCoreError) as error:
             self.faults.append(f"log lines of {group} are lost: {error}")
 

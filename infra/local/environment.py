@@ -5,10 +5,15 @@ memory limit kill it, as on AWS. What a 128 MB function has less of on AWS is CP
 that is not imitated.
 """
 
+import fcntl
 import json
+import os
 import queue
+import select
 import signal
 import subprocess
+import sys
+import termios
 import threading
 import time
 import uuid
@@ -83,6 +88,7 @@ class Environment:
         self._work: queue.Queue[tuple[str, bytes, dict[str, str]] | None] = queue.Queue()
         self._answers: queue.Queue[tuple[bytes, bool]] = queue.Queue()
         self._lines: deque[str] = deque()
+        self._reading = threading.Lock()
         self._asked = threading.Event()
         self._peak_mb = 0.0
         self._started = time.perf_counter()
@@ -204,7 +210,7 @@ class Environment:
         self, request_id: str, answer: bytes, error: bool, duration_ms: float, init_ms: float | None
     ) -> Invocation:
         self._watch_memory()
-        time.sleep(0.01)  # the last lines are in the pipe already, not yet read
+        self._catch_up()
         report = (
             f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
             f"Billed Duration: {duration_ms + (init_ms or 0):.0f} ms\t"
@@ -223,9 +229,23 @@ class Environment:
 
     def _read_output(self) -> None:
         output: Any = self._process.stdout
+        waiting, data, rest = select.poll(), b"\n", b""
+        waiting.register(output, select.POLLIN)
         with output:
-            for line in output:
-                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            while data:
+                waiting.poll()
+                with self._reading:
+                    data = os.read(output.fileno(), 65_536)
+                    *lines, rest = (rest + (data or b"\n")).split(b"\n")
+                    self._lines += [line.decode("utf-8", "replace") for line in lines]
+
+    def _catch_up(self) -> None:
+        """Wait until what the process has written is read: it wrote that before it answered."""
+        while self._reader.is_alive():
+            with self._reading:
+                if not _unread(self._process.stdout):
+                    return
+            time.sleep(0.001)
 
     def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:
         """Called by the process, through the Runtime API; blocks until there is an event."""
@@ -244,6 +264,14 @@ class Environment:
         self._work.put(None)
         self._server.shutdown()
         self._server.server_close()
+
+
+def _unread(pipe: Any) -> int:
+    """How many bytes wait in a pipe; none in a closed one."""
+    try:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0
 
 
 def _error(kind: str, request_id: str, message: str) -> bytes:

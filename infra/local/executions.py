@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from .feeds import Feeds
 from .shared import Clients, going_on
 
 _POLL_SECONDS = 0.5
@@ -19,10 +20,12 @@ _SAME = (
 
 
 class Executions:
-    """The history of each ended execution in its state machine's log group, and its event."""
+    """The metrics of each execution; when it has ended its event, and its history in the log."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, feeds: Feeds) -> None:
         self._clients = clients
+        self._feeds = feeds
+        self._started: set[str] = set()
         self._told: set[str] = set()
 
     def run(self, stopping: threading.Event) -> None:
@@ -37,9 +40,13 @@ class Executions:
         sfn = self._clients("stepfunctions")
         for execution in sfn.list_executions(stateMachineArn=machine_arn)["executions"]:
             arn = execution["executionArn"]
+            if arn not in self._started:
+                self._started.add(arn)
+                self._feeds.started(machine_arn, execution)
             if arn in self._told or execution["status"] == "RUNNING":
                 continue
             self._told.add(arn)
+            self._feeds.ended(machine_arn, execution)
             with going_on(f"the event of {arn}"):
                 described = sfn.describe_execution(executionArn=arn)
                 self._clients("events").put_events(Entries=[status_change(described)])

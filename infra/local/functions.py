@@ -25,13 +25,21 @@ class Functions:
     """Every function's execution environments, and what their invocations cost."""
 
     def __init__(
-        self, *, python: Path, work: Path, endpoint: str, log: LogSink, assume: Assume
+        self,
+        *,
+        python: Path,
+        work: Path,
+        endpoint: str,
+        log: LogSink,
+        assume: Assume,
+        on_invocation: Callable[[FunctionSpec, Invocation], None] = lambda *_: None,
     ) -> None:
         self._python = python
         self._work = work
         self._endpoint = endpoint
         self._log = log
         self._assume = assume
+        self._on_invocation = on_invocation
         self._lock = threading.Lock()
         self._idle: dict[str, list[Environment]] = {}
         self._all: set[Environment] = set()
@@ -51,6 +59,7 @@ class Functions:
                 with self._lock:
                     self._all.discard(environment)
             self.invocations.setdefault(spec.name, deque(maxlen=10_000)).append(invocation)
+            self._on_invocation(spec, invocation)
             return invocation
 
     def close(self) -> None:

@@ -20,8 +20,10 @@ from chalicelib.windows import format_utc
 
 from .events import Events, is_ours
 from .executions import Executions
+from .feeds import Feeds
 from .functions import Functions
 from .invocations import ASYNC_RETRY_SECONDS, Invocations
+from .queues import Queues
 from .shared import Clients
 
 # Taken before anything is replaced: a second cloud in one process must not call the first's.
@@ -46,13 +48,15 @@ class Joints:
         self,
         clients: Clients,
         functions: Functions,
+        feeds: Feeds,
         *,
         on_mail: Callable[[Mail], None],
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
     ) -> None:
         self.invocations = Invocations(clients, functions, async_retry_seconds)
         self.events = Events(clients)
-        self._executions = Executions(clients)
+        self._executions = Executions(clients, feeds)
+        self._queues = Queues(clients, feeds)
         self._on_mail = on_mail
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -89,8 +93,13 @@ class Joints:
         Subscription.publish = publish  # type: ignore[method-assign, assignment]
 
     def start(self) -> None:
-        """Start the clock, what tells of executions, and the retries of invocations."""
-        for work in (self.events.run_clock, self._executions.run, self.invocations.run_retries):
+        """Start the clock, what tells of executions and queues, and the retries."""
+        for work in (
+            self.events.run_clock,
+            self._executions.run,
+            self._queues.run,
+            self.invocations.run_retries,
+        ):
             thread = threading.Thread(
                 target=work, args=(self._stopping,), daemon=True, name=work.__qualname__
             )

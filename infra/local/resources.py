@@ -231,6 +231,9 @@ def _state_machine(request: Request) -> StateMachine:
         type=request.properties["StateMachineType"],
         roleArn=request.properties["RoleArn"],
         definition=json.dumps(request.properties["Definition"]),
+        tracingConfiguration={
+            "enabled": request.properties.get("TracingConfiguration", {}).get("Enabled", False)
+        },
         loggingConfiguration={
             "level": request.properties["LoggingConfiguration"]["Level"],
             "includeExecutionData": request.properties["LoggingConfiguration"][
