@@ -19,6 +19,7 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.config import default_user_config
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import (
@@ -28,12 +29,14 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from . import alarms, athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from .alarm_changes import announce
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
 from .joints import ASYNC_RETRY_SECONDS, Joints, Mail
-from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
+from .metrics import Metrics
+from .package import OBSERVABILITY, ROOT, STORAGE, Template, package, transform, without_rest_api
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -42,6 +45,7 @@ STAGE = "local"
 
 STORAGE_STACK = "infra-monitoring-storage"
 APP_STACK = "infra-monitoring"
+OBSERVABILITY_STACK = "infra-monitoring-observability"
 _ARTIFACTS = "infra-monitoring-artifacts"
 
 # Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
@@ -73,6 +77,7 @@ class LocalCloud:
         progress: Progress = lambda _: None,
         on_mail: Callable[[Mail], None] = lambda _: None,
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
+        alarm_seconds: float = alarms.EVERY_SECONDS,
         between: Callable[[str], str] = str,
     ) -> None:
         self._port = port
@@ -81,6 +86,7 @@ class LocalCloud:
         self._progress = progress
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
+        self._alarm_seconds = alarm_seconds
         self._between = between
         self._exit = contextlib.ExitStack()
         self._cached_clients: dict[tuple[str, str], Any] = {}
@@ -90,6 +96,8 @@ class LocalCloud:
         self.iam = iam.Iam()
         self.functions: Functions
         self.joints: Joints
+        self.metrics: Metrics
+        self.alarms: alarms.Alarms
 
     def __enter__(self) -> Self:
         try:
@@ -160,9 +168,14 @@ class LocalCloud:
         self.joints.install()
         self._exit.callback(athena.install(self.client, self._work / "athena"))
         cloudwatch.install()
+        alarms.install()
+        backend = cloudwatch_backends[ACCOUNT][REGION]
+        self.metrics = Metrics(backend)
+        self.alarms = alarms.Alarms(backend, self.metrics, tell=announce(self.client))
         ec2.install()
         self._exit.callback(self.functions.close)
         self._exit.callback(self.joints.close)
+        self._exit.callback(self.alarms.close)
 
     def _serve(self, server_socket: socket.socket, port: int) -> None:
         # moto's Step Functions finds the other services through this variable.
@@ -224,7 +237,12 @@ class LocalCloud:
         self._progress("deploying the app with infra/overlay.yaml")
         template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
+        self._progress("deploying infra/observability.yaml")
+        self._create_stack(
+            OBSERVABILITY_STACK, OBSERVABILITY.read_text(), {"Suffix": "", "AlarmSet": "All"}
+        )
         self.joints.start()
+        self.alarms.start(self._alarm_seconds)
 
     def _override_settings(self, template: Template) -> None:
         for resource in template["Resources"].values():
