@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.cloudwatch.models import cloudwatch_backends
 
 from infra.commands import CFN_LINT
-from infra.local import alarms, resources
+from infra.local import alarms, cloudwatch, resources
+from infra.local.alarms import Alarms
+from infra.local.metrics import Metrics
 from infra.local.package import OBSERVABILITY, OVERLAY, STORAGE
 from infra.observe import billed_metrics
 from infra.report import FREE_ALARM_METRICS
@@ -87,6 +91,7 @@ Deploy = Callable[..., Any]
 @pytest.fixture
 def deploy() -> Iterator[Deploy]:
     """Deploy the template with parameters into moto; gives a client of its CloudWatch."""
+    cloudwatch.install()
     alarms.install()
     factory: Any = cache(boto3.client)
     with mock_aws():
@@ -107,8 +112,8 @@ def deploy() -> Iterator[Deploy]:
         del kept
 
 
-def names(cloudwatch: Any) -> set[str]:
-    described = cloudwatch.describe_alarms()
+def names(deployed: Any) -> set[str]:
+    described = deployed.describe_alarms()
     found = described["MetricAlarms"] + described["CompositeAlarms"]
     return {each["AlarmName"].removeprefix("InfraMonitoring-") for each in found}
 
@@ -155,9 +160,9 @@ def test_what_alarms_refer_to_by_name_has_that_name_in_the_other_templates() -> 
 
 
 def test_the_drawn_alarms_are_in_the_free_tier_and_so_is_the_default(deploy: Deploy) -> None:
-    cloudwatch = deploy()
-    described = cloudwatch.describe_alarms()
-    assert names(cloudwatch) >= DRAWN
+    deployed = deploy()
+    described = deployed.describe_alarms()
+    assert names(deployed) >= DRAWN
     assert sum(map(billed_metrics, described["MetricAlarms"])) <= FREE_ALARM_METRICS
     assert described["CompositeAlarms"] == []  # each is $0.50 a month
 
@@ -204,8 +209,8 @@ def test_only_what_watches_the_notifier_speaks_to_the_topic_itself(deploy: Deplo
     }
 
 
-def dashboard(cloudwatch: Any) -> list[dict[str, Any]]:
-    body = json.loads(cloudwatch.get_dashboard(DashboardName="InfraMonitoring")["DashboardBody"])
+def dashboard(deployed: Any) -> list[dict[str, Any]]:
+    body = json.loads(deployed.get_dashboard(DashboardName="InfraMonitoring")["DashboardBody"])
     widgets: list[dict[str, Any]] = body["widgets"]
     return widgets
 
@@ -243,10 +248,10 @@ def test_the_dashboard_is_within_the_free_50_metrics(deploy: Deploy) -> None:
 
 @pytest.mark.parametrize("alarm_set", ["FreeTier", "All"])
 def test_the_dashboard_shows_the_alarms_that_there_are(deploy: Deploy, alarm_set: str) -> None:
-    cloudwatch = deploy(AlarmSet=alarm_set)
-    (widget,) = [each for each in dashboard(cloudwatch) if each["type"] == "alarm"]
+    deployed = deploy(AlarmSet=alarm_set)
+    (widget,) = [each for each in dashboard(deployed) if each["type"] == "alarm"]
     shown = {arn.rpartition(":alarm:InfraMonitoring-")[2] for arn in widget["properties"]["alarms"]}
-    assert shown == names(cloudwatch)
+    assert shown == names(deployed)
 
 
 def test_widgets_are_within_the_grid_and_apart(deploy: Deploy) -> None:
@@ -266,3 +271,98 @@ def test_saved_queries_look_into_log_groups_of_our_functions() -> None:
         for group in query["Properties"]["LogGroupNames"]:
             name = group["Fn::Sub"].removeprefix("/aws/lambda/").removesuffix("${Suffix}")
             assert name in FUNCTIONS
+
+
+# --- Days of runs, minute by minute -------------------------------------------------------------
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+OF_MACHINE = {"StateMachineArn": MACHINE}
+
+
+class Days:
+    """Runs every three hours, each some minutes late, and what the alarms make of them."""
+
+    def __init__(self) -> None:
+        backend = cloudwatch_backends[ACCOUNT][REGION]
+        self.now = START
+        self.metrics = Metrics(backend)
+        self.alarms = Alarms(backend, self.metrics, tell=lambda _: None, now=lambda: self.now)
+
+    def run(self, **values: float) -> None:
+        """A run of now that succeeds; of each metric it has 0, but for `values`."""
+        self.metrics.put("AWS/States", "ExecutionsSucceeded", OF_MACHINE, [1], "Count", self.now)
+        for name in ("CPUBreachMinutes", "MemoryBreachMinutes", "HostsMissing", "DiskUsageMaximum"):
+            self.metrics.put("InfraMonitoring", name, {}, [values.get(name, 0)], "None", self.now)
+
+    def pass_by(self, hours: float, *, runs: bool = True, **values: float) -> list[tuple[str, str]]:
+        """Go on, evaluating each minute; the changes by alarm and state."""
+        changes = []
+        for minute in range(int(hours * 60)):
+            number = int((self.now - START).total_seconds() // 10_800)
+            late = timedelta(minutes=number * 7 % 11)
+            if runs and self.now == START + timedelta(hours=3 * number) + late:
+                self.run(**values if minute < 180 else {})
+            changes += [(each.name, each.state) for each in self.alarms.evaluate()]
+            self.now += timedelta(minutes=1)
+        return [(name.removeprefix("InfraMonitoring-"), state) for name, state in changes]
+
+
+@pytest.fixture
+def days(deploy: Deploy) -> Days:
+    deploy(AlarmSet="All")
+    days = Days()
+    days.pass_by(6)
+    return days
+
+
+def test_runs_that_are_some_minutes_late_change_no_state(days: Days) -> None:
+    assert days.pass_by(48) == []
+
+
+def test_one_window_in_breach_is_one_alarm_and_one_end(days: Days) -> None:
+    assert days.pass_by(12, CPUBreachMinutes=15) == [
+        ("HighCPU", "ALARM"),
+        ("Page", "ALARM"),
+        ("HighCPU", "OK"),
+        ("Page", "OK"),
+    ]
+
+
+def test_a_breach_that_lasts_is_one_alarm(days: Days) -> None:
+    changes = [each for _ in range(4) for each in days.pass_by(3, CPUBreachMinutes=180)]
+    assert changes == [("HighCPU", "ALARM"), ("Page", "ALARM")]
+
+
+def test_a_pipeline_that_stands_still_is_told_after_two_cadences(days: Days) -> None:
+    """The last run was at 3:07: not at 9:00, when the second one is due, but at 9:22."""
+    assert days.pass_by(3, runs=False) == []
+    assert days.pass_by(0.5, runs=False) == [("PipelineStopped", "ALARM"), ("Page", "ALARM")]
+
+
+def test_a_pipeline_that_runs_again_is_told(days: Days) -> None:
+    days.pass_by(12, runs=False)
+    assert days.pass_by(3) == [("PipelineStopped", "OK"), ("Page", "OK")]
+
+
+def test_what_is_known_of_machines_holds_while_nothing_runs(days: Days) -> None:
+    days.pass_by(3, HostsMissing=2)
+    changes = days.pass_by(48, runs=False)
+    assert "HostsMissing" not in dict(changes)
+
+
+def test_a_disk_that_fills_up_is_told_when_two_windows_say_so(days: Days) -> None:
+    def grows() -> list[tuple[str, str]]:
+        days.metrics.put("InfraMonitoring", "DiskHoursToFull", {}, [12], "None", days.now)
+        return days.pass_by(3)
+
+    assert grows() == []
+    assert ("DiskFillsUp", "ALARM") in grows()
+
+
+def test_throttling_of_the_index_alone_is_an_alarm_that_ends(days: Days) -> None:
+    of_index = {
+        "TableName": "InfraMetrics",
+        "GlobalSecondaryIndexName": "metric_type-timestamp-index",
+    }
+    days.metrics.put("AWS/DynamoDB", "WriteThrottleEvents", of_index, [3], "Count", days.now)
+    assert days.pass_by(6) == [("DynamoDBThrottle", "ALARM"), ("DynamoDBThrottle", "OK")]
