@@ -286,6 +286,30 @@ def test_a_composite_alarm_of_what_is_not_there_is_refused(world: World) -> None
         world.cloudwatch.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(nowhere)")
 
 
+def test_an_alarm_that_cannot_be_evaluated_keeps_no_other_from_it(world: World) -> None:
+    plain = {"Namespace", "MetricName", "Dimensions", "Statistic", "Period"}
+    rest = {name: value for name, value in ERRORS.items() if name not in plain}
+    stat = {"Metric": {"Namespace": "Test", "MetricName": "Any"}, "Stat": "Sum", "Period": 300}
+    queries = [
+        {"Id": "rate", "Expression": "RATE(any)"},
+        {"Id": "any", "ReturnData": False, "MetricStat": stat},
+    ]
+    world.cloudwatch.put_metric_alarm(**{**rest, "AlarmName": "a-rate"}, Metrics=queries)
+    world.cloudwatch.put_metric_alarm(**ERRORS)
+    world.put_errors(1)
+    world.alarms.evaluate()
+    assert (world.state("a-rate"), world.state("errors")) == ("INSUFFICIENT_DATA", "ALARM")
+
+
+def test_a_part_that_is_deleted_stops_only_its_composite_alarm(world: World) -> None:
+    world.cloudwatch.put_metric_alarm(**ERRORS)
+    world.cloudwatch.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(errors)")
+    world.cloudwatch.delete_alarms(AlarmNames=["errors"])
+    world.cloudwatch.put_metric_alarm(**{**ERRORS, "AlarmName": "others"})
+    world.put_errors(1)
+    assert [change.name for change in world.alarms.evaluate()] == ["others"]
+
+
 def test_the_loop_evaluates_again_and_again(world: World, eventually: Callable[..., Any]) -> None:
     world.cloudwatch.put_metric_alarm(**ERRORS)
     world.alarms.start(0.01)

@@ -3,13 +3,15 @@
 moto keeps alarms and evaluates none. The rules are in `alarm_rules`.
 """
 
+import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.cloudwatch.exceptions import ValidationError
 from moto.cloudwatch.models import Alarm, CloudWatchBackend
 from moto.cloudwatch.responses import CloudWatchResponse
@@ -82,13 +84,14 @@ class Alarms:
         with self._lock:
             now = self._now()
             alarms = list(self._backend.alarms.values())
-            changes = [
-                change
-                for alarm in [*_metric_alarms(alarms), *_composite_alarms(alarms)]
-                if (change := self._evaluate(alarm, now))
-            ]
+            changes = []
+            for alarm in [*_metric_alarms(alarms), *_composite_alarms(alarms)]:
+                with _alone(alarm.name):
+                    if change := self._evaluate(alarm, now):
+                        changes.append(change)
         for change in changes:
-            self._tell(change)
+            with _alone(change.name):
+                self._tell(change)
         return changes
 
     def _evaluate(self, alarm: Alarm, now: datetime) -> Change | None:
@@ -142,6 +145,15 @@ class Alarms:
             if query.expression:
                 series[query.id] = compute(query.expression, series)
         return series[_returned(alarm)]
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """An alarm that cannot be evaluated or told of keeps no other one from it."""
+    try:
+        yield
+    except (LocalCloudError, ClientError, BotoCoreError) as error:
+        _LOG.warning("alarm %s: %s", name, error)
 
 
 def install() -> None:
