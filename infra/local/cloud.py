@@ -34,7 +34,8 @@ from .alarm_changes import announce
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
-from .joints import ASYNC_RETRY_SECONDS, Joints, Mail
+from .invocations import ASYNC_RETRY_SECONDS
+from .joints import Joints, Mail
 from .metrics import Metrics
 from .package import OBSERVABILITY, ROOT, STORAGE, Template, package, transform, without_rest_api
 
