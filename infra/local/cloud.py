@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -219,8 +220,17 @@ class LocalCloud:
     # --- Deploy -------------------------------------------------------------------------
 
     def _deploy(self) -> None:
-        self._progress("packaging the app")
-        built = package(STAGE, self._work / "package", region=REGION)
+        self._progress("packaging the app, deploying infra/observability.yaml meanwhile")
+        # It stands alone, and packaging is another process's work.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            alone = pool.submit(
+                self._create_stack,
+                OBSERVABILITY_STACK,
+                OBSERVABILITY.read_text(),
+                {"Suffix": "", "AlarmSet": "All"},
+            )
+            built = package(STAGE, self._work / "package", region=REGION)
+            alone.result()
         self._override_settings(built.template)
         self._progress("deploying infra/storage.yaml")
         self._create_stack(
@@ -238,10 +248,6 @@ class LocalCloud:
         self._progress("deploying the app with infra/overlay.yaml")
         template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
-        self._progress("deploying infra/observability.yaml")
-        self._create_stack(
-            OBSERVABILITY_STACK, OBSERVABILITY.read_text(), {"Suffix": "", "AlarmSet": "All"}
-        )
         self.joints.start()
         self.alarms.start(self._alarm_seconds)
 
