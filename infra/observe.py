@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .local.cloud import APP_STACK, STORAGE_STACK, LocalCloud
+from .local.cloud import APP_STACK, OBSERVABILITY_STACK, STORAGE_STACK, LocalCloud
 from .local.environment import Invocation
 from .local.errors import LocalCloudError
 from .local.joints import Mail
@@ -33,6 +33,16 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm's state, and how many metrics of it are billed; none of a composite one's."""
+
+    name: str
+    state: str
+    reason: str
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """A run and everything it wrote, so far if it is still running."""
 
@@ -45,6 +55,7 @@ class Observation:
     objects: dict[str, list[tuple[str, int]]]
     invocations: dict[str, list[Invocation]]
     mails: Sequence[Mail]
+    alarms: Sequence[Alarm]
     rows: Sequence[Sequence[str | None]]
     scanned_bytes: int
 
@@ -60,10 +71,10 @@ class Observation:
 
 
 def outputs(cloud: LocalCloud) -> dict[str, str]:
-    """The outputs of both stacks."""
+    """The outputs of all stacks."""
     cloudformation = cloud.client("cloudformation")
     found: dict[str, str] = {}
-    for name in (STORAGE_STACK, APP_STACK):
+    for name in (STORAGE_STACK, APP_STACK, OBSERVABILITY_STACK):
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         found |= {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
     return found
@@ -138,6 +149,7 @@ def observe(cloud: LocalCloud) -> Observation:
         },
         invocations={name: list(each) for name, each in cloud.functions.invocations.items()},
         mails=list(cloud.joints.mails),
+        alarms=_alarms(cloud),
         rows=rows,
         scanned_bytes=scanned,
     )
@@ -174,6 +186,25 @@ def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
                 )
             )
     return sorted(branches, key=lambda branch: _DRAWN.index(branch.state))
+
+
+def _alarms(cloud: LocalCloud) -> list[Alarm]:
+    """The composite alarms first, then the others as the template has them."""
+    described = cloud.client("cloudwatch").describe_alarms()
+    return [
+        Alarm(
+            each["AlarmName"],
+            each["StateValue"],
+            each["StateReason"],
+            metrics=0 if "AlarmRule" in each else billed_metrics(each),
+        )
+        for each in (*described["CompositeAlarms"], *described["MetricAlarms"])
+    ]
+
+
+def billed_metrics(alarm: Mapping[str, Any]) -> int:
+    """How many metrics a metric alarm watches; each is billed, an expression is not."""
+    return sum("MetricStat" in query for query in alarm.get("Metrics") or []) or 1
 
 
 def _items(cloud: LocalCloud, table: str) -> list[dict[str, Any]]:

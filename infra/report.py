@@ -19,7 +19,13 @@ _STYLES = {
     "warning": "yellow",
     "critical": "bold red",
     "FAILED": "bold red",
+    "OK": "green",
+    "ALARM": "bold red",
+    "INSUFFICIENT_DATA": "dim",
 }
+# A month, of every account; https://aws.amazon.com/cloudwatch/pricing/
+FREE_ALARM_METRICS = 10
+
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -32,6 +38,7 @@ def print_report(console: Console, observation: Observation) -> None:
         ("Stored", _stored(observation)),
         ("Functions", _functions(observation)),
         ("E-mail that would have been sent", _mails(observation)),
+        ("Alarms", _alarms(observation)),
         ("Athena", _athena(observation)),
     ):
         console.print()
@@ -129,6 +136,24 @@ def _mails(observation: Observation) -> RenderableType:
             for mail in observation.mails
         )
     )
+
+
+def _alarms(observation: Observation) -> RenderableType:
+    """Each state; why, where it is ALARM."""
+    table = _table("alarm", "state", then=("why",))
+    for alarm in observation.alarms:
+        why = alarm.reason if alarm.state == "ALARM" else ""
+        table.add_row(alarm.name, _styled(alarm.state), why)
+    composite = sum(not alarm.metrics for alarm in observation.alarms)
+    metrics = sum(alarm.metrics for alarm in observation.alarms)
+    beyond = max(0, metrics - FREE_ALARM_METRICS)
+    bill = Text(
+        f"{metrics} alarm metrics ({FREE_ALARM_METRICS} are free, {beyond} at $0.10) and"
+        f" {composite} composite at $0.50: ${beyond * 0.1 + composite * 0.5:.2f} a month;"
+        " AlarmSet=FreeTier: nothing",
+        style="dim",
+    )
+    return Group(table, bill)
 
 
 def _athena(observation: Observation) -> RenderableType:

@@ -482,3 +482,41 @@ def test_a_function_that_takes_too_long_is_stopped(cloud: RunningCloud) -> None:
         lambda_.update_function_configuration(
             FunctionName="data-collector", Timeout=30, Environment={"Variables": variables}
         )
+
+
+@pytest.fixture
+def alarm(cloud: RunningCloud) -> Iterator[str]:
+    """An alarm of a test's own, on a metric that only the test has."""
+    cloudwatch = cloud.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="of-a-test",
+        Namespace="Test",
+        MetricName="Burning",
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+    )
+    yield "of-a-test"
+    cloudwatch.delete_alarms(AlarmNames=["of-a-test"])
+
+
+def test_an_alarm_goes_off_on_what_is_put(cloud: RunningCloud, alarm: str) -> None:
+    cloudwatch = cloud.client("cloudwatch")
+    (before,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    assert before["StateValue"] == "INSUFFICIENT_DATA"
+    cloudwatch.put_metric_data(Namespace="Test", MetricData=[{"MetricName": "Burning", "Value": 1}])
+    changes = requests.post(f"{cloud.endpoint}/_local/alarms", timeout=5).json()
+    assert changes[alarm] == "ALARM"
+    (after,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    assert after["StateReason"].startswith("Threshold Crossed: 1 out of the last 1 datapoints [1.0")
+
+
+def test_the_third_stack_has_its_alarms_and_its_dashboard(cloud: RunningCloud) -> None:
+    cloudwatch = cloud.client("cloudwatch")
+    described = cloudwatch.describe_alarms(AlarmNamePrefix="InfraMonitoring-")
+    assert [each["AlarmName"] for each in described["CompositeAlarms"]] == ["InfraMonitoring-Page"]
+    assert len(described["MetricAlarms"]) == 16
+    (dashboard,) = cloudwatch.list_dashboards()["DashboardEntries"]
+    assert dashboard["DashboardName"] == "InfraMonitoring"

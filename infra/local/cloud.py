@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,8 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from . import alarms, athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from .alarm_changes import announce
 from .capacity import Capacity, with_capacity
 from .control import with_control
 from .errors import LocalCloudError
@@ -39,7 +41,7 @@ from .functions import Functions
 from .invocations import ASYNC_RETRY_SECONDS
 from .joints import Joints, Mail
 from .metrics import Metrics
-from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
+from .package import OBSERVABILITY, ROOT, STORAGE, Template, package, transform, without_rest_api
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -48,6 +50,7 @@ STAGE = "local"
 
 STORAGE_STACK = "infra-monitoring-storage"
 APP_STACK = "infra-monitoring"
+OBSERVABILITY_STACK = "infra-monitoring-observability"
 _ARTIFACTS = "infra-monitoring-artifacts"
 
 # Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
@@ -79,6 +82,7 @@ class LocalCloud:
         progress: Progress = lambda _: None,
         on_mail: Callable[[Mail], None] = lambda _: None,
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
+        alarm_seconds: float = alarms.EVERY_SECONDS,
         between: Callable[[str], str] = str,
     ) -> None:
         self._port = port
@@ -87,6 +91,7 @@ class LocalCloud:
         self._progress = progress
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
+        self._alarm_seconds = alarm_seconds
         self._between = between
         self._exit = contextlib.ExitStack()
         self._cached_clients: dict[tuple[str, str], Any] = {}
@@ -97,6 +102,7 @@ class LocalCloud:
         self.metrics: Metrics
         self.functions: Functions
         self.joints: Joints
+        self.alarms: alarms.Alarms
 
     def __enter__(self) -> Self:
         try:
@@ -145,7 +151,8 @@ class LocalCloud:
         self._work = Path(work)
         # moto's state is the process's: what an earlier cloud in it has left is gone.
         moto_api_backend.reset()
-        self.metrics = Metrics(cloudwatch_backends[ACCOUNT][REGION])
+        backend = cloudwatch_backends[ACCOUNT][REGION]
+        self.metrics = Metrics(backend)
         self._feeds = Feeds(self.metrics)
         self.functions = Functions(
             python=LAMBDA_PYTHON,
@@ -171,9 +178,12 @@ class LocalCloud:
         self.joints.install()
         self._exit.callback(athena.install(self.client, self._work / "athena"))
         cloudwatch.install()
+        alarms.install()
+        self.alarms = alarms.Alarms(backend, self.metrics, tell=announce(self.client))
         ec2.install()
         self._exit.callback(self.functions.close)
         self._exit.callback(self.joints.close)
+        self._exit.callback(self.alarms.close)
 
     def _serve(self, server_socket: socket.socket, port: int) -> None:
         # moto's Step Functions finds the other services through this variable.
@@ -222,8 +232,17 @@ class LocalCloud:
     # --- Deploy -------------------------------------------------------------------------
 
     def _deploy(self) -> None:
-        self._progress("packaging the app")
-        built = package(STAGE, self._work / "package", region=REGION)
+        self._progress("packaging the app, deploying infra/observability.yaml meanwhile")
+        # It stands alone, and packaging is another process's work.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            alone = pool.submit(
+                self._create_stack,
+                OBSERVABILITY_STACK,
+                OBSERVABILITY.read_text(),
+                {"Suffix": "", "AlarmSet": "All"},
+            )
+            built = package(STAGE, self._work / "package", region=REGION)
+            alone.result()
         self._override_settings(built.template)
         self._progress("deploying infra/storage.yaml")
         self._create_stack(
@@ -242,6 +261,7 @@ class LocalCloud:
         template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
         self.joints.start()
+        self.alarms.start(self._alarm_seconds)
 
     def _override_settings(self, template: Template) -> None:
         for resource in template["Resources"].values():

@@ -1,4 +1,4 @@
-"""What no AWS API has: captured mail, the clock's tick, idleness. Under `/_local/`."""
+"""What no AWS API has: captured mail, the clock's tick, alarms at once. Under `/_local/`."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -43,5 +43,7 @@ def _answer(cloud: "LocalCloud", method: str, name: str) -> Any:
             return cloud.iam.as_dict()
         case "POST", "tick":
             return cloud.joints.fire_all()
+        case "POST", "alarms":
+            return {change.name: change.state for change in cloud.alarms.evaluate()}
         case _:
             return None

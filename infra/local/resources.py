@@ -223,6 +223,41 @@ def _event_invoke_config(request: Request) -> str:
     return request.name
 
 
+@_resource_type("AWS::CloudWatch::Alarm", "AlarmName")
+def _alarm(request: Request) -> str:
+    request.clients("cloudwatch").put_metric_alarm(**_numbers(request.properties))
+    return request.name
+
+
+@_resource_type("AWS::CloudWatch::CompositeAlarm", "AlarmName")
+def _composite_alarm(request: Request) -> str:
+    request.clients("cloudwatch").put_composite_alarm(**request.properties)
+    return request.name
+
+
+_NUMBERS: dict[str, type[float]] = {
+    "DatapointsToAlarm": int,
+    "EvaluationPeriods": int,
+    "Period": int,
+    "Threshold": float,
+}
+
+
+def _numbers(value: Any, name: str = "") -> Any:
+    """A parameter of type Number comes as text."""
+    if isinstance(value, dict):
+        return {key: _numbers(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    return _NUMBERS[name](value) if name in _NUMBERS else value
+
+
+@_resource_type("AWS::Logs::QueryDefinition")
+def _query_definition(request: Request) -> str:
+    # Kept, not put: moto has no saved queries.
+    return str(request.properties["Name"])
+
+
 @_resource_type("AWS::StepFunctions::StateMachine", "StateMachineName")
 def _state_machine(request: Request) -> StateMachine:
     destinations = request.properties["LoggingConfiguration"]["Destinations"]
