@@ -10,7 +10,8 @@ from .conftest import ROOT
 
 PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
 PURE |= {"logs", "storage", "statistics", "ticks", "results", "map_runs", "telemetry"}
-USE_CASES = {"collector", "planning", "processor"}
+PURE |= {"alarms", "hosts", "notification"}
+USE_CASES = {"collector", "notifier", "planning", "processor"}
 SDK = {"boto3", "botocore"}
 
 MODULES = sorted((ROOT / "chalicelib").rglob("*.py"))
