@@ -138,16 +138,20 @@ def missing(stored: Iterable[Stored]) -> list[Suspect]:
 
 def highest(stored: Iterable[tuple[str, Stored]], settings: Settings) -> list[Suspect]:
     """Each host with its highest judged value of each metric type; critical ones first."""
-    hosts: dict[tuple[str, str, str], list[tuple[Stored, Finding]]] = {}
+    hosts: dict[tuple[str, str, str], dict[str, tuple[Stored, Finding]]] = {}
     for metric_type, record in stored:
         findings = list(_judged(metric_type, record, settings))
         if findings:
             worst = max(findings, key=lambda each: each.badness)
-            hosts.setdefault(_host(record), []).append((record, worst))
-    return _worst_first(
-        _suspect(found[0][0], _joined(finding for _, finding in found), None)
-        for found in hosts.values()
-    )
+            # The newest comes first.
+            hosts.setdefault(_host(record), {}).setdefault(metric_type, (record, worst))
+    return _worst_first(_summed(list(found.values())) for found in hosts.values())
+
+
+def _summed(found: Sequence[tuple[Stored, Finding]]) -> Suspect:
+    ordered = sorted((finding for _, finding in found), key=lambda each: -each.badness)
+    words = ", ".join(each.words for each in ordered)
+    return _suspect(found[0][0], Finding(ordered[0].badness, words), None)
 
 
 def _judged(metric_type: str, record: Stored, settings: Settings) -> Iterator[Finding]:
@@ -162,11 +166,6 @@ def _judged(metric_type: str, record: Stored, settings: Settings) -> Iterator[Fi
             limit = threshold.critical if status == "critical" else threshold.warning
             words += f" ({status} from {limit:g} %)"
         yield Finding(1000 * _STATUSES.index(status) + value + _more_if_part(name), words)
-
-
-def _joined(findings: Iterable[Finding]) -> Finding:
-    ordered = sorted(findings, key=lambda each: -each.badness)
-    return Finding(ordered[0].badness, ", ".join(each.words for each in ordered))
 
 
 def _breach(name: str, threshold: Threshold, minutes: float) -> Look:
