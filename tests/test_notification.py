@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ from chalicelib.notification import (
 )
 from chalicelib.records import Measurement
 
-from .conftest import ACCOUNT, REGION, SETTINGS, WINDOW_END, point
+from .conftest import ACCOUNT, REGION, ROOT, SETTINGS, WINDOW_END, point
 
 PLACE = Place("prod", ACCOUNT, REGION, "https://git.example.com/infra/blob/main/docs/runbooks")
 WINDOW = timedelta(hours=3)
@@ -258,6 +259,27 @@ def test_attributes_tell_machines_apart_what_they_want() -> None:
         "stage": "prod",
         "region": REGION,
     }
+
+
+def test_the_mail_in_the_docs_is_the_one_that_is_sent() -> None:
+    reason = "Threshold Crossed: 1 out of the last 1 datapoints [45.0 (22/11/26 15:00:00)] was"
+    reason += " greater than or equal to the threshold (15.0)."
+    records = [breached("web-1", 45), breached("web-1", 30, 1)]
+    db = breached("i-0123456789abcdef0", 16)
+    records.append(
+        msgspec.structs.replace(
+            db,
+            labels={"name": "db"},
+            measurements={
+                "utilization": msgspec.structs.replace(db.measurements["utilization"], max=88)
+            },
+        )
+    )
+    place = Place("prod", ACCOUNT, REGION, "docs/runbooks")
+    found = suspects_of("cpu breach", records, 15.0, SETTINGS)
+    mail = alarm_message(change(state={"reason": reason}), found, place)
+    documented = (ROOT / "docs" / "messages.md").read_text().split("```")[1]
+    assert documented == f"\n{mail.subject}\n\n{mail.text}"
 
 
 @pytest.mark.parametrize("name", ALARMS)
