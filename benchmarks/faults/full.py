@@ -131,12 +131,17 @@ class FullCloud(ExitStack):
             time.sleep(0.05)
 
     def _dead_letters(self) -> list[Json]:
-        """Take every payload out of the dead-letter queue."""
+        """Take every message out of the dead-letter queue; the payloads of invocations.
+
+        A run that failed left nothing behind that its own events do not tell.
+        """
         sqs: Any = self._cloud.client("sqs")
         url = sqs.get_queue_url(QueueName="InfraMonitoring-DeadLetters")["QueueUrl"]
         taken: list[Json] = []
         while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in found:
-                taken.append(json.loads(message["Body"])["requestPayload"])
+                body = json.loads(message["Body"])
+                if "requestPayload" in body:
+                    taken.append(body["requestPayload"])
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return taken
