@@ -53,8 +53,14 @@ class Claim:
 
     metric_type: str
     resource: str
+    collected_at: datetime | None
     version: str
     values: Values
+
+    def precedes(self, uri: str, other: "Claim", other_uri: str) -> bool:
+        """Whether another object's claim must stay; two objects may hold the very same reading."""
+        same = (self.collected_at, self.values) == (other.collected_at, other.values)
+        return not same and (self.version, uri) < (other.version, other_uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,7 @@ def _claim(record: Record, stored_at: datetime) -> Claim:
     return Claim(
         metric_type=record.metric_type,
         resource=record.resource_id,
+        collected_at=record.collected_at,
         version=version(record, stored_at),
         values={name: _value(each) for name, each in record.measurements.items()},
     )
@@ -224,7 +231,7 @@ def judge_items(
     claims_of: Callable[[str], Mapping[Identity, Claim]],
     expired: Callable[[str], bool],
 ) -> Iterator[Difference]:
-    """Each record must have one enriched item: of this object, or of a later one.
+    """Each record must have one enriched item: of this object, or of one as late.
 
     `claims_of` gives what another object, named by its URI, holds; `expired` says of a
     timestamp that DynamoDB may have forgotten it.
@@ -241,7 +248,7 @@ def judge_items(
             if other is None:
                 what = f"the item is of {item.source}, which does not hold this record"
                 yield content.difference("dynamodb", what, identity)
-            elif (other.version, item.source) < (claim.version, content.uri):
+            elif other.precedes(item.source, claim, content.uri):
                 what = f"the item is of {item.source}, though this object's was read later"
                 yield content.difference("dynamodb", what, identity)
         else:

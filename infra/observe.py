@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .local.cloud import APP_STACK, STORAGE_STACK, LocalCloud
+from .local.environment import Invocation
 from .local.errors import LocalCloudError
-from .local.functions import Invocation
 from .local.joints import Mail
 
 QUERY = """\

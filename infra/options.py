@@ -54,7 +54,8 @@ def _add_redrive(commands: Commands) -> None:
         "--hours",
         type=float,
         default=24,
-        help="how far back executions are looked at; 0: not at all (default: %(default)g)",
+        help="how far back to look for executions that failed without a dead letter; 0: not at all"
+        " (default: %(default)g)",
     )
     add_stage(redrive)
 

@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from botocore.exceptions import ClientError
 from rich import box
@@ -17,153 +15,67 @@ from rich.table import Table
 
 from chalicelib.windows import format_utc
 
-from .replay import prefixes_left
+from .letters import Letter, Letters
+from .runs import Run, reason, runs_since, start_again
 from .stage import Stage, failure, stage_of
 
-# While messages are looked at and sent, nobody else sees them.
-_HIDDEN_SECONDS = 300
-_UNSUCCESSFUL = frozenset(("FAILED", "TIMED_OUT", "ABORTED"))
-_AGAIN = re.compile(r"(?P<root>.+)-redrive-(?P<number>\d+)")
-_REPLAY = re.compile(r"(?P<root>replay-.+)-(?P<number>\d+)")
-
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message of the dead-letter queue. One that cannot be sent again has no `target`."""
+class Case:
+    """Executions that did the same: the latest, and the letters about any of them that failed."""
 
-    receipt: str
-    since: datetime
-    target: str
-    what: str
+    latest: Run
+    letters: Sequence[Letter]
     why: str
-    payload: str
 
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An execution that failed, the latest of those with its `root`; `number` is its try."""
-
-    arn: str
-    machine: str
-    root: str
-    number: int
-    since: datetime
-    status: str
+    @property
+    def open(self) -> bool:
+        """Whether there is something to do: the latest neither runs nor has succeeded."""
+        return self.latest.failed
 
 
 def redrive(options: argparse.Namespace) -> int:
     """List, or send again; 0 if nothing is left that was to be sent."""
     stage = stage_of(options)
     console = Console(highlight=False, soft_wrap=True)
-    runs = list(failed_runs(stage, timedelta(hours=options.hours)))
-    if options.list:
-        with _Letters(stage) as letters:
-            _print(console, list(letters), runs)
-        return 0
-    sent, left = 0, 0
-    with _Letters(stage) as letters:
+    with Letters(stage) as letters:
         # All are read before the first is sent: what fails again at once comes back meanwhile.
-        for letter in list(letters):
-            done = letter.target and _tried(console, letter.what, partial(send, stage, letter))
-            if done:
-                letters.delete(letter)
-                sent += 1
+        found = list(letters)
+        events = [each for each in found if each.run is None]
+        cases = cases_of(stage, found, timedelta(hours=options.hours))
+        if options.list:
+            _print(console, events, cases)
+            return 0
+        done = [_send_again(console, stage, letters, each) for each in events]
+        for case in cases:
+            if case.open:
+                done.append(_start_again(console, stage, letters, case))
             else:
-                left += 1
-                console.print(f"left: {letter.what}: {letter.why}", style="red", markup=False)
-    for run in runs:
-        done = _tried(console, run.root, partial(start_again, stage, run))
-        sent, left = sent + done, left + (not done)
+                console.print(f"no longer to be sent: {case.why}", markup=False)
+                _delete(letters, case)
+    sent, left = done.count(True), done.count(False)
     console.print(f"{sent} sent again, {left} left")
     return 1 if left else 0
 
 
-# --- The dead-letter queue -----------------------------------------------------------------
+def _send_again(console: Console, stage: Stage, letters: Letters, letter: Letter) -> bool:
+    if letter.target and _tried(console, letter.what, partial(send, stage, letter)):
+        letters.delete(letter)
+        return True
+    console.print(f"left: {letter.what}: {letter.why}", style="red", markup=False)
+    return False
 
 
-class _Letters:
-    """The messages of the queue; those that are not deleted are seen again on leaving."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._sqs = stage.client("sqs")
-        self._held: set[str] = set()
-
-    def __enter__(self) -> "_Letters":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for receipt in self._held:
-            with suppress(ClientError):  # after so long a time they are seen already
-                self._sqs.change_message_visibility(
-                    QueueUrl=self._stage.queue_url, ReceiptHandle=receipt, VisibilityTimeout=0
-                )
-
-    def __iter__(self) -> Iterator[Letter]:
-        while messages := self._sqs.receive_message(
-            QueueUrl=self._stage.queue_url,
-            MaxNumberOfMessages=10,
-            WaitTimeSeconds=1,  # asks every server of the queue; 0 would miss some
-            VisibilityTimeout=_HIDDEN_SECONDS,
-            MessageAttributeNames=["All"],
-            AttributeNames=["SentTimestamp"],
-        ).get("Messages"):
-            self._held |= {each["ReceiptHandle"] for each in messages}
-            yield from (read_letter(each, self._stage) for each in messages)
-
-    def delete(self, letter: Letter) -> None:
-        self._sqs.delete_message(QueueUrl=self._stage.queue_url, ReceiptHandle=letter.receipt)
-        self._held.remove(letter.receipt)
+def _start_again(console: Console, stage: Stage, letters: Letters, case: Case) -> bool:
+    done = _tried(console, case.latest.name, partial(start_again, stage, case.latest))
+    if done:
+        _delete(letters, case)
+    return done
 
 
-def read_letter(message: Mapping[str, Any], stage: Stage) -> Letter:
-    """A message: of Lambda's on-failure destination, of EventBridge, or of somebody else's."""
-    sent = int(message["Attributes"]["SentTimestamp"]) / 1000
-    attributes = {
-        name: each.get("StringValue", "")
-        for name, each in message.get("MessageAttributes", {}).items()
-    }
-    try:
-        body = json.loads(message["Body"])
-        if "TARGET_ARN" in attributes:
-            event, arn = body, attributes["TARGET_ARN"]
-            why = f"{attributes.get('ERROR_CODE')}: {attributes.get('ERROR_MESSAGE')}"
-        else:
-            event, arn = body["requestPayload"], body["requestContext"]["functionArn"]
-            why = _why(body)
-        what = _what(event)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        event, arn, what = None, "", f"message {message['MessageId']}"
-        why = "it is neither of Lambda nor of EventBridge"
-    target = arn.removesuffix(":$LATEST")
-    if arn and not _is_ours(target, stage):
-        target, why = "", f"it is for {arn}, which is not of stage {stage.name}"
-    return Letter(
-        receipt=message["ReceiptHandle"],
-        since=datetime.fromtimestamp(sent, UTC),
-        target=target,
-        what=what,
-        why=why,
-        payload=json.dumps(event),
-    )
-
-
-def _is_ours(arn: str, stage: Stage) -> bool:
-    return arn == stage.pipeline_arn or (
-        arn.split(":")[2:3] == ["lambda"] and arn.rpartition(":")[2] in stage.function_names
-    )
-
-
-def _why(record: Mapping[str, Any]) -> str:
-    answer = record.get("responsePayload") or {}
-    words = (answer.get("errorType"), answer.get("errorMessage"))
-    told = ": ".join(word for word in words if word)
-    return told or str(record["requestContext"].get("condition", ""))
-
-
-def _what(event: Mapping[str, Any]) -> str:
-    key = event.get("detail", {}).get("object", {}).get("key")
-    return str(key or f"{event['detail-type']} of {event['time']}")
+def _delete(letters: Letters, case: Case) -> None:
+    for letter in case.letters:
+        letters.delete(letter)
 
 
 def send(stage: Stage, letter: Letter) -> None:
@@ -184,52 +96,35 @@ def send(stage: Stage, letter: Letter) -> None:
         return
 
 
-# --- Executions ----------------------------------------------------------------------------
+def cases_of(stage: Stage, letters: Sequence[Letter], within: timedelta) -> list[Case]:
+    """What the letters about executions say, and Step Functions of those that started in this time.
 
-
-def failed_runs(stage: Stage, within: timedelta) -> Iterator[Run]:
-    """The executions that started within this time and ended badly, and were not made good."""
-    for machine, pattern in ((stage.pipeline_arn, _AGAIN), (stage.replay_arn, _REPLAY)):
-        latest: dict[str, Run] = {}
-        for each in _recent(stage, machine, datetime.now(UTC) - within):
-            match = pattern.fullmatch(each["name"])
-            root, number = (match["root"], int(match["number"])) if match else (each["name"], 0)
-            if root not in latest or latest[root].number < number:
-                latest[root] = Run(
-                    each["executionArn"], machine, root, number, each["startDate"], each["status"]
-                )
-        yield from (run for run in latest.values() if run.status in _UNSUCCESSFUL)
-
-
-def _recent(stage: Stage, machine: str, since: datetime) -> Iterator[dict[str, Any]]:
-    """The executions since then; they are listed newest first."""
-    pages = stage.client("stepfunctions").get_paginator("list_executions")
-    for page in pages.paginate(stateMachineArn=machine):
-        for each in page["executions"]:
-            if each["startDate"] < since:
-                return
-            yield each
-
-
-def start_again(stage: Stage, run: Run) -> None:
-    """A new execution for the same tick, so the same keys; a replay goes on with what is left.
-
-    Not RedriveExecution: it would go on behind the branches, which have caught their errors,
-    at the very state that says that the run failed.
+    Step Functions sends its events as best it can, so one that failed may have no letter. And
+    only the list tells what became of one that has: it is looked at from the oldest of them on.
     """
-    sfn = stage.client("stepfunctions")
-    if run.machine == stage.replay_arn:
-        left = [{"prefix": each} for each in prefixes_left(sfn, run.arn)]
-        name, document = f"{run.root}-{run.number + 1}", {"prefixes": left}
-    else:
-        name = f"{run.root}-redrive-{run.number + 1}"
-        document = json.loads(sfn.describe_execution(executionArn=run.arn)["input"])
-        # One that was started by hand may have no time: then it is the run's own.
-        document.setdefault("time", format_utc(run.since))
-    sfn.start_execution(stateMachineArn=run.machine, name=name, input=json.dumps(document))
+    begin = datetime.now(UTC) - within
+    told = [(each, each.run) for each in letters if each.run]
+    runs = {run.arn: run for _, run in told}
+    runs |= {run.arn: run for run in runs_since(stage, min([begin, *(r.since for _, r in told)]))}
+    tries = defaultdict[tuple[str, str], list[Run]](list)
+    for run in runs.values():
+        tries[run.machine, run.root].append(run)
+    cases = []
+    for same in tries.values():
+        latest, arns = max(same, key=lambda each: each.number), {each.arn for each in same}
+        own = [letter for letter, run in told if run.arn in arns]
+        if own or (latest.failed and latest.since >= begin):
+            cases.append(Case(latest, own, _why(stage, latest, own)))
+    return cases
 
 
-# --- Telling -------------------------------------------------------------------------------
+def _why(stage: Stage, latest: Run, letters: Sequence[Letter]) -> str:
+    if not latest.failed:
+        return f"{letters[0].what} was started again: {latest.name} is {latest.status}"
+    for letter in letters:
+        if letter.run and letter.run.arn == latest.arn:
+            return letter.why
+    return reason(stage.client("stepfunctions").describe_execution(executionArn=latest.arn))
 
 
 def _tried(console: Console, what: str, work: Callable[[], None]) -> bool:
@@ -242,16 +137,18 @@ def _tried(console: Console, what: str, work: Callable[[], None]) -> bool:
     return True
 
 
-def _print(console: Console, letters: list[Letter], runs: list[Run]) -> None:
+def _print(console: Console, events: Sequence[Letter], cases: Sequence[Case]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("since", no_wrap=True)
     for name in ("for", "what", "why"):
         table.add_column(name, overflow="fold")
-    for letter in sorted(letters, key=lambda each: each.since):
+    for letter in sorted(events, key=lambda each: each.since):
         target = letter.target.rpartition(":")[2] or "unknown"
         table.add_row(format_utc(letter.since), target, letter.what, letter.why)
-    for run in sorted(runs, key=lambda each: each.since):
-        name = run.machine.rpartition(":")[2]
-        table.add_row(format_utc(run.since), name, run.arn.rpartition(":")[2], run.status)
+    for case in sorted(cases, key=lambda each: each.latest.since):
+        run = case.latest
+        machine = run.machine.rpartition(":")[2]
+        table.add_row(format_utc(run.since), machine, run.name, case.why)
     console.print(table)
-    console.print(f"{len(letters)} dead letters, {len(runs)} executions")
+    started = sum(each.open for each in cases)
+    console.print(f"to be sent again: events {len(events)}, executions {started}")

@@ -10,7 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from .local.functions import Invocation
+from .local.environment import Invocation
 from .observe import QUERY, Observation
 
 _STYLES = {

@@ -8,19 +8,25 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from benchmarks.faults import worker
 from chalicelib import processor
 from chalicelib.aws.store import MetricStore
+from chalicelib.aws.translation import translated
+from chalicelib.errors import ObjectNotFoundError
 from chalicelib.items import Item
+from chalicelib.storage import StoredObject
 
 
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
     for start in range(0, len(items), 25):
         batch = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
-        store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
+        with translated("write items", store._table):
+            store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
 
 
 def _overwrite_late(store: MetricStore, items: Sequence[Item]) -> int:
@@ -34,9 +40,38 @@ def _leave_it_at_that(store: MetricStore, key: str, body: bytes, *, content_type
         store._s3.put_object(Bucket=store._bucket, Key=key, Body=body, ContentType=content_type)
 
 
+def _skip_what_was_begun(
+    store: MetricStore, key: str, *, start: int = 0, etag: str = ""
+) -> StoredObject:
+    stem = processor.Names(key, datetime.now(UTC)).stem
+    with translated("list objects", "processed/"):
+        listed = store._s3.list_objects_v2(Bucket=store._bucket, Prefix="processed/")
+    if any(f"/{stem}-" in entry["Key"] for entry in listed.get("Contents", [])):
+        raise ObjectNotFoundError("get object", key, "NoSuchKey", "processed already")
+    return _open_object(store, key, start=start, etag=etag)
+
+
+def _write_later(store: MetricStore, items: Sequence[Item]) -> None:
+    _later.submit(_put_items, store, items)
+
+
+def _append(store: MetricStore, key: str, body: bytes, *, content_type: str) -> None:
+    before = b""
+    if key.startswith("processed/") and store.etag(key):
+        before = b"".join(_open_object(store, key).chunks)
+    _put_object(store, key, before + body, content_type=content_type)
+
+
 def _new_name(names: processor.Names, day: str, batch: int) -> str:
     return f"processed/dt={day}/{names.stem}-{batch}-{uuid.uuid4()}.json.gz"
 
+
+_open_object, _put_object, _put_items = (
+    MetricStore.open_object,
+    MetricStore.put_object,
+    MetricStore.put_items,
+)
+_later = ThreadPoolExecutor(max_workers=1)
 
 BREAKAGES = {
     "unprocessed items taken for written": (
@@ -46,6 +81,9 @@ BREAKAGES = {
     ),
     "raw items over enriched ones": (MetricStore, "insert_raw", _overwrite_late),
     "errors of S3 forgotten": (MetricStore, "put_object", _leave_it_at_that),
+    "what was begun taken for done": (MetricStore, "open_object", _skip_what_was_begun),
+    "acknowledged before it is written": (MetricStore, "put_items", _write_later),
+    "lines appended by each try": (MetricStore, "put_object", _append),
     "a new name for each try": (processor.Names, "processed", _new_name),
 }
 

@@ -3,18 +3,22 @@
 Thousands of runs are a command's affair: docs/faults.md.
 """
 
+import re
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.faults.audit import Stored, audit
+from benchmarks.faults.audit import Stored, Verdict, audit
 from benchmarks.faults.fast import FastCloud
 from benchmarks.faults.full import run_full
+from benchmarks.faults.outcome import CHECKS, Outcome
 from benchmarks.faults.plan import AFTER, BEFORE, ONLY, Plan
 from benchmarks.faults.pool import run_fast
 from benchmarks.faults.scenario import BUCKET, draw
+from benchmarks.faults.verification import Verified, problems_of
 
 from .broken_functions import BREAKAGES
 
@@ -36,9 +40,18 @@ def test_nor_in_the_whole_local_cloud() -> None:
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-def test_the_harness_sees(breakage: str) -> None:
+def test_both_checks_see(breakage: str) -> None:
     with FastCloud(("-m", "tests.broken_functions", breakage)) as cloud:
-        assert any(cloud.run(seed).problems for seed in range(1, 61))
+        assert any(kinds(cloud.run(seed)) == BOTH for seed in range(45, 105))
+
+
+BOTH = {"the harness", "infra verify"}
+
+
+def kinds(outcome: Outcome) -> set[str]:
+    """Who found what is wrong with a run, or that they do not agree."""
+    found = {problem.partition(":")[0] for problem in outcome.problems}
+    return {each if each in CHECKS else "the harness" for each in found}
 
 
 def test_a_seed_is_the_same_scenario_and_the_same_faults_each_time() -> None:
@@ -102,4 +115,51 @@ def test_the_audit_names(stored: Stored, words: str) -> None:
 
 def test_the_audit_uses_nothing_of_the_product() -> None:
     for name in ("audit", "scenario", "plan", "proxy"):
-        assert "chalicelib" not in Path(f"benchmarks/faults/{name}.py").read_text()
+        text = Path(f"benchmarks/faults/{name}.py").read_text()
+        assert not re.search(
+            r"^\s*(from|import) (chalicelib|infra|\.verification)", text, re.MULTILINE
+        )
+
+
+COUNTS = {
+    "raw": {"objects": 1, "distinct": 2, "rejected": 3},
+    "dynamodb": {"distinct": 2},
+    "processed": {"lines": 4},
+    "quarantine": {"rejected": 3},
+}
+COUNTED = Counter({"raw objects": 1, "records": 2, "bad pieces": 3, "lines": 4})
+
+
+@pytest.mark.parametrize(
+    ("own", "product", "said"),
+    [
+        (Verdict([], COUNTED), Verified(COUNTS, []), []),
+        (
+            Verdict(["lost: a"], COUNTED),
+            Verified(COUNTS, ["dynamodb: a"]),
+            ["lost: a", "infra verify: dynamodb: a"],
+        ),
+        (
+            Verdict(["lost: a"], COUNTED),
+            Verified(COUNTS, []),
+            ["lost: a", "disagree: the harness finds 1 differences, infra verify 0"],
+        ),
+        (
+            Verdict([], COUNTED),
+            Verified(COUNTS, ["dynamodb: a"]),
+            [
+                "infra verify: dynamodb: a",
+                "disagree: the harness finds 0 differences, infra verify 1",
+            ],
+        ),
+        (
+            Verdict([], COUNTED),
+            Verified(COUNTS | {"processed": {"lines": 0}}, []),
+            ["disagree: 4 lines by the harness, 0 lines of processed by infra verify"],
+        ),
+    ],
+)
+def test_both_checks_must_be_exact_and_agree(
+    own: Verdict, product: Verified, said: list[str]
+) -> None:
+    assert problems_of(own, product) == said

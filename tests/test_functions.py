@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from infra.local.cloud import LAMBDA_PYTHON
-from infra.local.functions import Functions, FunctionSpec
+from infra.local.environment import FunctionSpec
+from infra.local.functions import Functions
 from infra.local.iam import Iam
 
 from .conftest import REGION

@@ -15,8 +15,8 @@ from moto.core.config import default_user_config
 from moto.events.models import Rule
 from moto.sns.models import Subscription
 
-from infra.local import joints as joints_module
-from infra.local.functions import FunctionSpec, Invocation
+from infra.local import events as events_module
+from infra.local.environment import FunctionSpec, Invocation
 from infra.local.joints import Joints
 
 from .conftest import ACCOUNT, REGION
@@ -102,7 +102,7 @@ def send(joints: Joints, payload: str) -> None:
         environment_vars={},
         code_bytes=b"",
     )
-    joints.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
+    joints.invocations.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
 
 
 def test_failing_events_that_wait_for_a_retry_stall_no_other(
@@ -165,7 +165,7 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(joints_module, "rate_interval", lambda _: timedelta(seconds=1))
+    monkeypatch.setattr(events_module, "rate_interval", lambda _: timedelta(seconds=1))
     events, sfn = clients("events"), clients("stepfunctions")
     whole = machine(clients, "whole")
     for name, target in (("a-broken", whole.replace("whole", "deleted")), ("b-whole", whole)):

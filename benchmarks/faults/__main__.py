@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from .outcome import CHECKS
 from .pool import run_fast
+from .scenario import ENVIRONMENT
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -32,6 +34,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     """Run, print, and return the exit status."""
     wanted = parse(arguments)
+    os.environ |= ENVIRONMENT  # for `infra verify`, here and in the processes that start here
     seeds = range(wanted.seed, wanted.seed + wanted.runs)
     console, started = Console(soft_wrap=True, highlight=False), time.monotonic()
     injected: Counter[str] = Counter()
@@ -73,7 +76,7 @@ def _report(console: Console, counts: Counter[str], injected: Counter[str], seco
         table.add_row(name, f"{counts[name]:,}")
     late = "without a window before, for it came later"
     table.add_row(late, f"{counts[late]:,}", end_section=True)
-    for name in ("lost", "doubled", "wrong", "unexplained", "unexpected"):
+    for name in ("lost", "doubled", "wrong", "unexplained", "unexpected", *CHECKS):
         table.add_row(name, f"{counts[name]:,}")
     table.add_row("runs that are not exact", f"{counts['runs that are not exact']:,}")
     console.print(table)

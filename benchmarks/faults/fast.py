@@ -17,15 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from random import Random
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.request import Request, urlopen
 
-import boto3
-from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+from infra.stage import Days, Stage
 
 from .audit import Verdict, audit, read
 from .events import object_created
@@ -34,6 +33,7 @@ from .plan import Plan
 from .proxy import Proxy
 from .scenario import (
     BUCKET,
+    ENVIRONMENT,
     RAW,
     REGION,
     TABLE,
@@ -44,8 +44,8 @@ from .scenario import (
     draw,
     reading,
 )
+from .verification import ROOT, problems_of, verify
 
-ROOT = Path(__file__).resolve().parents[2]
 _RETRIES = 2
 
 
@@ -128,28 +128,29 @@ class Deliveries:
             return len(dead)
 
 
-class FastCloud:
+class FastCloud(ExitStack):
     """moto, the proxy, and the processes of the functions; a context manager.
 
-    `functions` is what runs those: arguments of the interpreter, before the socket's path.
+    `functions` is what runs those: arguments of the interpreter, before the socket's path. The
+    environment has to have `scenario.ENVIRONMENT`, or credentials like it.
     """
 
     def __init__(self, functions: Sequence[str] = ("-m", "benchmarks.faults.worker")) -> None:
+        super().__init__()
         self._command = [sys.executable, *functions]
-        self._exit = ExitStack()
         self._deliveries: Deliveries | None = None
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         self._moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._moto.start()
-        self._exit.callback(self._moto.stop)
+        self.callback(self._moto.stop)
         host, port = self._moto.get_host_and_port()
         self._cloud = f"http://{host}:{port}"
-        self._proxy = self._exit.enter_context(
+        self._proxy = self.enter_context(
             Proxy(self._cloud, patience=2 * 0.4, created=self._created, invoked=self._invoked)
         )
-        work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
+        work = self.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
         self._socket = f"{work}/functions"
         self._functions = subprocess.Popen(
             [*self._command, self._socket],
@@ -158,23 +159,10 @@ class FastCloud:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
-        self._exit.callback(self._stop_functions)
-        self._s3, self._dynamodb = self._client("s3"), self._client("dynamodb")
+        self.callback(self._stop_functions)
+        self._stage = Stage("local", BUCKET, TABLE, self._cloud)
+        self._s3, self._dynamodb = self._stage.client("s3"), self._stage.client("dynamodb")
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit.close()
-
-    def _client(self, service: str) -> Any:
-        factory: Any = boto3.Session(
-            region_name=REGION, aws_access_key_id="local", aws_secret_access_key="local"
-        ).client
-        return factory(service, endpoint_url=self._cloud, config=Config(max_pool_connections=4))
 
     def _stop_functions(self) -> None:
         assert self._functions.stdin is not None
@@ -197,7 +185,7 @@ class FastCloud:
             self._created(BUCKET, drop.key)
         for tick in scenario.ticks:
             call = {"handler": "data_collector", "event": tick.event}
-            deliveries.add(lambda tick=tick, call=call: Delivery(tick.event["time"], call, tick))  # type: ignore[misc]
+            deliveries.add(partial(Delivery, tick.event["time"], call, tick))
         problems: list[str] = []
         self._deliver(scenario, attempts, problems)
         self._proxy.plan = None
@@ -207,23 +195,28 @@ class FastCloud:
             self._deliver(scenario, attempts, problems)
         problems += [f"lost: {each.name} does not drain" for each in deliveries.dead]
         verdict = self._audit(scenario, attempts)
+        problems += problems_of(verdict, verify(self._stage, Days(scenario.day, scenario.day)))
         counts = deliveries.counts + verdict.counts
         counts["requests"] = self._proxy.requests
         self._proxy.requests = 0
-        return Outcome(seed, problems + verdict.problems, self._proxy.injected, counts)
+        return Outcome(seed, problems, self._proxy.injected, counts)
 
     def _reset(self) -> None:
         urlopen(Request(f"{self._cloud}/moto-api/reset", method="POST")).close()
         self._s3.create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        names = ("metric_id", "timestamp")
+        names = ("metric_id", "metric_type", "timestamp")
         self._dynamodb.create_table(
             TableName=TABLE,
             AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in names],
-            KeySchema=[
-                {"AttributeName": each, "KeyType": kind}
-                for each, kind in zip(names, ("HASH", "RANGE"), strict=True)
+            KeySchema=_key("metric_id"),
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "metric_type-timestamp-index",
+                    "KeySchema": _key("metric_type"),
+                    "Projection": {"ProjectionType": "ALL"},
+                }
             ],
             BillingMode="PAY_PER_REQUEST",
         )
@@ -294,7 +287,8 @@ class FastCloud:
                         scenario.seed, tick, metric_type, good[key], attempts[tick.event["time"]]
                     )
                 if len(found) != 1:
-                    problems.append(f"lost or doubled: {prefix} gave {found}")
+                    kind = "doubled" if found else "lost"
+                    problems.append(f"{kind}: {prefix} gave {found}")
         problems += [f"unexplained: {key}" for key in stored.raw.keys() - good.keys()]
         replaced = [
             reading(scenario.seed, host, metric_type, end, version, source="cloudwatch")
@@ -307,6 +301,14 @@ class FastCloud:
         verdict = audit(good, bad, stored, replaced)
         verdict.problems[:0] = problems
         return verdict
+
+
+def _key(partition: str) -> list[dict[str, str]]:
+    """A key of the table's: a partition's name, and the time."""
+    return [
+        {"AttributeName": partition, "KeyType": "HASH"},
+        {"AttributeName": "timestamp", "KeyType": "RANGE"},
+    ]
 
 
 def _collected(
@@ -387,10 +389,7 @@ def _environment(endpoint: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         **stage,
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_DEFAULT_REGION": REGION,
+        **ENVIRONMENT,
         "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": endpoint,
     }

@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, date, datetime
 from random import Random
-from types import TracebackType
 from typing import Any, Self
 
 from infra.local.cloud import LocalCloud
+from infra.stage import Days
 
 from .audit import audit, read
 from .events import object_created
@@ -22,6 +23,7 @@ from .outcome import Outcome
 from .plan import Plan
 from .proxy import Proxy
 from .scenario import BUCKET, Json, Scenario, draw
+from .verification import problems_of, verify_by_command
 
 _RETRY_SECONDS = (0.5, 1.0)
 _PATIENCE = 10  # seconds; the functions' clients give up after 8
@@ -35,39 +37,37 @@ def run_full(seeds: Sequence[int]) -> Iterator[Outcome]:
             yield cloud.run(seed)
 
 
-class FullCloud:
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+class FullCloud(ExitStack):
     """The local cloud behind the proxy; what runs put in stays, and is counted again each time."""
 
     def __init__(self) -> None:
-        self._exit = ExitStack()
+        super().__init__()
         self._good: dict[str, Sequence[Json]] = {}
         self._bad: dict[str, Sequence[bytes]] = {}
         self._counted: Counter[str] = Counter()
+        self._first = _today()
 
     def __enter__(self) -> Self:
         cloud = LocalCloud(async_retry_seconds=_RETRY_SECONDS, between=self._between)
-        self._cloud = self._exit.enter_context(cloud)
+        self._cloud = self.enter_context(cloud)
         machines = cloud.client("stepfunctions").list_state_machines()["stateMachines"]
         (self._machine,) = [
             each["stateMachineArn"] for each in machines if each["name"].endswith("Pipeline-Orch")
         ]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit.close()
-
     def _between(self, endpoint: str) -> str:
-        self._proxy = self._exit.enter_context(Proxy(endpoint, patience=_PATIENCE))
+        self._proxy = self.enter_context(Proxy(endpoint, patience=_PATIENCE))
         return self._proxy.url
 
     def run(self, seed: int) -> Outcome:
         """Everything of one seed: put in, break, drain, count."""
         scenario, counts = draw(seed), Counter[str]()
+        self._first = min(self._first, scenario.day)
         invoked = self._invocations()
         self._proxy.injected = Counter()
         self._proxy.plan = Plan(seed, mild=True)
@@ -90,8 +90,10 @@ class FullCloud:
             # What the collector measured of this machine is known from nowhere else.
             self._good[key] = [json.loads(line) for line in stored.raw[key].splitlines()]
         verdict = audit(self._good, self._bad, stored)
+        verified = verify_by_command(self._cloud.endpoint, Days(self._first, _today()))
         added, self._counted = verdict.counts - self._counted, verdict.counts
-        return Outcome(seed, verdict.problems, self._proxy.injected, counts + added)
+        problems = problems_of(verdict, verified)
+        return Outcome(seed, problems, self._proxy.injected, counts + added)
 
     def _put(self, scenario: Scenario, counts: Counter[str]) -> None:
         rng = Random(f"deliveries {scenario.seed}")
@@ -129,12 +131,17 @@ class FullCloud:
             time.sleep(0.05)
 
     def _dead_letters(self) -> list[Json]:
-        """Take every payload out of the dead-letter queue."""
+        """Take every message out of the dead-letter queue; the payloads of invocations.
+
+        A run that failed left nothing behind that its own events do not tell.
+        """
         sqs: Any = self._cloud.client("sqs")
         url = sqs.get_queue_url(QueueName="InfraMonitoring-DeadLetters")["QueueUrl"]
         taken: list[Json] = []
         while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in found:
-                taken.append(json.loads(message["Body"])["requestPayload"])
+                body = json.loads(message["Body"])
+                if "requestPayload" in body:
+                    taken.append(body["requestPayload"])
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return taken

@@ -3,6 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
+# What a problem begins with if `infra verify` names it, or if the two checks do not agree.
+CHECKS = ("infra verify", "disagree")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

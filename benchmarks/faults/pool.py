@@ -22,7 +22,7 @@ def _start_cloud() -> None:
     cloud = FastCloud().__enter__()
     _clouds.append(cloud)
     # A pool's process ends without atexit.
-    Finalize(cloud, cloud.__exit__, (None, None, None), exitpriority=10)
+    Finalize(cloud, cloud.close, exitpriority=10)
 
 
 def _run(seed: int) -> Outcome:

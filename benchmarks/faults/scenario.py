@@ -4,13 +4,22 @@ import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 from typing import Any
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 BUCKET, TABLE = "infra-monitoring-pipeline-data", "InfraMetrics"
 RAW = "raw-metrics/"
+
+# What clients need besides an endpoint; no account's.
+ENVIRONMENT = {
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 WINDOW = timedelta(hours=3)
 
 Json = dict[str, Any]
@@ -57,14 +66,16 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A run's input. `lanes` are the invocations at once, `batch` the pieces the processor takes.
+    """A run's input, all of one `day`.
 
+    `lanes` are the invocations at once, `batch` the pieces that the processor takes at a time;
     `hurried` invocations have little time, so that large objects are read on by the next one.
     `restated` says that objects hold other versions of records that others hold too. Two
     such objects are not processed in the same moment (docs/faults.md says why).
     """
 
     seed: int
+    day: date
     restated: bool
     drops: Sequence[Drop]
     ticks: Sequence[Tick]
@@ -105,6 +116,7 @@ def draw(seed: int, *, today: datetime | None = None) -> Scenario:
     ticks = [_tick(rng, seed, end, types, collected) for end in ends if rng.random() < 0.25]
     return Scenario(
         seed=seed,
+        day=ends[0].date(),
         restated=restated,
         drops=drops,
         ticks=ticks,

@@ -32,7 +32,8 @@ from . import athena, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .control import with_control
 from .errors import LocalCloudError
 from .functions import Functions
-from .joints import ASYNC_RETRY_SECONDS, Joints, Mail
+from .invocations import ASYNC_RETRY_SECONDS
+from .joints import Joints, Mail
 from .package import ROOT, STORAGE, Template, package, transform, without_rest_api
 
 REGION = "eu-west-1"

@@ -1,79 +1,24 @@
-"""Lambda: the built zip in processes of its own, under AWS's runtime interface client.
+"""Lambda: the built zip in processes of its own, each kept warm for the next invocation."""
 
-Each execution environment is one process, started cold, then kept warm, that polls a Runtime
-API server of its own, as on AWS. Time-outs and the memory limit kill it, as on AWS. What a
-128 MB function has less of on AWS is CPU (7 % of a core): that is not imitated.
-
-The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
-"""
-
-import base64
 import hashlib
 import io
 import json
-import queue
-import signal
-import subprocess
 import threading
-import time
-import uuid
 import zipfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+from .environment import Environment, FunctionSpec, Invocation, LogSink
 from .errors import LocalCloudError
 from .iam import Session
-
-_RUNTIME = "/2018-06-01/runtime"
-_POLL_SECONDS = 0.05
 
 # What a machine bears, not a limit of AWS's (1,000 at once in an account).
 MAX_CONCURRENCY = 8
 
-# (role ARN, log group, stream, lines)
-LogSink = Callable[[str, str, str, Sequence[str]], None]
-
 # (role ARN, session name) -> temporary credentials
 Assume = Callable[[str, str], Session]
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionSpec:
-    """A deployed function: what CloudFormation was given."""
-
-    name: str
-    arn: str
-    role: str
-    handler: str
-    runtime: str
-    region: str
-    memory_mb: int
-    timeout: float
-    environment: Mapping[str, str]
-    code: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """How one invocation went; times in milliseconds, memory in MB."""
-
-    request_id: str
-    payload: bytes
-    error: bool
-    duration_ms: float
-    init_ms: float | None
-    memory_mb: float
-    log_tail: str
-
-    @property
-    def cold(self) -> bool:
-        return self.init_ms is not None
 
 
 class Functions:
@@ -88,8 +33,8 @@ class Functions:
         self._log = log
         self._assume = assume
         self._lock = threading.Lock()
-        self._idle: dict[str, list[_Environment]] = {}
-        self._all: set[_Environment] = set()
+        self._idle: dict[str, list[Environment]] = {}
+        self._all: set[Environment] = set()
         self._slots: dict[str, threading.Semaphore] = {}
         self._closed = False
         self.invocations: dict[str, deque[Invocation]] = {}
@@ -116,13 +61,13 @@ class Functions:
             self._idle.clear()
         # Each waits for its server's thread to look up, half a second at worst.
         with ThreadPoolExecutor(max_workers=len(environments) or 1) as pool:
-            list(pool.map(_Environment.kill, environments))
+            list(pool.map(Environment.kill, environments))
 
     def _slots_of(self, name: str) -> threading.Semaphore:
         with self._lock:
             return self._slots.setdefault(name, threading.Semaphore(MAX_CONCURRENCY))
 
-    def _take(self, spec: FunctionSpec) -> "_Environment":
+    def _take(self, spec: FunctionSpec) -> Environment:
         key = _fingerprint(spec)
         with self._lock:
             if self._closed:
@@ -137,7 +82,7 @@ class Functions:
             each.kill()
         if found:
             return found
-        environment = _Environment(
+        environment = Environment(
             spec,
             key,
             python=self._python,
@@ -168,250 +113,3 @@ def _fingerprint(spec: FunctionSpec) -> str:
         ]
     )
     return hashlib.sha256(configuration.encode() + spec.code).hexdigest()
-
-
-class _RuntimeApiServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, environment: "_Environment") -> None:
-        super().__init__(("127.0.0.1", 0), _RuntimeApiHandler)
-        self.environment = environment
-
-
-class _RuntimeApiHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _RuntimeApiServer
-
-    def do_GET(self) -> None:
-        if self.path != f"{_RUNTIME}/invocation/next":
-            self._answer(404, b"{}")
-            return
-        work = self.server.environment.next_work()
-        if work is None:
-            self.close_connection = True
-            return
-        request_id, payload, headers = work
-        self._answer(200, payload, {"Lambda-Runtime-Aws-Request-Id": request_id, **headers})
-
-    def do_POST(self) -> None:
-        body = self._body()
-        failed = self.path.endswith("/error")
-        self._answer(202, b'{"status":"OK"}')
-        self.server.environment.report(body, error=failed)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing: the cloud's log is about functions, not about this server."""
-
-
-class _Environment:
-    """One execution environment: a process, its Runtime API, its log stream."""
-
-    def __init__(
-        self,
-        spec: FunctionSpec,
-        key: str,
-        *,
-        python: Path,
-        task_root: Path,
-        endpoint: str,
-        session: Session,
-        log: LogSink,
-    ) -> None:
-        self.key = key
-        self._spec = spec
-        self._session = session
-        self._log = log
-        self._stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
-        self._work: queue.Queue[tuple[str, bytes, dict[str, str]] | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[bytes, bool]] = queue.Queue()
-        self._lines: deque[str] = deque()
-        self._asked = threading.Event()
-        self._peak_mb = 0.0
-        self._started = time.perf_counter()
-        self._init_ms: float | None = None
-        self._server = _RuntimeApiServer(self)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self._process = subprocess.Popen(  # nosec B603 # noqa: S603 - our own interpreter
-            [python, "-m", "awslambdaric", spec.handler],
-            cwd=task_root,
-            env=self._variables(python, task_root, endpoint),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._reader = threading.Thread(target=self._read_output, daemon=True)
-        self._reader.start()
-
-    def _variables(self, python: Path, task_root: Path, endpoint: str) -> dict[str, str]:
-        """What Lambda sets; nothing of this machine's environment gets in."""
-        spec, credentials = self._spec, self._session.credentials
-        return {
-            "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
-            "LANG": "en_US.UTF-8",
-            "TZ": ":UTC",
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_{spec.runtime}",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_FUNCTION_NAME": spec.name,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{spec.name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": self._stream,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
-            "LAMBDA_TASK_ROOT": str(task_root),
-            "_HANDLER": spec.handler,
-            # /var/task is read-only on AWS, so what is imported from it is compiled each time.
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **spec.environment,
-            "AWS_REGION": spec.region,
-            "AWS_DEFAULT_REGION": spec.region,
-            "AWS_ACCESS_KEY_ID": credentials.access_key,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
-            "AWS_SESSION_TOKEN": str(credentials.token),
-            "AWS_ENDPOINT_URL": endpoint,
-        }
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def invoke(self, payload: bytes) -> Invocation:
-        request_id = str(uuid.uuid4())
-        # On AWS initialization has 10 s of its own and does not count against the time-out.
-        deadline = self._await_init(time.monotonic() + 10)
-        started = time.perf_counter()
-        if deadline:
-            self._work.put((request_id, payload, self._headers()))
-            answer, error = self._await_answer(request_id)
-        else:
-            answer, error = self._failure(request_id)
-        duration_ms = 1000 * (time.perf_counter() - started)
-        init_ms, self._init_ms = self._init_ms, None
-        return self._finish(request_id, answer, error, duration_ms, init_ms)
-
-    def _headers(self) -> dict[str, str]:
-        return {
-            "Lambda-Runtime-Invoked-Function-Arn": self._spec.arn,
-            "Lambda-Runtime-Deadline-Ms": str(int(1000 * (time.time() + self._spec.timeout))),
-            "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}",
-        }
-
-    def _await_init(self, until: float) -> bool:
-        """Whether the process asks for work; it does not if its import fails or hangs."""
-        while not self._asked.wait(_POLL_SECONDS):
-            if not self.alive or not self._answers.empty() or time.monotonic() > until:
-                return False
-            self._watch_memory()
-        return True
-
-    def _await_answer(self, request_id: str) -> tuple[bytes, bool]:
-        until = time.monotonic() + self._spec.timeout
-        while True:
-            try:
-                return self._answers.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if not self.alive or not self._watch_memory():
-                    return self._failure(request_id)
-                if time.monotonic() > until:
-                    self.kill()
-                    message = f"Task timed out after {self._spec.timeout:.2f} seconds"
-                    return _error("Sandbox.Timedout", request_id, message), True
-
-    def _failure(self, request_id: str) -> tuple[bytes, bool]:
-        """The answer of an environment that died or would not start."""
-        self._reader.join(timeout=0.5)
-        code = self._process.poll()
-        self.kill()
-        if not self._answers.empty():
-            return self._answers.get()
-        ending = "signal: killed" if code == -signal.SIGKILL else f"exit status {code}"
-        if code is None:
-            ending = "initialization took more than 10 seconds"
-        return _error("Runtime.ExitError", request_id, f"Runtime exited with error: {ending}"), True
-
-    def _watch_memory(self) -> bool:
-        """Note the peak; False, and the process killed, if it is over the limit."""
-        try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
-        except OSError:
-            return True
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                self._peak_mb = max(self._peak_mb, int(line.split()[1]) / 1024)
-        if self._peak_mb > self._spec.memory_mb:
-            self.kill()
-            return False
-        return True
-
-    def _finish(
-        self, request_id: str, answer: bytes, error: bool, duration_ms: float, init_ms: float | None
-    ) -> Invocation:
-        self._watch_memory()
-        time.sleep(0.01)  # the last lines are in the pipe already, not yet read
-        report = (
-            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {duration_ms + (init_ms or 0):.0f} ms\t"
-            f"Memory Size: {self._spec.memory_mb} MB\tMax Memory Used: {self._peak_mb:.0f} MB"
-        )
-        if init_ms is not None:
-            report += f"\tInit Duration: {init_ms:.2f} ms"
-        lines = [f"START RequestId: {request_id} Version: $LATEST"]
-        while self._lines:
-            lines.append(self._lines.popleft())
-        lines += [f"END RequestId: {request_id}", report]
-        self._log(self._spec.role, f"/aws/lambda/{self._spec.name}", self._stream, lines)
-        return Invocation(
-            request_id, answer, error, duration_ms, init_ms, self._peak_mb, "\n".join(lines)[-4096:]
-        )
-
-    def _read_output(self) -> None:
-        output: Any = self._process.stdout
-        with output:
-            for line in output:
-                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
-
-    def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:
-        """Called by the process, through the Runtime API; blocks until there is an event."""
-        if not self._asked.is_set():
-            self._init_ms = 1000 * (time.perf_counter() - self._started)
-            self._asked.set()
-        return self._work.get()
-
-    def report(self, body: bytes, *, error: bool) -> None:
-        """Called by the process with the invocation's (or the initialization's) outcome."""
-        self._answers.put((body, error))
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._work.put(None)
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _error(kind: str, request_id: str, message: str) -> bytes:
-    return json.dumps(
-        {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {message}"}
-    ).encode()
-
-
-def log_tail_header(invocation: Invocation) -> str:
-    """The value of `X-Amz-Log-Result`."""
-    return base64.b64encode(invocation.log_tail.encode()).decode()

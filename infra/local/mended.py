@@ -1,18 +1,25 @@
 """What moto does otherwise than AWS, mended."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
 from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+from moto.stepfunctions.responses import StepFunctionResponse
+
+_MOTO_CALL_ACTION = DynamoHandler.call_action
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def install() -> None:
     """Put what is mended in the place of moto's own."""
     moto_start_execution = StepFunctionsParserBackend.start_execution
+    moto_stop_execution = StepFunctionResponse.stop_execution
 
     def start_execution(
         backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
@@ -20,9 +27,27 @@ def install() -> None:
         # moto calls every execution that comes without a name None.
         return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
 
+    def stop_execution(response: StepFunctionResponse) -> Any:
+        # moto forgets why somebody stops an execution.
+        arn = response._get_param("executionArn")
+        execution: Any = response.stepfunction_backend.describe_execution(arn)
+        if execution.status == "RUNNING":
+            execution.error = response._get_param("error")
+            execution.cause = response._get_param("cause")
+        return moto_stop_execution(response)
+
+    StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
     vars(execution_worker)["ExecutionData"] = _execution_data
+    DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]
     Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]
+
+
+def _call_dynamodb(handler: DynamoHandler) -> Any:
+    # In moto a read of a key that is not there yet can undo a write of it at the same moment,
+    # and two conditional writes can both find their condition true.
+    with _ONE_AT_A_TIME:
+        return _MOTO_CALL_ACTION(handler)
 
 
 def _put_policy(role: Role, name: str, policy: Any) -> None:

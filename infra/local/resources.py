@@ -167,11 +167,6 @@ def _subscription(request: Request) -> str:
         TopicArn=request.properties["TopicArn"],
         Protocol=request.properties["Protocol"],
         Endpoint=request.properties["Endpoint"],
-        Attributes={
-            name: json.dumps(request.properties[name])
-            for name in ("FilterPolicy",)
-            if name in request.properties
-        },
     )
     return str(answer["SubscriptionArn"])
 

@@ -1,0 +1,24 @@
+"""What the joints share: clients, and loops that go on."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from .errors import LocalCloudError
+
+# (service) -> the administrator's client; (service, role ARN) -> one under a role
+Clients = Callable[..., Any]
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def going_on(name: str) -> Iterator[None]:
+    """What is deleted meanwhile fails alone: the loop that came by it has others to serve."""
+    try:
+        yield
+    except (ClientError, LocalCloudError) as error:
+        _LOG.warning("%s: %s", name, error)
