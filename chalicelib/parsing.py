@@ -8,7 +8,6 @@ between two pieces and go on from there in another invocation.
 
 import codecs
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,19 +17,10 @@ import msgspec
 from . import records
 from .errors import InvalidRecordError
 from .records import Record
+from .unpacking import Unpacked
 
 # Longer than any record, short enough that input without line ends cannot fill the memory.
 MAX_RECORD_BYTES = 1 << 20
-
-# Metrics shrink to a tenth or a fiftieth; what grows more than this, from a size on that says
-# something, was made to do harm. Deflate ends at 1,032.
-MAX_UNPACKED_RATIO = 200
-MAX_UNPACKED_BYTES = 1 << 28
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_INFLATE_STEP = 1 << 17
-# zlib copies what is behind a member's end: many tiny members must not be many long copies.
-_DEFLATED_STEP = 1 << 14
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _BETWEEN = re.compile(rb"[ \t\r\n,]*+")
@@ -93,7 +83,7 @@ class Reader:
         refuse: Callable[[Record], str] = _accept,
     ) -> None:
         start = start or Position()
-        self._stream = _Stream(iter(chunks), start, pause)
+        self._stream = Unpacked(iter(chunks), start.offset, pause, packed=start.packed)
         self._window = _Window(self._stream, start)
         self._form, self._fault = start.form, start.fault
         self._refuse = refuse
@@ -218,86 +208,6 @@ def parse(chunks: Iterable[bytes]) -> Iterator[Record | Rejected]:
     return Reader(chunks)
 
 
-class _DamageError(Exception):
-    """A gzip object cannot be read on; the message is the reason kept in quarantine."""
-
-
-class _Stream:
-    """The object's bytes, unpacked. Gzip that cannot be read on ends it and leaves `damage`."""
-
-    def __init__(self, chunks: Iterator[bytes], start: Position, pause: Callable[[], None]) -> None:
-        self._chunks = chunks
-        self._pause = pause
-        self._start = start
-        self.packed = start.packed
-        self.damage = ""
-        self._pieces = self._read()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._pieces)
-
-    def _read(self) -> Iterator[bytes]:
-        head = b""
-        while len(head) < len(_GZIP_MAGIC) and (chunk := next(self._chunks, None)) is not None:
-            head += chunk
-        if not self._start.offset:
-            self.packed = head.startswith(_GZIP_MAGIC)
-        if self.packed:
-            try:
-                yield from self._behind(self._start.offset, self._inflated(head))
-            except _DamageError as error:
-                self.damage = f"{error}; the object itself keeps what could not be read"
-            return
-        yield head
-        for chunk in self._chunks:
-            self._pause()
-            yield chunk
-
-    def _behind(self, offset: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            if offset < len(piece):
-                yield piece[offset:]
-            offset = max(0, offset - len(piece))
-
-    def _inflated(self, head: bytes) -> Iterator[bytes]:
-        inflater = _inflater()
-        read = written = 0
-        data: bytes | None = head
-        while data is not None:
-            read += len(data)
-            for start in range(0, len(data), _DEFLATED_STEP):
-                step = data[start : start + _DEFLATED_STEP]
-                while step:
-                    self._pause()
-                    if inflater.eof:  # a gzip file may be several members, one after another
-                        inflater = _inflater()
-                    try:
-                        piece = inflater.decompress(step, _INFLATE_STEP)
-                    except zlib.error as error:
-                        raise _DamageError(
-                            f"the gzip data is damaged ({str(error).rpartition(': ')[2]})"
-                        ) from error
-                    written += len(piece)
-                    if written > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * read):
-                        raise _DamageError(
-                            "the gzip data is a bomb: it unpacks to more than"
-                            f" {MAX_UNPACKED_BYTES} bytes and {MAX_UNPACKED_RATIO} times its size"
-                        )
-                    if piece:
-                        yield piece
-                    step = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-            data = next(self._chunks, None)
-        if not inflater.eof:
-            raise _DamageError("the gzip data ends before its end")
-
-
-def _inflater() -> "zlib._Decompress":
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-
 # A string (its end captured, if it is there), or a bracket. Possessive: going back cannot
 # help, and remembering where to would take memory by the megabyte.
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{}]', re.DOTALL)
@@ -307,7 +217,7 @@ _SCALAR_END = re.compile(rb"[,\] \t\r\n]")
 class _Window:
     """What is in memory of the object. `offset` and `line` are of where it stands."""
 
-    def __init__(self, stream: _Stream, start: Position) -> None:
+    def __init__(self, stream: Unpacked, start: Position) -> None:
         self._stream = stream
         self._buffer = b""
         self._at = 0

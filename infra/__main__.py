@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .options import OPERATIONS, add_operations
+from .options import OPERATIONS, Commands, add_operations, exits
 
 DEFAULT_PORT = 4566
 MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_agent(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_agent(commands: Commands) -> None:
     agent = commands.add_parser(
         "agent",
         help="measure this machine and push the records to S3",
@@ -111,8 +111,10 @@ def _add_agent(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         " the clock, and put the records into raw-metrics/ of the bucket, as one object. What"
         " S3 does not take stays in the spool and is sent before anything newer."
         " Credentials, region and endpoint are the AWS environment's.",
-        epilog="exit status: 0 if everything was sent (or, without --once, after Ctrl-C), 1 if"
-        " something stays in the spool or went wrong, 2 for a mistake in the options.",
+        epilog=exits(
+            "everything was sent (or, without --once, after Ctrl-C)",
+            "something stays in the spool or went wrong",
+        ),
     )
     mode = agent.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="measure, send and exit")

@@ -16,8 +16,8 @@ from typing import Any
 
 from chalicelib.items import version
 from chalicelib.parsing import Reader
-from chalicelib.processor import refusal
 from chalicelib.records import Measurement, Record
+from chalicelib.refusal import refusal
 from chalicelib.windows import format_utc
 
 # Ends the name of an object beside a quarantined one that says which of its lines were fixed.

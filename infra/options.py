@@ -25,8 +25,10 @@ def _add_verify(commands: Commands) -> None:
         " keys, or else by when they were stored), hold DynamoDB, processed/ and quarantine/"
         " against them, and name every difference. Changes nothing. What is being processed"
         " at this moment shows as a difference.",
-        epilog="exit status: 0 if everything is there once and nothing else, 1 if there are"
-        " differences or something went wrong, 2 for a mistake in the options.",
+        epilog=exits(
+            "everything is there once and nothing else",
+            "there are differences or something went wrong",
+        ),
     )
     add_days(verify)
     verify.add_argument("--json", action="store_true", help="print counts and differences as JSON")
@@ -41,8 +43,7 @@ def _add_redrive(commands: Commands) -> None:
         " failed executions of both state machines again for the same tick. A message is deleted"
         " only after it was sent; one that nobody here can have sent is left. What fails again"
         " comes back. Doing it twice changes no count.",
-        epilog="exit status: 0 if everything was sent, 1 if something is left, 2 for a mistake in"
-        " the options.",
+        epilog=exits("everything was sent", "something is left"),
     )
     redrive.add_argument(
         "--list",
@@ -66,8 +67,7 @@ def _add_replay(commands: Commands) -> None:
         help="process raw objects again, after a change of the transform",
         description="Let a state machine send every raw object of these days through"
         " log-processor again. The same items and lines are written again under the same keys.",
-        epilog="exit status: 0 if every object was processed (with --no-wait: if it was started),"
-        " 1 if not, 2 for a mistake in the options.",
+        epilog=exits("every object was processed (with --no-wait: if it was started)", "not"),
     )
     add_days(replay)
     replay.add_argument(
@@ -105,6 +105,11 @@ def _add_quarantine(commands: Commands) -> None:
     sent.add_argument("file", metavar="FILE", help="as fetch wrote it, mended")
     for each in (listed, fetched, sent):
         add_stage(each)
+
+
+def exits(zero: str, one: str) -> str:
+    """What a command's help says of its exit status."""
+    return f"exit status: 0 if {zero}, 1 if {one}, 2 for a mistake in the options."
 
 
 def add_days(parser: argparse.ArgumentParser) -> None:

@@ -22,8 +22,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from chalicelib import records
+from chalicelib.names import QUARANTINE_PREFIX
 from chalicelib.parsing import parse
-from chalicelib.processor import QUARANTINE_PREFIX
 from chalicelib.records import Record
 from chalicelib.ticks import RAW_PREFIX
 

@@ -1,11 +1,10 @@
-"""`python -m infra verify`: reads a stage's stores, and holds them against the raw objects."""
+"""`python -m infra verify`: holds a stage's stores against the raw objects, and tells of it."""
 
 import argparse
-import gzip
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -19,17 +18,14 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from chalicelib.processor import PROCESSED_PREFIX, QUARANTINE_PREFIX, Names
-from chalicelib.records import METRIC_TYPES
+from chalicelib.names import PROCESSED_PREFIX, QUARANTINE_PREFIX, Names
 from chalicelib.windows import parse_utc
 
 from .ledger import (
-    FIXED,
     Claim,
     Content,
     Difference,
     Identity,
-    Line,
     Stored,
     Tally,
     fingerprint,
@@ -37,16 +33,13 @@ from .ledger import (
     judge_lines,
     judge_quarantine,
     read_item,
-    read_line,
     read_quarantined,
-    read_raw,
 )
 from .raw import RawObject, list_raw
 from .stage import Days, Stage, day_of, days_of, failure, stage_of
+from .stores import Stores
 
 _THREADS = 8
-_READ_BATCH = 100
-_ITEM = ("metric_id", "timestamp", "source_object", "version", "measurements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +77,11 @@ class Ledger:
     def __init__(self, stage: Stage, days: Days) -> None:
         self._stage = stage
         self._days = days
-        self._s3 = stage.client("s3")
+        self._stores = Stores(stage)
         self._bucket = stage.bucket
-        self._place = stage.account_id, stage.region
         self._judged: set[str] = set()
         self._touched = set(days)
-        self._read = lru_cache(maxsize=64)(self._read_uncached)
+        self._read = lru_cache(maxsize=64)(self._stores.content)
         self.tally = Tally()
 
     def differences(self, progress: Progress) -> Iterator[Difference]:
@@ -119,16 +111,18 @@ class Ledger:
         except ClientError as error:  # archived, say: the others can still be judged
             unread = empty.difference("raw", f"cannot be read: {failure(error)}")
             return Judged(empty, {}, 0, 0, (), 0, 0, (unread,))
-        items = dict(self._items(content.claims))
+        items = dict(self._stores.items(content.claims))
         names = Names(raw.key, raw.stored_at)
         days = sorted({timestamp[:10] for _, timestamp in content.claims})
         keys = [
-            key for day in days for key in self._keys(f"{PROCESSED_PREFIX}dt={day}/{names.stem}-")
+            key
+            for day in days
+            for key in self._stores.keys(f"{PROCESSED_PREFIX}dt={day}/{names.stem}-")
         ]
-        lines = [line for key in keys for line in self._lines(key)]
-        bad = list(self._keys(f"{QUARANTINE_PREFIX}{names.date}{names.stem}-"))
+        lines = [line for key in keys for line in self._stores.lines(key)]
+        bad = list(self._stores.keys(f"{QUARANTINE_PREFIX}{names.date}{names.stem}-"))
         quarantined = [
-            read_quarantined(text) for key in bad for text in self._body(key).splitlines()
+            read_quarantined(text) for key in bad for text in self._stores.body(key).splitlines()
         ]
         differences = (
             *judge_items(
@@ -187,15 +181,15 @@ class Ledger:
         yield from self._left_items(day)
 
     def _left_objects(self, store: str, prefix: str) -> Iterator[Difference]:
-        for key in self._keys(prefix):
+        for key in self._stores.keys(prefix):
             if key in self._judged:
                 continue
-            lines = self._body(key).splitlines()
+            lines = self._stores.body(key).splitlines()
             if not lines or self._is_ours(json.loads(lines[0])["source_object"]):
                 yield Difference(store, f"{len(lines)} lines that no raw object explains", key)
 
     def _left_items(self, day: date) -> Iterator[Difference]:
-        for item in self._query(day):
+        for item in self._stores.items_of(day):
             identity, source = read_item(item)[0], item.get("source_object", {}).get("S", "")
             if fingerprint(source, *identity) in self.tally.explained:
                 continue
@@ -218,74 +212,6 @@ class Ledger:
             return True
         day = day_of(key)
         return self._read(key) is None if day is None else day in self._days
-
-    # --- Reading AWS ----------------------------------------------------------------------
-
-    def _read_uncached(self, key: str) -> Content | None:
-        try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchKey":
-                return None
-            raise
-        return read_raw(
-            answer["Body"].iter_chunks(1 << 18),
-            bucket=self._bucket,
-            key=key,
-            stored_at=answer["LastModified"],
-            place=self._place,
-            ahead=self._stage.ahead,
-        )
-
-    def _items(self, identities: Iterable[Identity]) -> Iterator[tuple[Identity, Stored]]:
-        names = {f"#{number}": name for number, name in enumerate(_ITEM)}
-        wanted = list(identities)
-        for start in range(0, len(wanted), _READ_BATCH):
-            keys: Any = [
-                {"metric_id": {"S": each[0]}, "timestamp": {"S": each[1]}}
-                for each in wanted[start : start + _READ_BATCH]
-            ]
-            while keys:
-                answer = self._stage.client("dynamodb").batch_get_item(
-                    RequestItems={
-                        self._stage.table: {
-                            "Keys": keys,
-                            "ConsistentRead": True,
-                            "ProjectionExpression": ",".join(names),
-                            "ExpressionAttributeNames": names,
-                        }
-                    }
-                )
-                yield from map(read_item, answer["Responses"].get(self._stage.table, []))
-                keys = answer.get("UnprocessedKeys", {}).get(self._stage.table, {}).get("Keys")
-
-    def _query(self, day: date) -> Iterator[Mapping[str, Any]]:
-        """The items of a day, in brief."""
-        pages = self._stage.client("dynamodb").get_paginator("query")
-        for metric_type in METRIC_TYPES:
-            for page in pages.paginate(
-                TableName=self._stage.table,
-                IndexName="metric_type-timestamp-index",
-                KeyConditionExpression="metric_type = :type AND begins_with(#time, :day)",
-                ProjectionExpression="metric_id, #time, metric_type, resource_id, source_object",
-                ExpressionAttributeNames={"#time": "timestamp"},
-                ExpressionAttributeValues={":type": {"S": metric_type}, ":day": {"S": f"{day}T"}},
-            ):
-                yield from page["Items"]
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        pages = self._s3.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
-            for entry in page.get("Contents", []):
-                if not entry["Key"].endswith(FIXED):
-                    yield entry["Key"]
-
-    def _lines(self, key: str) -> Iterator[Line]:
-        return (read_line(key, text) for text in self._body(key).splitlines())
-
-    def _body(self, key: str) -> bytes:
-        body: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        return gzip.decompress(body) if key.endswith(".gz") else body
 
 
 def _empty(key: str, bucket: str) -> Content:

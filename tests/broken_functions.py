@@ -10,23 +10,24 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from benchmarks.faults import worker
-from chalicelib import processor
 from chalicelib.aws.store import MetricStore
 from chalicelib.aws.translation import translated
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.items import Item
+from chalicelib.names import Names
 from chalicelib.storage import StoredObject
 
 
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
     for start in range(0, len(items), 25):
-        batch = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
+        batch: Any = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
         with translated("write items", store._table):
-            store._dynamodb.batch_write_item(RequestItems={store._table: batch})  # type: ignore[dict-item]
+            store._dynamodb.batch_write_item(RequestItems={store._table: batch})
 
 
 def _overwrite_late(store: MetricStore, items: Sequence[Item]) -> int:
@@ -43,7 +44,7 @@ def _leave_it_at_that(store: MetricStore, key: str, body: bytes, *, content_type
 def _skip_what_was_begun(
     store: MetricStore, key: str, *, start: int = 0, etag: str = ""
 ) -> StoredObject:
-    stem = processor.Names(key, datetime.now(UTC)).stem
+    stem = Names(key, datetime.now(UTC)).stem
     with translated("list objects", "processed/"):
         listed = store._s3.list_objects_v2(Bucket=store._bucket, Prefix="processed/")
     if any(f"/{stem}-" in entry["Key"] for entry in listed.get("Contents", [])):
@@ -62,7 +63,7 @@ def _append(store: MetricStore, key: str, body: bytes, *, content_type: str) -> 
     _put_object(store, key, before + body, content_type=content_type)
 
 
-def _new_name(names: processor.Names, day: str, batch: int) -> str:
+def _new_name(names: Names, day: str, batch: int) -> str:
     return f"processed/dt={day}/{names.stem}-{batch}-{uuid.uuid4()}.json.gz"
 
 
@@ -84,7 +85,7 @@ BREAKAGES = {
     "what was begun taken for done": (MetricStore, "open_object", _skip_what_was_begun),
     "acknowledged before it is written": (MetricStore, "put_items", _write_later),
     "lines appended by each try": (MetricStore, "put_object", _append),
-    "a new name for each try": (processor.Names, "processed", _new_name),
+    "a new name for each try": (Names, "processed", _new_name),
 }
 
 if __name__ == "__main__":

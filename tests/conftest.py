@@ -91,7 +91,8 @@ def _intrinsic(loader: IntrinsicsLoader, suffix: str, node: yaml.Node) -> dict[s
     elif isinstance(node, yaml.SequenceNode):
         value = loader.construct_sequence(node, deep=True)
     else:
-        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+        assert isinstance(node, yaml.MappingNode)
+        value = loader.construct_mapping(node, deep=True)
     if suffix == "GetAtt":
         value = value.split(".")
     return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}

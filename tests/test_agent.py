@@ -268,14 +268,14 @@ def test_the_default_spool_respects_xdg(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_beyond_its_bound_the_oldest_is_dropped_loudly_and_counted(spool: Path) -> None:
     said: list[str] = []
     entries = [Entry.of(b"x" * 400, host="web-1", time=NOON + n * timedelta(1)) for n in range(3)]
-    with Spool(spool, max_bytes=1000, say=said.append) as opened:
+    with Spool(spool, max_bytes=800, say=said.append) as opened:
         for entry in entries:
             opened.add(entry, b"x" * 400)
         assert opened.entries() == entries[1:]
         assert opened.dropped == 1
     assert said == [
         f"WARNING: DROPPED {entries[0].name}, never sent: the spool {spool} is full"
-        " (1,000 bytes, --max-spool-mb)"
+        " (800 bytes, --max-spool-mb)"
     ]
 
 

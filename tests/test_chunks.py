@@ -36,7 +36,7 @@ class Machines:
         self.hosts, self.silent, self.broken, self.part = hosts, set(silent), broken, part
         self.pieces: list[list[str]] = []
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
         series = Series("AWS/EC2", "CPUUtilization", (("InstanceId", "i-1"),))
         found = [Target(host, "here", (series,), {"name": host}) for host in self.hosts]
         first = int(start or 0)
@@ -104,7 +104,7 @@ def test_a_plan_holds_the_targets_whole_and_in_order(backend: Backend) -> None:
     keys = [event["detail"]["plan"] for event in planned["chunks"]]
     plans = [msgspec.json.decode(backend.body(key), type=Plan) for key in keys]
     assert keys == backend.keys("plans/2026/11/22/cpu-")
-    inventory = machines.targets(None)  # type: ignore[arg-type]
+    inventory = machines.targets(None)  # type: ignore[arg-type]  # it asks nothing of it
     assert [target for plan in plans for target in plan.targets] == inventory.targets
 
 
@@ -169,7 +169,7 @@ def test_without_fan_out_a_large_fleet_is_collected_in_pieces(backend: Backend) 
 
 def test_hosts_that_are_missing_are_told_whatever_else_is_noted(backend: Backend) -> None:
     class Noted(Machines):
-        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
             return replace(super().targets(scope), failures=[], notes=["1 of 2 has no agent"])
 
     result = ask(backend, EVENT, Noted("a", silent=["a"]))[0]
@@ -206,7 +206,7 @@ def test_without_fan_out_all_parts_are_collected(backend: Backend) -> None:
 
 def test_parts_without_anybody_are_a_failure(backend: Backend) -> None:
     class Nobody(Machines):
-        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
             return Inventory(rest="" if start else "more", failures=[] if start else ["no way in"])
 
     (planned,) = ask(backend, EVENT, Nobody())
@@ -285,15 +285,17 @@ def test_numbers_of_chunks_add_up_and_the_slowest_is_the_duration() -> None:
     assert [merged[name] for name in names] == [7, 5, 15, 70, 60]
 
 
-def test_a_sentence_that_several_chunks_say_is_said_once() -> None:
-    merged = merge(PLANNED, [done(records=1, failures=["x", "y"], notes=["z"])] * 2)
-    assert (merged["failures"], merged["notes"]) == (["x", "y"], ["z"])
+def test_a_sentence_that_the_plan_or_several_chunks_say_is_said_once() -> None:
+    plan = PLANNED | {"notes": ["w"]}
+    merged = merge(plan, [done(records=1, failures=["x", "y"], notes=["z"])] * 2)
+    assert (merged["failures"], merged["notes"]) == (["x", "y"], ["w", "z"])
 
 
 def test_all_missing_are_counted_and_the_first_named() -> None:
-    silent = [f"web-{number}" for number in range(15)]
-    merged = merge(PLANNED, [done(records=1, missing=silent, missing_count=15)] * 2)
-    assert (merged["missing_count"], len(merged["missing"])) == (30, 20)
+    """A chunk has named only its first ones, too."""
+    silent = [f"web-{number}" for number in range(30)]
+    merged = merge(PLANNED, [done(records=1, missing=silent, missing_count=30)] * 2)
+    assert (merged["missing_count"], len(merged["missing"])) == (60, 20)
 
 
 def test_a_report_names_the_first_twenty_missing() -> None:

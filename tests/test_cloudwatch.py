@@ -449,7 +449,12 @@ def test_a_run_beyond_the_budget_stops_with_the_cost_and_without_a_request() -> 
     events.register("before-call.cloudwatch", lambda model, **_: requests.append(model.name))
     tick = Tick(NOW, ACCOUNT, REGION, "run-1", ("cpu",))
     with pytest.raises(CollectionError, match=r"9 CloudWatch metrics, .* \$0\.02 a month"):
-        collect(tick, settings=settings, store=None, sources=[source])  # type: ignore[arg-type]
+        collect(
+            tick,
+            settings=settings,
+            store=None,  # type: ignore[arg-type]  # it does not come to that
+            sources=[source],
+        )
     assert set(requests) == {"ListMetrics"}
 
 

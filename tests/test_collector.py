@@ -39,7 +39,7 @@ class FixedSource:
     def __init__(self, *hosts: str, fails_for: Iterable[str] = ()) -> None:
         self.hosts, self.fails_for = hosts, fails_for
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
         return Inventory([Target(host) for host in self.hosts])
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
@@ -153,7 +153,7 @@ def test_the_window_is_the_whole_past_one() -> None:
     seen: list[Scope] = []
 
     class Spy:
-        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002
+        def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - a Source
             seen.append(scope)
             raise CollectionError("seen enough")
 
@@ -161,6 +161,11 @@ def test_the_window_is_the_whole_past_one() -> None:
             raise AssertionError((scope, targets))
 
     with pytest.raises(CollectionError):
-        collect(tick(metric_type="cpu"), settings=SETTINGS, store=None, sources=[Spy()])  # type: ignore[arg-type]
+        collect(
+            tick(metric_type="cpu"),
+            settings=SETTINGS,
+            store=None,  # type: ignore[arg-type]  # it does not come to that
+            sources=[Spy()],
+        )
     assert seen[0].window.start == datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
     assert seen[0].window.end == datetime(2026, 11, 22, 18, 0, tzinfo=UTC)

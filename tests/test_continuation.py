@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib import processor, records
+from chalicelib import batches, processor, records
 from chalicelib.parsing import Position
 from chalicelib.processor import Arrival, process_event
 
@@ -86,8 +86,8 @@ def what_is_stored(backend: Backend) -> list[Any]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "BATCH", 20)
-    monkeypatch.setattr(processor, "BATCH_BYTES", 600_000)
+    monkeypatch.setattr(batches, "BATCH", 20)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 600_000)
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -116,7 +116,7 @@ def test_a_retry_that_is_cut_elsewhere_leaves_the_same_objects(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lambda may run an invocation again whose next one is under way already."""
-    monkeypatch.setattr(processor, "BATCH", 20)
+    monkeypatch.setattr(batches, "BATCH", 20)
     backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=FORMS["lines"](300))
     run_through(backend, repeat(10**9))
     whole = what_is_stored(backend)

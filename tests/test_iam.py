@@ -310,17 +310,21 @@ class Unseen:
         return role in self.roles and use.action in self.actions and self.resource in use.resource
 
 
+# What a Distributed Map does on AWS alone: it runs its children, and writes results in parts.
+CHILDREN = ("states:StartExecution", "states:DescribeExecution", "states:StopExecution")
+PARTS = ("s3:ListMultipartUploadParts", "s3:AbortMultipartUpload")
+
 UNSEEN = (
     Unseen(
         roles=(ORCHESTRATOR,),
-        actions=("states:StartExecution", "states:DescribeExecution", "states:StopExecution"),
+        actions=CHILDREN,
         resource=f"{ORCHESTRATOR}",
         reason="a Distributed Map starts its children with them; moto runs them in threads:"
         " https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html",
     ),
     Unseen(
         roles=(ORCHESTRATOR,),
-        actions=("s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"),
+        actions=PARTS,
         resource="/plans/*",
         reason="a Map Run writes large results in parts, for which moto has no counterpart:"
         " https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html",
@@ -334,13 +338,13 @@ UNSEEN = (
     ),
     Unseen(
         roles=(REPLAY,),
-        actions=("states:StartExecution", "states:DescribeExecution", "states:StopExecution"),
+        actions=CHILDREN,
         resource=f"{REPLAY}",
         reason="as above, of the replay's own Map Runs",
     ),
     Unseen(
         roles=(REPLAY,),
-        actions=("s3:GetObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"),
+        actions=("s3:GetObject", *PARTS),
         resource="/plans/replays/*",
         reason="as above: a Map Run writes large results in parts",
     ),
@@ -544,7 +548,7 @@ def test_a_notifier_that_may_not_publish_fails(modes: Modes) -> None:
 def test_a_run_that_may_not_invoke_the_notifier_tells_plainly(modes: Modes) -> None:
     modes.configure("data-collector", METRIC_SOURCES="host", ASSUME_ROLES="")
     execution = execute(modes.cloud, machine_arn(modes.cloud), {"time": TICK.isoformat()})
-    assert execution["status"] == "SUCCEEDED"
+    assert execution["status"] == "SUCCEEDED", execution
     assert "the function notifier failed" in control(modes.cloud, "mails")[-1]["body"]
 
 

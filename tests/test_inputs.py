@@ -26,13 +26,14 @@ from chalicelib import records
 from chalicelib.enrichment import COUNTERS, enrich
 from chalicelib.items import enriched_item, largest_item, previous_from_record
 from chalicelib.lines import lines
-from chalicelib.parsing import MAX_RECORD_BYTES, MAX_UNPACKED_BYTES, Rejected, parse
+from chalicelib.parsing import MAX_RECORD_BYTES, Rejected, parse
 from chalicelib.processor import MAX_JUNK_BYTES
 from chalicelib.records import Record
+from chalicelib.unpacking import MAX_UNPACKED_BYTES
 
 from .conftest import ACCOUNT, BUCKET, REGION, ROOT, SETTINGS, Backend, RunningCloud, make_record
 from .test_app import app_client
-from .test_processor import jsonl, processed_lines, quarantined
+from .test_processor import drop, jsonl, processed_lines, quarantined
 
 Eventually = Callable[..., Any]
 
@@ -333,13 +334,14 @@ def test_more_junk_than_the_object_is_worth_is_not_read_on(
     assert kept < 2 * MAX_JUNK_BYTES
 
 
-def test_bad_lines_do_not_stop_an_object_that_is_mostly_good(
-    handler: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_bad_lines_do_not_stop_an_object_that_has_as_many_good_ones(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Packed, so that what is rejected is more than the object."""
     monkeypatch.setattr("chalicelib.processor.MAX_JUNK_BYTES", 0)
-    good = jsonl(*(make_record(resource_id=f"h-{n}") for n in range(1_000)))
-    tally = handler(b"".join(line + b"\nx\n" for line in good.splitlines()))
-    assert (tally["status"], tally["rejected"]) == ("PROCESSED", 1_000)
+    good = jsonl(*(make_record(resource_id=f"h-{n}") for n in range(300)))
+    tally = drop(backend, gzip.compress(b"".join(line + b"\nx\n" for line in good.splitlines())))
+    assert (tally.status, tally.rejected) == ("PROCESSED", 300)
 
 
 def wide(count: int) -> bytes:

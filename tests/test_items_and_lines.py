@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
+from msgspec.structs import replace
 
 from chalicelib.enrichment import Enriched, enrich
-from chalicelib.items import enriched_item, previous_from_item, previous_key, raw_item
+from chalicelib.items import (
+    enriched_item,
+    precedence,
+    previous_from_item,
+    previous_key,
+    raw_item,
+)
 from chalicelib.lines import lines, partition
 
 from .conftest import ROOT, SETTINGS, WINDOW_END, load_template, make_record, point
@@ -63,6 +70,17 @@ def test_an_enriched_item_is_the_raw_one_and_more() -> None:
     assert raw.items() <= item.items()
     assert item["status"] == "ok"
     assert item["processed_at"] == "2026-11-22T18:00:05.000Z"
+
+
+def test_of_records_read_at_one_time_the_one_stored_later_stays_or_else_the_one_named_later() -> (
+    None
+):
+    def place(name: str, seconds: int) -> tuple[str, str]:
+        moment = WINDOW_END + timedelta(seconds=seconds)
+        here = replace(enriched(collected_at=WINDOW_END), source_object=name, stored_at=moment)
+        return precedence(enriched_item(here, retention_days=90))
+
+    assert place("s3://a", 0) < place("s3://z", 0) < place("s3://a", 1)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-300, 0.1, 1e30, 123456789.123, None])

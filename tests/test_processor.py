@@ -4,14 +4,16 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Mapping
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from chalicelib import processor, records
+from chalicelib import batches, records
 from chalicelib.collector import collect
 from chalicelib.errors import StorageError
 from chalicelib.processor import Arrival, Tally, process, process_event
@@ -271,15 +273,47 @@ def test_an_item_of_an_earlier_release_gives_way(backend: Backend) -> None:
 def test_an_object_of_many_batches_is_stored_whole(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "BATCH", 40)
+    monkeypatch.setattr(batches, "BATCH", 40)
     many = [make_record(resource_id=f"host-{number}") for number in range(130)]
     tally = drop(backend, jsonl(*many))
     assert (tally.records, tally.processed_objects) == (130, 4)
     assert len(backend.items()) == len(processed_lines(backend)) == 130
 
 
+def test_a_batch_writes_no_more_objects_than_it_may_have_days(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_DAYS", 3)
+    drop(backend, jsonl(*(make_record(timestamp=WINDOW_END - timedelta(days=n)) for n in range(7))))
+    numbers = Counter(key.removesuffix(".json.gz")[-5:] for key in backend.keys("processed/"))
+    assert numbers == {"00000": 3, "00001": 3, "00002": 1}
+
+
 def test_an_object_that_has_gone_is_reported_not_retried(backend: Backend) -> None:
     assert run(backend).status == "MISSING"
+
+
+def meanwhile(backend: Backend, happens: Callable[[], object]) -> Tally:
+    """Process an object while something else happens, before anything of it is stored."""
+    backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=jsonl(make_record()))
+
+    def now() -> datetime:
+        happens()
+        return WINDOW_END
+
+    arrival = Arrival.from_event(s3_event(KEY))
+    return process(arrival, settings=SETTINGS, store=backend.store, now=now)
+
+
+def test_an_object_that_is_replaced_while_it_is_processed_is_read_again(backend: Backend) -> None:
+    put = partial(backend.s3.put_object, Bucket=BUCKET, Key=KEY, Body=b"[]")
+    tally = meanwhile(backend, put)
+    assert (tally.status, tally.mark) == ("REPLACED", Arrival.from_event(s3_event(KEY)).mark)
+
+
+def test_an_object_that_is_deleted_while_it_is_processed_is_done_with(backend: Backend) -> None:
+    tally = meanwhile(backend, partial(backend.s3.delete_object, Bucket=BUCKET, Key=KEY))
+    assert (tally.status, tally.records, tally.mark) == ("PROCESSED", 1, None)
 
 
 def test_a_table_that_fails_is_raised_for_a_retry(backend: Backend) -> None:

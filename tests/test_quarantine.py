@@ -105,8 +105,14 @@ def test_a_file_that_is_there_is_not_overwritten(spoilt: Ledger, tmp_path: Path)
 @given(st.lists(st.binary(min_size=1).filter(lambda each: each.strip() and b"# q" not in each)))
 def test_what_is_fetched_is_read_as_it_was(originals: list[bytes]) -> None:
     key = "quarantine/2026/11/22/any-00000.jsonl"
-    found = [Piece(key, 1, "any\nreason", "s3://any", each) for each in originals]
+    found = [Piece(key, n, "any\nreason", "s3://any", each) for n, each in enumerate(originals)]
     back: list[Mended] = list(decode(encode(found)))
     assert [(each.identity, each.body.rstrip(b"\n")) for each in back] == [
         (each.identity, each.original.rstrip(b"\n")) for each in found
     ]
+
+
+def test_the_same_bytes_on_two_lines_are_two_pieces() -> None:
+    key = "quarantine/2026/11/22/any-00000.jsonl"
+    first, second = (Piece(key, line, "any", "s3://any", b"x") for line in (1, 2))
+    assert first.identity != second.identity

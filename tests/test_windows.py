@@ -9,10 +9,10 @@ from chalicelib.windows import Window, format_utc, parse_utc
 
 
 def test_a_window_ends_at_the_last_period_before_the_tick() -> None:
-    tick = datetime(2026, 11, 22, 18, 4, 59, tzinfo=UTC)
+    tick = datetime(2026, 11, 22, 18, 9, 59, tzinfo=UTC)
     window = Window.before(tick, seconds=10_800, align=300)
-    assert window.end == datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-    assert window.start == datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
+    assert window.end == datetime(2026, 11, 22, 18, 5, tzinfo=UTC)
+    assert window.start == datetime(2026, 11, 22, 15, 5, tzinfo=UTC)
 
 
 def test_a_tick_on_the_boundary_ends_its_own_window() -> None:
@@ -26,8 +26,9 @@ def test_text_is_utc_of_fixed_width() -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-11-22T18:00:00Z", "2026-11-22T19:00:00.000+01:00"])
-def test_moments_are_read_in_any_zone(text: str) -> None:
-    assert parse_utc(text) == datetime(2026, 11, 22, 18, tzinfo=UTC)
+def test_moments_are_read_in_any_zone_and_kept_in_utc(text: str) -> None:
+    moment = parse_utc(text)
+    assert (moment, moment.tzinfo) == (datetime(2026, 11, 22, 18, tzinfo=UTC), UTC)
 
 
 @pytest.mark.parametrize("text", ["2026-11-22T18:00:00", "soon", "", None])

@@ -31,7 +31,7 @@ time.sleep = lambda seconds: _sleep(float(seconds) / _FASTER)  # before the prod
 from botocore.config import Config
 
 import app
-from chalicelib import processor, records
+from chalicelib import batches, records
 from chalicelib.aws import store
 from chalicelib.errors import InfraMonitoringError
 from chalicelib.sources import Harvest, Inventory, Scope, Target
@@ -81,7 +81,7 @@ class Context:
 def invoke(call: Json) -> Json:
     """One invocation; an error of the product's own kind is told from any other."""
     random.seed(call["random"])
-    processor.BATCH = call["batch"]
+    batches.BATCH = call["batch"]
     if source := call.get("source"):
         generated = GeneratedSource(**source)
         app.get_sources = lambda: [generated]  # type: ignore[assignment] # that one is cached

@@ -6,8 +6,12 @@ import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING
 
 from ..errors import CollectionError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _CHUNK_BYTES = 1 << 16
 # Headers, and the lengths between the chunks of a chunked body.
@@ -57,11 +61,11 @@ class _Wire(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         if self._left <= 0:
             raise _too_long(self._max_bytes)
         self._connection.settimeout(_left(self._deadline))
-        count = self._connection.recv_into(buffer[: self._left])
+        count = self._connection.recv_into(memoryview(buffer)[: self._left])
         self._left -= count
         return count
 
