@@ -439,7 +439,7 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     let_in = [each["Fn::Sub"] for each in allow["Condition"]["ArnEquals"]["aws:SourceArn"]]
     rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
     assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
-    assert len(senders) == 3
+    assert len(senders) == 4
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])
