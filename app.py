@@ -10,11 +10,13 @@ from chalice.app import Chalice, CloudWatchEvent, Rate
 from chalicelib import __version__
 from chalicelib.aws.fleet import fleet_opener
 from chalicelib.aws.invocation import invoke_later
+from chalicelib.aws.notices import Notices
 from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.collector import respond
 from chalicelib.metrics import counts
+from chalicelib.notifier import notify
 from chalicelib.processor import process_event
-from chalicelib.settings import Settings
+from chalicelib.settings import NotifierSettings, Settings
 from chalicelib.sources import Source, create_sources
 from chalicelib.telemetry import emit, logger, observed
 from chalicelib.ticks import RAW_PREFIX
@@ -28,6 +30,16 @@ RAW_OBJECTS = {
     "detail": {
         "bucket": {"name": [os.environ.get("BUCKET_NAME", "infra-monitoring-pipeline-data")]},
         "object": {"key": [{"prefix": RAW_PREFIX}]},
+    },
+}
+
+# Alarms of every stage begin so; the function knows its own.
+ALARM_CHANGES = {
+    "source": ["aws.cloudwatch"],
+    "detail-type": ["CloudWatch Alarm State Change"],
+    "detail": {
+        "alarmName": [{"prefix": "InfraMonitoring-"}],
+        "state": {"value": ["ALARM", "OK"]},
     },
 }
 
@@ -45,6 +57,16 @@ def get_store() -> MetricStore:
 @cache
 def get_sources() -> list[Source]:
     return create_sources(get_settings(), fleet_opener(get_settings()))
+
+
+@cache
+def get_notifier_settings() -> NotifierSettings:
+    return NotifierSettings.from_environ(os.environ)
+
+
+@cache
+def get_notices() -> Notices:
+    return Notices(get_settings().table)
 
 
 def of_invocation(context: Any) -> dict[str, Any]:
@@ -97,6 +119,19 @@ def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
     emit(counts(tally.counts(), service_of(event.context)))
     logger.info("processed", **tally.fields())
     return tally.fields()
+
+
+@app.on_cw_event(ALARM_CHANGES, name="notifier")
+def notifier(event: CloudWatchEvent) -> dict[str, Any]:
+    """Tell people of an alarm that began or ended, or of a run of the pipeline."""
+    told = notify(
+        event.to_dict(),
+        settings=get_settings(),
+        own=get_notifier_settings(),
+        outside=get_notices(),
+    )
+    logger.info("notified", **told)
+    return told
 
 
 @app.route("/health")

@@ -127,8 +127,12 @@ def previous_key(record: Record) -> Item | None:
 
 def previous_from_item(item: Item) -> Previous:
     """What comparing needs of a stored item (one with PREVIOUS_ATTRIBUTES)."""
-    plain = {name: _plain(value) for name, value in item.items()}
-    return msgspec.convert({"collected_at": None, **plain}, Previous, strict=False)
+    return msgspec.convert({"collected_at": None, **plain(item)}, Previous, strict=False)
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """The attributes as plain values; numbers are floats."""
+    return {name: _plain(value) for name, value in item.items()}
 
 
 def previous_from_record(record: Record) -> Previous:

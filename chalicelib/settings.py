@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from .errors import SettingsError
 from .windows import MAX_WINDOW_SECONDS
@@ -24,6 +24,10 @@ _ENDPOINT = re.compile(
     r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})",
     re.ASCII | re.IGNORECASE,
 )
+
+
+# Which successful runs are told of; a failed one always is.
+Digest = Literal["EveryRun", "Daily", "Never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,12 @@ def _endpoints(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _digest(value: str) -> Digest:
+    if value not in get_args(Digest):
+        raise ValueError(f"is none of {', '.join(get_args(Digest))}")
+    return cast(Digest, value)
+
+
 def _seconds(value: str) -> float:
     number = float(value)
     if not 0 < number <= 20:
@@ -171,29 +181,53 @@ class Settings:
         Raises:
             SettingsError: names every missing or bad variable at once.
         """
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for setting in fields(cls):
-            meta = setting.metadata
-            variable, source = meta["variable"], meta.get("source")
-            text = environ.get(variable, meta.get("default"))
-            if source and source not in values.get("sources", ()) and not text:
-                continue
-            if text is None:
-                problems.append(
-                    f"{variable} is missing" + (f" ({source} needs it)" if source else "")
-                )
-                continue
-            try:
-                values[setting.name] = setting.metadata["parse"](text.strip())
-            except ValueError as error:
-                problems.append(f"{variable}={text!r}: {error}")
-        if problems:
-            raise SettingsError(problems)
-        return cls(**values)
+        return cls(**_read(cls, environ))
 
     def threshold(self, metric_type: str, measurement: str) -> Threshold | None:
         """The threshold that judges a measurement, or None where nothing does."""
         base = measurement.partition(":")[0]
         name = JUDGED.get((metric_type, base))
         return None if name is None else getattr(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierSettings:
+    """What only the notifier has to know; each field is one of its environment variables."""
+
+    stage: str = _variable("STAGE", _text)
+    topic: str = _variable("TOPIC_ARN", _text)
+    pages: str = _variable("PAGES_TOPIC_ARN", _text)
+    runbooks: str = _variable("RUNBOOK_URL", _text)
+    digest: Digest = _variable("SUCCESS_DIGEST", _digest)
+    pipeline: str = _optional("PIPELINE_ARN", str)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "NotifierSettings":
+        """Settings from environment variables.
+
+        Raises:
+            SettingsError: names every missing or bad variable at once.
+        """
+        return cls(**_read(cls, environ))
+
+
+def _read(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a settings class's fields; SettingsError names all that is wrong."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in fields(cls):
+        meta = setting.metadata
+        variable, source = meta["variable"], meta.get("source")
+        text = environ.get(variable, meta.get("default"))
+        if source and source not in values.get("sources", ()) and not text:
+            continue
+        if text is None:
+            problems.append(f"{variable} is missing" + (f" ({source} needs it)" if source else ""))
+            continue
+        try:
+            values[setting.name] = setting.metadata["parse"](text.strip())
+        except ValueError as error:
+            problems.append(f"{variable}={text!r}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return values

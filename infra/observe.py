@@ -104,7 +104,8 @@ def redeliver(cloud: LocalCloud) -> None:
     """Send the functions the events of the newest execution once more, if it succeeded.
 
     AWS does so too at times (delivery is at least once), and it must change no count. It also
-    shows warm starts, and measures the CPU without the cold starts of the run itself.
+    shows warm starts, and measures the CPU without the cold starts of the run itself. Only a
+    mail would come twice, so the notifier is left out.
     """
     newest, history = _newest_execution(cloud)
     if newest["status"] != "SUCCEEDED":
@@ -113,7 +114,7 @@ def redeliver(cloud: LocalCloud) -> None:
         if event["type"] != "TaskScheduled":
             continue
         parameters = json.loads(event["taskScheduledEventDetails"]["parameters"])
-        if "Payload" in parameters:
+        if "Payload" in parameters and not parameters["Payload"]["detail-type"].startswith("Run"):
             cloud.client("lambda").invoke(
                 FunctionName=parameters["FunctionName"], Payload=json.dumps(parameters["Payload"])
             )

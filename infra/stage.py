@@ -113,7 +113,8 @@ class Stage:
     @property
     def function_names(self) -> tuple[str, ...]:
         """The functions that the dead letters of this stage are for."""
-        return f"data-collector{self.suffix}", f"log-processor{self.suffix}"
+        names = ("data-collector", "log-processor", "notifier")
+        return tuple(f"{name}{self.suffix}" for name in names)
 
     @cached_property
     def retention(self) -> timedelta:

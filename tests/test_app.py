@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 from chalice.app import Chalice, IAMAuthorizer
 from chalice.test import Client
+from moto import mock_aws
 
 import app
 from chalicelib.errors import SettingsError
 from chalicelib.records import METRIC_TYPES
 
 from .conftest import BUCKET, ENVIRONMENT, REGION, ROOT, Backend
+from .test_notification import OVER, alarm_event
 
 
 @contextmanager
@@ -45,7 +48,8 @@ def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS i
 
 
 def forget() -> None:
-    for factory in (app.get_settings, app.get_store, app.get_sources):
+    factories = (app.get_settings, app.get_store, app.get_sources)
+    for factory in (*factories, app.get_notifier_settings, app.get_notices):
         factory.cache_clear()
 
 
@@ -112,6 +116,17 @@ def test_an_object_created_event_is_processed(
         "RecordsReceived": [1.0],
         "RecordsStored": [1.0],
     }
+
+
+def test_an_alarm_is_told_to_the_topic(tmp_path: Path) -> None:
+    with mock_aws():
+        topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
+        # Chalice's client knows no variables of single functions.
+        settings = {"RUNBOOK_URL": "docs/runbooks", "SUCCESS_DIGEST": "EveryRun", "STAGE": "prod"}
+        settings |= {"TOPIC_ARN": topic, "PAGES_TOPIC_ARN": topic}
+        with app_client(tmp_path, **settings) as client:
+            answer = client.lambda_.invoke("notifier", alarm_event(**OVER)).payload
+    assert (answer["told"], answer["state"]) == (True, "OK")
 
 
 def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:

@@ -33,14 +33,16 @@ from .conftest import (
     stop_cloud,
 )
 from .test_local_cloud import control, execute, machine_arn
+from .test_notification import alarm_event
 
 COLLECTOR = "DataPipelineLambdaRole-data-collector"
 PROCESSOR = "DataPipelineLambdaRole-log-processor"
+NOTIFIER = "DataPipelineLambdaRole-notifier"
 API = "DataPipelineLambdaRole-api"
 ORCHESTRATOR = "InfraMonitoring-Pipeline-Orch"
 CLOCK = "InfraMonitoring-Clock"
 REPLAY = "InfraMonitoring-Replay"
-ROLES = (COLLECTOR, PROCESSOR, API, ORCHESTRATOR, CLOCK, REPLAY)
+ROLES = (COLLECTOR, PROCESSOR, NOTIFIER, API, ORCHESTRATOR, CLOCK, REPLAY)
 
 OTHER_ACCOUNT = "210987654321"
 READER = f"arn:aws:iam::{OTHER_ACCOUNT}:role/InfraMonitoringReader"
@@ -82,6 +84,9 @@ class Modes:
         self._process_what_was_replaced()
         self._process_what_is_not_there()
         self._replay()
+        self._tell_of_alarms()
+        self._tell_once_a_day()
+        self._tell_without_the_notifier()
         self._fail_for_good()
         self._ask_the_api()
 
@@ -189,17 +194,40 @@ class Modes:
     def _process_what_is_not_there(self) -> None:
         self.invoke("log-processor", arrival("raw-metrics/2026/11/22/gone.json"))
 
+    def _tell_of_alarms(self) -> None:
+        for name in ("HighCPU", "Page"):
+            assert self.invoke("notifier", alarm_event(f"InfraMonitoring-{name}"))["told"]
+
+    def _tell_once_a_day(self) -> None:
+        self.configure("notifier", SUCCESS_DIGEST="Daily")
+        self._run(TICK)
+        self.configure("notifier", SUCCESS_DIGEST="EveryRun")
+
+    def _tell_without_the_notifier(self) -> None:
+        """It fails, so the state machine publishes by itself."""
+        topic = self.break_notifier()
+        self._run(TICK)
+        self.configure("notifier", TOPIC_ARN=topic)
+
+    def break_notifier(self) -> str:
+        """Take its topic's name away; the name."""
+        lambda_ = self.cloud.client("lambda")
+        held = lambda_.get_function_configuration(FunctionName="notifier")["Environment"]
+        self.configure("notifier", TOPIC_ARN="")
+        return str(held["Variables"]["TOPIC_ARN"])
+
     def _fail_for_good(self) -> None:
         """An event that cannot be processed ends in the dead-letter queue, here at once."""
         lambda_ = self.cloud.client("lambda")
-        held = lambda_.get_function_event_invoke_config(FunctionName="log-processor")
-        lambda_.put_function_event_invoke_config(
-            FunctionName="log-processor",
-            MaximumRetryAttempts=0,
-            DestinationConfig=held["DestinationConfig"],
-        )
         event = json.dumps({"detail": {"secret": MARKER}})
-        lambda_.invoke(FunctionName="log-processor", InvocationType="Event", Payload=event)
+        for name in ("log-processor", "notifier"):
+            held = lambda_.get_function_event_invoke_config(FunctionName=name)
+            lambda_.put_function_event_invoke_config(
+                FunctionName=name,
+                MaximumRetryAttempts=0,
+                DestinationConfig=held["DestinationConfig"],
+            )
+            lambda_.invoke(FunctionName=name, InvocationType="Event", Payload=event)
         self._settle()
         self.invoke("data-collector", arrival("") | {"detail": {"secret": MARKER, "merge": 1}})
 
@@ -358,7 +386,7 @@ UNSEEN = (
         " https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html",
     ),
     Unseen(
-        roles=(COLLECTOR, PROCESSOR, API, ORCHESTRATOR),
+        roles=(COLLECTOR, PROCESSOR, NOTIFIER, API, ORCHESTRATOR),
         actions=("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
         resource="*",
         reason="Lambda and Step Functions send traces with them, which nobody takes here:"
@@ -372,7 +400,7 @@ UNSEEN = (
         " https://docs.aws.amazon.com/step-functions/latest/dg/xray-iam.html",
     ),
     Unseen(
-        roles=(COLLECTOR, PROCESSOR, API),
+        roles=(COLLECTOR, PROCESSOR, NOTIFIER, API),
         actions=("logs:CreateLogStream", "logs:PutLogEvents"),
         resource="log-group:/aws/lambda/infra-monitoring-",
         reason="the names that `chalice deploy` gives: test_names_of_chalice_deploy_may_log",
@@ -525,10 +553,38 @@ def test_who_may_not_list_is_refused_a_missing_object(modes: Modes) -> None:
 @pytest.mark.parametrize("less", [(ORCHESTRATOR, "TellPeople")], indirect=True)
 @pytest.mark.usefixtures("less")
 def test_a_run_that_may_not_tell_fails(modes: Modes) -> None:
+    """Neither the notifier, which has lost its topic, nor the state machine itself."""
     modes.configure("data-collector", METRIC_SOURCES="host", ASSUME_ROLES="")
-    execution = execute(modes.cloud, machine_arn(modes.cloud), {"time": TICK.isoformat()})
+    topic = modes.break_notifier()
+    try:
+        execution = execute(modes.cloud, machine_arn(modes.cloud), {"time": TICK.isoformat()})
+    finally:
+        modes.configure("notifier", TOPIC_ARN=topic)
     assert execution["status"] == "FAILED"
     assert "sns:Publish" in execution["cause"]
+
+
+@pytest.mark.parametrize("less", [(NOTIFIER, "ReadNewestRecords")], indirect=True)
+@pytest.mark.usefixtures("less")
+def test_a_notifier_that_may_not_read_tells_all_the_same(modes: Modes) -> None:
+    assert modes.invoke("notifier", alarm_event())["told"]
+    assert "Which hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
+
+
+@pytest.mark.parametrize("less", [(NOTIFIER, "TellPeople")], indirect=True)
+@pytest.mark.usefixtures("less")
+def test_a_notifier_that_may_not_publish_fails(modes: Modes) -> None:
+    answer = modes.invoke("notifier", alarm_event())
+    assert "AuthorizationError" in answer["errorMessage"]
+
+
+@pytest.mark.parametrize("less", [(ORCHESTRATOR, "InvokeNotifier")], indirect=True)
+@pytest.mark.usefixtures("less")
+def test_a_run_that_may_not_invoke_the_notifier_tells_plainly(modes: Modes) -> None:
+    modes.configure("data-collector", METRIC_SOURCES="host", ASSUME_ROLES="")
+    execution = execute(modes.cloud, machine_arn(modes.cloud), {"time": TICK.isoformat()})
+    assert execution["status"] == "SUCCEEDED", execution
+    assert "the function notifier failed" in control(modes.cloud, "mails")[-1]["body"]
 
 
 @pytest.mark.parametrize("less", [(CLOCK, "StartPipeline")], indirect=True)
@@ -552,6 +608,18 @@ def test_a_clock_that_may_not_start_the_pipeline_does_not(modes: Modes) -> None:
         (COLLECTOR, "s3:PutObject", f"arn:aws:s3:::{BUCKET}%/raw-metrics/x"),
         (PROCESSOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}%/raw-metrics/x"),
         (PROCESSOR, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}%"),
+        (
+            NOTIFIER,
+            "dynamodb:Query",
+            f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/InfraMetrics%/index/"
+            "metric_type-timestamp-index",
+        ),
+        (NOTIFIER, "sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:InfraMonitoring-Alarms"),
+        (
+            NOTIFIER,
+            "states:ListExecutions",
+            f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch",
+        ),
         (
             PROCESSOR,
             "sqs:SendMessage",
@@ -582,9 +650,9 @@ def test_the_guard_names_every_action_that_has_a_stages_resource(modes: Modes) -
     (guard,) = json.loads(modes.policies_of(COLLECTOR)["this-stage-only"])["Statement"]
     named = {
         use.action
-        for role in (COLLECTOR, PROCESSOR, API)
+        for role in (COLLECTOR, PROCESSOR, NOTIFIER, API)
         for use in grants(modes.policies_of(role))
-        if use.resource.endswith("*") and use.resource != "*"
+        if "*" in use.resource.split(":")[-1] and use.resource != "*"
     }
     assert set(guard["Action"]) == named
 
@@ -592,7 +660,12 @@ def test_the_guard_names_every_action_that_has_a_stages_resource(modes: Modes) -
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 @pytest.mark.parametrize(
     ("file", "suffix"),
-    [("data-collector", "-data-collector"), ("log-processor", "-log-processor"), ("api", "")],
+    [
+        ("data-collector", "-data-collector"),
+        ("log-processor", "-log-processor"),
+        ("notifier", "-notifier"),
+        ("api", ""),
+    ],
 )
 def test_names_of_chalice_deploy_may_log(file: str, suffix: str, stage: str) -> None:
     policy = {file: (ROOT / ".chalice" / f"policy-{file}.json").read_text()}

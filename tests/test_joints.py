@@ -27,6 +27,8 @@ from .conftest import ACCOUNT, REGION
 Eventually = Callable[..., Any]
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
+Publish = Callable[..., list[str]]
+
 MACHINE = '{"StartAt": "Pass", "States": {"Pass": {"Type": "Pass", "End": true}}}'
 
 
@@ -37,7 +39,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     made: dict[str, Any] = {}
     with mock_aws():
         factory: Any = boto3.client
-        for service in ("stepfunctions", "events", "logs", "sqs"):
+        for service in ("stepfunctions", "events", "logs", "sqs", "sns"):
             made[service] = factory(service, region_name=REGION)
 
         def client(service: str, _role: str = "") -> Any:
@@ -233,3 +235,53 @@ def test_a_rule_that_does_not_match_reaches_none_of_them(
     silent: dict[str, str], rule: Callable[..., list[str]]
 ) -> None:
     assert rule(**silent) == []
+
+
+@pytest.fixture
+def publish(
+    clients: Callable[[str], Any], make: Callable[..., Joints], monkeypatch: pytest.MonkeyPatch
+) -> Publish:
+    """Publishes to a topic with a mail box; the bodies of the mails that came of it."""
+    monkeypatch.setattr(Subscription, "publish", Subscription.publish)
+    monkeypatch.setattr(LambdaFunction, "invoke", LambdaFunction.invoke)
+    monkeypatch.setattr(Rule, "send_to_targets", Rule.send_to_targets)
+    joints, sns = make(), clients("sns")
+    joints.install()
+    topic = sns.create_topic(Name="any")["TopicArn"]
+
+    def publish(policy: dict[str, Any] | None, message: str, **arguments: Any) -> list[str]:
+        attributes = {"FilterPolicy": json.dumps(policy)} if policy else {}
+        sns.subscribe(
+            TopicArn=topic, Protocol="email", Endpoint="a@example.com", Attributes=attributes
+        )
+        sns.publish(TopicArn=topic, Message=message, **arguments)
+        return [mail.body for mail in joints.mails]
+
+    return publish
+
+
+def attribute(value: str) -> dict[str, Any]:
+    return {"severity": {"DataType": "String", "StringValue": value}}
+
+
+def test_a_mail_is_the_text_that_is_meant_for_mail_boxes(publish: Publish) -> None:
+    texts = json.dumps({"default": "for all", "email": "for people", "sqs": "{}"})
+    assert publish(None, texts, MessageStructure="json") == ["for people"]
+
+
+def test_a_mail_box_gets_the_text_for_all_where_there_is_none_for_it(publish: Publish) -> None:
+    texts = json.dumps({"default": "for all", "sqs": "{}"})
+    assert publish(None, texts, MessageStructure="json") == ["for all"]
+
+
+@pytest.mark.parametrize(("severity", "mails"), [("page", []), ("ok", ["text"])])
+def test_a_mail_box_gets_what_its_filter_policy_lets_through(
+    severity: str, mails: list[str], publish: Publish
+) -> None:
+    policy = {"severity": [{"anything-but": ["page"]}]}
+    assert publish(policy, "text", MessageAttributes=attribute(severity)) == mails
+
+
+def test_a_message_without_attributes_passes_no_filter_policy(publish: Publish) -> None:
+    """As on AWS, even where the policy asks for an attribute not to be there."""
+    assert publish({"severity": [{"exists": False}]}, "text") == []

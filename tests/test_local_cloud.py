@@ -21,6 +21,7 @@ from chalicelib import records
 from chalicelib.records import METRIC_TYPES, Record
 
 from .conftest import BUCKET, RunningCloud, make_record, point
+from .test_notification import OVER, alarm_event
 
 Eventually = Callable[..., Any]
 
@@ -109,6 +110,7 @@ def test_an_execution_runs_the_four_collectors(cloud: RunningCloud) -> None:
         if event["type"] == "TaskStateEntered"
     }
     assert entered == {*BRANCHES, "NotifySuccess"}
+    assert json.loads(execution["output"])["notification"]["told"]["severity"] == "info"
 
 
 def test_an_execution_leaves_four_objects_and_enriched_items(
@@ -197,9 +199,35 @@ def test_processed_objects_are_gzipped_lines(cloud: RunningCloud) -> None:
 def test_success_is_told_by_e_mail(cloud: RunningCloud) -> None:
     mail = control(cloud, "mails")[0]
     assert mail["to"] == "you@example.com"
-    assert mail["subject"] == "InfraMonitoring: run succeeded"
+    assert mail["subject"].startswith("InfraMonitoring: run succeeded: 1 host, ")
+    assert mail["subject"].endswith(" [local eu-west-1]")
+    assert f"\n- {socket.gethostname()}: " in mail["body"]
     for metric_type in METRIC_TYPES:
         assert f"\n{metric_type}: 1 record from 1 host in " in mail["body"]
+
+
+def test_an_alarm_that_begins_and_ends_is_two_mails(
+    cloud: RunningCloud, eventually: Eventually
+) -> None:
+    before = len(control(cloud, "mails"))
+    for event in (alarm_event("InfraMonitoring-HighCPU"), alarm_event(**OVER)):
+        entry = {"Source": event["source"], "DetailType": event["detail-type"]}
+        cloud.client("events").put_events(Entries=[entry | {"Detail": json.dumps(event["detail"])}])
+        eventually(lambda: control(cloud, "idle"))
+    subjects = [mail["subject"] for mail in control(cloud, "mails")[before:]]
+    assert subjects == [
+        "ALARM CPU high [local eu-west-1]",
+        "OK CPU high is over after 2 d 12 h [local eu-west-1]",
+    ]
+
+
+def test_a_page_is_no_mail(cloud: RunningCloud) -> None:
+    before = len(control(cloud, "mails"))
+    answer = cloud.client("lambda").invoke(
+        FunctionName="notifier", Payload=json.dumps(alarm_event("InfraMonitoring-Page"))
+    )
+    assert json.loads(answer["Payload"].read())["severity"] == "page"
+    assert len(control(cloud, "mails")) == before
 
 
 @pytest.mark.parametrize(
@@ -208,6 +236,7 @@ def test_success_is_told_by_e_mail(cloud: RunningCloud) -> None:
         ("/aws/lambda/data-collector", "REPORT RequestId"),
         ("/aws/lambda/data-collector", '"message":"collected"'),
         ("/aws/lambda/log-processor", '"message":"processed"'),
+        ("/aws/lambda/notifier", '"message":"notified"'),
         ("/aws/states/pipeline", "ExecutionSucceeded"),
     ],
 )

@@ -169,7 +169,7 @@ def _imports(value: Any) -> list[str]:
     return [name for each in value.values() for name in _imports(each)]
 
 
-@pytest.mark.parametrize("name", ["data-collector", "log-processor"])
+@pytest.mark.parametrize("name", ["data-collector", "log-processor", "notifier"])
 def test_functions_have_the_drawn_name_size_and_role(name: str, transformed: Template) -> None:
     logical = name.title().replace("-", "")
     function = transformed["Resources"][logical]["Properties"]
@@ -188,6 +188,42 @@ def test_the_processor_may_go_on_in_its_own_next_invocation_and_in_no_other(
     policy = json.loads((ROOT / ".chalice" / "policy-log-processor.json").read_text())
     (invoke,) = (each for each in policy["Statement"] if "lambda:InvokeFunction" in each["Action"])
     assert all("log-processor" in resource for resource in invoke["Resource"])
+
+
+@pytest.mark.parametrize("name", ["LogProcessor", "Notifier"])
+def test_what_fails_for_good_goes_to_the_dead_letter_queue(
+    name: str, transformed: Template
+) -> None:
+    queue = {"Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-DeadLetterQueueArn${Suffix}"}}
+    config = transformed["Resources"][f"{name}InvokeConfig"]["Properties"]
+    assert config["FunctionName"] == {"Ref": name}
+    assert config["MaximumRetryAttempts"] == 2
+    assert config["DestinationConfig"]["OnFailure"]["Destination"] == queue
+    (target,) = transformed["Resources"][f"{name}{name}Event"]["Properties"]["Targets"]
+    assert target["DeadLetterConfig"]["Arn"] == queue
+
+
+def test_alarms_that_begin_or_end_reach_the_notifier(transformed: Template) -> None:
+    pattern = transformed["Resources"]["NotifierNotifierEvent"]["Properties"]["EventPattern"]
+    assert pattern["detail-type"] == ["CloudWatch Alarm State Change"]
+    assert pattern["detail"]["alarmName"] == [{"prefix": "InfraMonitoring-"}]
+    assert pattern["detail"]["state"] == {"value": ["ALARM", "OK"]}
+
+
+def test_mail_boxes_get_what_cloudwatch_itself_sends_as_a_last_resort() -> None:
+    """That has no attributes, and a filter policy lets nothing through that has none."""
+    subscription = load(STORAGE)["Resources"]["EmailSubscription"]["Properties"]
+    assert "FilterPolicy" not in subscription
+
+
+def test_log_groups_of_functions_are_kept_for_a_month(transformed: Template) -> None:
+    groups = {
+        name: each["Properties"]["RetentionInDays"]
+        for name, each in transformed["Resources"].items()
+        if each["Type"] == "AWS::Logs::LogGroup"
+    }
+    assert groups.keys() >= {"DataCollectorLogGroup", "LogProcessorLogGroup", "NotifierLogGroup"}
+    assert set(groups.values()) == {30}
 
 
 def test_the_runtime_is_the_packaging_interpreters(transformed: Template) -> None:
@@ -251,7 +287,7 @@ def test_the_run_that_a_failed_branch_belongs_to_fails_after_telling(
     transformed: Template,
 ) -> None:
     states = definition(transformed)
-    assert states["NotifyFailure"]["Next"] == "PipelineFailed"
+    assert states["NotifyFailure"]["Next"] == states["PublishFailure"]["Next"] == "PipelineFailed"
     assert states["PipelineFailed"]["Type"] == "Fail"
 
 
@@ -376,7 +412,12 @@ def test_no_role_has_a_policy_that_aws_keeps(transformed: Template) -> None:
 
 @pytest.mark.parametrize(
     ("name", "action"),
-    [("DataBucket", "s3:*"), ("AlarmTopic", "sns:Publish"), ("DeadLetterQueue", "sqs:*")],
+    [
+        ("DataBucket", "s3:*"),
+        ("AlarmTopic", "sns:Publish"),
+        ("PageTopic", "sns:Publish"),
+        ("DeadLetterQueue", "sqs:*"),
+    ],
 )
 def test_what_comes_without_tls_is_denied(name: str, action: str) -> None:
     resources = load(STORAGE)["Resources"]
@@ -420,7 +461,7 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     let_in = [each["Fn::Sub"] for each in allow["Condition"]["ArnEquals"]["aws:SourceArn"]]
     rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
     assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
-    assert len(senders) == 3
+    assert len(senders) == 4
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])

@@ -264,17 +264,18 @@ class LocalCloud:
         self.alarms.start(self._alarm_seconds)
 
     def _override_settings(self, template: Template) -> None:
-        for resource in template["Resources"].values():
-            if resource["Type"] != "AWS::Serverless::Function":
-                continue
-            variables = resource["Properties"]["Environment"]["Variables"]
-            unknown = sorted(set(self._settings) - set(variables))
-            if unknown:
-                raise LocalCloudError(
-                    f"--set {', '.join(unknown)}: no such setting; there are"
-                    f" {', '.join(sorted(variables))}"
-                )
-            variables.update(self._settings)
+        environments = [
+            resource["Properties"]["Environment"]["Variables"]
+            for resource in template["Resources"].values()
+            if resource["Type"] == "AWS::Serverless::Function"
+        ]
+        known = {name for variables in environments for name in variables}
+        if unknown := sorted(set(self._settings) - known):
+            raise LocalCloudError(
+                f"--set {', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}"
+            )
+        for variables in environments:
+            variables.update({n: v for n, v in self._settings.items() if n in variables})
 
     def _create_stack(self, name: str, template: str, parameters: dict[str, str]) -> None:
         cloudformation = self.client("cloudformation")

@@ -189,6 +189,7 @@ def _denied(session: Session, call: Call, named: permissions.Named, request: Req
     if protocol.endswith("json"):
         body = json.dumps({"__type": code, "message": message})
         headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
+        headers.append(("x-amzn-RequestId", "local"))  # Step Functions puts it into the cause
     else:
         error = f"<Code>{code}</Code><Message>{html.escape(message)}</Message>"
         body = _XML[protocol].format(error)

@@ -144,6 +144,11 @@ def _log_group(parameters: Mapping[str, Any]) -> list[str]:
     return [group, f"{group}:log-stream:"]
 
 
+def _index(parameters: Mapping[str, Any]) -> list[str]:
+    table = f"table/{parameters['TableName']}"
+    return [f"{table}/index/{parameters['IndexName']}" if "IndexName" in parameters else table]
+
+
 # One entry for each action that something here calls; the rest is denied.
 _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "cloudwatch:GetMetricData": _anything,
@@ -153,6 +158,7 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
         "dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]
     ),
     "dynamodb:PutItem": _here("dynamodb", lambda p: [f"table/{p['TableName']}"]),
+    "dynamodb:Query": _here("dynamodb", _index),
     "ec2:DescribeInstances": _anything,
     "lambda:InvokeFunction": _here("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
     "logs:CreateLogGroup": _here("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
@@ -166,6 +172,7 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
     "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
     "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
+    "states:ListExecutions": _here("states", lambda p: [p["stateMachineArn"]]),
     "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
     "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),
 }
