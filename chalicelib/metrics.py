@@ -142,15 +142,33 @@ def _resource(enriched: Enriched, settings: Settings) -> _Resource:
         return _Resource(bytes_per_second=_traffic(record, settings.period_seconds))
     whole = _JUDGED[record.metric_type]
     judged = [each for name, each in record.measurements.items() if name.partition(":")[0] == whole]
-    breach = _greatest(each.breach_seconds for each in judged)
     average = _value(record, whole)
     return _Resource(
         # Of a resource that has no whole it is the part that is worst.
         average=_greatest(each.avg for each in judged) if average is None else average,
         maximum=_greatest(each.max for each in judged),
-        breach_minutes=None if breach is None else breach / 60,
+        breach_minutes=_breach_minutes(enriched, settings),
         hours_to_full=_hours_to_full(enriched) if record.metric_type == "disk" else None,
     )
+
+
+def _breach_minutes(enriched: Enriched, settings: Settings) -> float | None:
+    """How long the worst of what is judged was above its critical threshold.
+
+    A source that has one value for a window does not say. Two such values in a row above the
+    threshold are taken for a whole window, one for none, and the very first is not known.
+    """
+    record, minutes = enriched.record, []
+    for name, measurement in record.measurements.items():
+        threshold = settings.threshold(record.metric_type, name)
+        if threshold is None:
+            continue
+        if measurement.breach_seconds is not None:
+            minutes.append(measurement.breach_seconds / 60)
+        elif measurement.avg is not None and name in enriched.change:
+            lower = min(measurement.avg, measurement.avg - enriched.change[name])
+            minutes.append(record.window_seconds / 60 if lower > threshold.critical else 0.0)
+    return _greatest(minutes)
 
 
 def _traffic(record: Record, period_seconds: int) -> float | None:

@@ -66,6 +66,19 @@ def test_what_a_source_could_not_tell_is_no_value() -> None:
     assert "CPUBreachMinutes" not in values(cpu("web-1", 40, None))
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "minutes"), [(81, 90, 180), (80, 90, 0), (90, 80, 0), (10, 20, 0)]
+)
+def test_two_values_in_a_row_above_the_threshold_are_a_window_of_breach(
+    before: float, now: float, minutes: float
+) -> None:
+    first, second = (
+        make_record(timestamp=end, measurements={"utilization": point("percent", float(value))})
+        for end, value in ((WINDOW_END - WINDOW, before), (WINDOW_END, now))
+    )
+    assert values(enriched(second, first))["CPUBreachMinutes"] == [minutes]
+
+
 def test_a_hosts_fullest_file_system_is_its_maximum() -> None:
     disk = make_record(
         metric_type="disk",
