@@ -171,9 +171,12 @@ def _judged(metric_type: str, record: Stored, settings: Settings) -> Iterator[Fi
 def _breach(name: str, threshold: Threshold, minutes: float) -> Look:
     def look(record: Stored) -> Finding | None:
         measured = record.measurements.get(name)
-        if measured is None or (measured.breach_seconds or 0) < 60 * minutes:
+        if measured is None:
             return None
-        breached = (measured.breach_seconds or 0) / 60
+        if measured.breach_seconds is None:  # one value for the window: see metrics.of_records
+            return _above(measured, threshold, record.window_seconds / 60)
+        if (breached := measured.breach_seconds / 60) < minutes:
+            return None
         words = (
             f"{breached:.0f} of {record.window_seconds / 60:.0f} minutes above"
             f" {threshold.critical:g} %"
@@ -182,6 +185,13 @@ def _breach(name: str, threshold: Threshold, minutes: float) -> Look:
         return Finding(breached, words + peak)
 
     return look
+
+
+def _above(measured: Measurement, threshold: Threshold, minutes: float) -> Finding | None:
+    value = measured.last if measured.avg is None else measured.avg
+    if value is None or value <= threshold.critical:
+        return None
+    return Finding(minutes, f"{value:.1f} %, above {threshold.critical:g} %")
 
 
 def fullest(record: Stored, percent: float) -> Finding | None:

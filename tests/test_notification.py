@@ -112,6 +112,16 @@ def test_a_host_in_breach_is_named_with_its_minutes_peak_and_beginning() -> None
     assert found.since == WINDOW_END - 2 * WINDOW
 
 
+@pytest.mark.parametrize(("value", "words"), [(91.25, ["91.2 %, above 80 %"]), (80, [])])
+def test_a_host_with_one_value_for_a_window_is_named_with_it(
+    value: float, words: list[str]
+) -> None:
+    cpu = Measurement(unit="percent", last=value, samples=1)
+    records = [stored("web-1", 0, measurements={"utilization": cpu})]
+    found = suspects_of("cpu breach", records, 15.0, SETTINGS)
+    assert [each.words for each in found] == words
+
+
 def test_the_longest_breach_is_named_first() -> None:
     records = [breached("web-1", 15), breached("web-2", 170), breached("web-3", 14)]
     found = suspects_of("cpu breach", records, 15.0, SETTINGS)
