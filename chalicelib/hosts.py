@@ -197,7 +197,7 @@ def _above(measured: Measurement, threshold: Threshold, minutes: float) -> Findi
 def fullest(record: Stored, percent: float) -> Finding | None:
     """The fullest file system, if it is that full."""
     found = [
-        Finding(value + _more_if_part(name), f"{_part(name).strip()} {value:.1f} % used")
+        Finding(value + _more_if_part(name), f"{_part(name)} {value:.1f} % used".strip())
         for name, measured in record.measurements.items()
         if name.partition(":")[0] == "percent"
         and (value := measured.last if measured.max is None else measured.max) is not None

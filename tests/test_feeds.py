@@ -8,6 +8,7 @@ import pytest
 from moto.cloudwatch.models import CloudWatchBackend
 
 from infra.local import cloudwatch
+from infra.local.clock import Clock
 from infra.local.embedded import EmbeddedMetricError, read_line
 from infra.local.feeds import Feeds, throttles
 from infra.local.metrics import Metrics
@@ -77,7 +78,7 @@ def test_a_line_that_is_not_taken_is_counted_as_cloudwatch_counts_it() -> None:
     cloudwatch.install()
     metrics = Metrics(CloudWatchBackend(REGION, ACCOUNT))
     began = datetime.now(UTC)
-    Feeds(metrics).lines("/aws/lambda/x", ['{"_aws": {}}', line(at=began), "END"])
+    Feeds(metrics, Clock()).lines("/aws/lambda/x", ['{"_aws": {}}', line(at=began), "END"])
     start = began - timedelta(seconds=1)
     asked: dict[str, Any] = {"start": start, "period": 60, "periods": 1}
     group = {"LogGroupName": "/aws/lambda/x"}
@@ -148,3 +149,14 @@ def test_what_a_batch_gives_back_are_events_alone() -> None:
 )
 def test_another_answer_is_no_throttle(status: int, answer: bytes) -> None:
     assert told("PutItem", TABLE, status, answer) == []
+
+
+def test_what_happens_after_the_clock_was_moved_happens_later() -> None:
+    machine, clock = datetime.now(UTC), Clock()
+    clock.set(machine + timedelta(hours=3))
+    assert clock.when(datetime.now(UTC)) >= machine + timedelta(hours=3)
+
+
+def test_a_time_that_data_brings_stays_whatever_the_clock_says() -> None:
+    window_end = datetime.now(UTC) - timedelta(hours=1)
+    assert Clock(window_end - timedelta(days=9)).when(window_end) == window_end

@@ -17,6 +17,7 @@ from moto.events.models import Rule
 from moto.sns.models import Subscription
 
 from infra.local import events as events_module
+from infra.local.clock import Clock
 from infra.local.environment import FunctionSpec, Invocation
 from infra.local.feeds import Feeds
 from infra.local.joints import Joints
@@ -55,7 +56,7 @@ def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Joints]]:
 
     def make(functions: Any = None, **changes: Any) -> Joints:
         arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
-        feeds = Feeds(Metrics(CloudWatchBackend(REGION, ACCOUNT)))
+        feeds = Feeds(Metrics(CloudWatchBackend(REGION, ACCOUNT)), Clock())
         made.append(Joints(clients, functions, feeds, **arguments))
         return made[-1]
 

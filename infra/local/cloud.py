@@ -34,6 +34,7 @@ from werkzeug.serving import make_server
 from . import alarms, athena, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .alarm_changes import announce
 from .capacity import Capacity, with_capacity
+from .clock import Clock
 from .control import with_control
 from .errors import LocalCloudError
 from .feeds import Feeds
@@ -70,7 +71,8 @@ class LocalCloud:
 
     A context manager: leaving it stops everything that was started. `between` may put
     something between the functions and the cloud: it is given the endpoint, and gives the one
-    that the functions call.
+    that the functions call. `thresholds` are parameters of infra/observability.yaml; `clock` is
+    CloudWatch's.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class LocalCloud:
         on_mail: Callable[[Mail], None] = lambda _: None,
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
         alarm_seconds: float = alarms.EVERY_SECONDS,
+        thresholds: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
         between: Callable[[str], str] = str,
     ) -> None:
         self._port = port
@@ -92,6 +96,8 @@ class LocalCloud:
         self._on_mail = on_mail
         self._async_retry_seconds = async_retry_seconds
         self._alarm_seconds = alarm_seconds
+        self._thresholds = dict(thresholds or {})
+        self.clock = clock or Clock()
         self._between = between
         self._exit = contextlib.ExitStack()
         self._cached_clients: dict[tuple[str, str], Any] = {}
@@ -153,7 +159,7 @@ class LocalCloud:
         moto_api_backend.reset()
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self.metrics = Metrics(backend)
-        self._feeds = Feeds(self.metrics)
+        self._feeds = Feeds(self.metrics, self.clock)
         self.functions = Functions(
             python=LAMBDA_PYTHON,
             work=self._work / "functions",
@@ -179,7 +185,9 @@ class LocalCloud:
         self._exit.callback(athena.install(self.client, self._work / "athena"))
         cloudwatch.install()
         alarms.install()
-        self.alarms = alarms.Alarms(backend, self.metrics, tell=announce(self.client))
+        self.alarms = alarms.Alarms(
+            backend, self.metrics, tell=announce(self.client), now=self.clock.now
+        )
         ec2.install()
         self._exit.callback(self.functions.close)
         self._exit.callback(self.joints.close)
@@ -239,7 +247,7 @@ class LocalCloud:
                 self._create_stack,
                 OBSERVABILITY_STACK,
                 OBSERVABILITY.read_text(),
-                {"Suffix": "", "AlarmSet": "All"},
+                {"Suffix": "", "AlarmSet": "All"} | self._thresholds,
             )
             built = package(STAGE, self._work / "package", region=REGION)
             alone.result()

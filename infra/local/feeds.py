@@ -4,18 +4,18 @@ Names, units and dimensions are those of AWS's documentation of each service's m
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .clock import Clock
 from .embedded import EmbeddedMetricError, read_line
 from .environment import FunctionSpec, Invocation
 from .metrics import Metrics
 
 # A queue is measured each minute on AWS; here also when its number has changed.
-_QUEUE_SECONDS = 60
+_QUEUE_INTERVAL = timedelta(minutes=1)
 
 _ENDS = {
     "SUCCEEDED": "ExecutionsSucceeded",
@@ -34,29 +34,32 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"})
 class Feeds:
     """Puts metrics for what it is told of."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
-        self._queues: dict[str, tuple[int, float]] = {}
+        self._clock = clock
+        self._queues: dict[str, tuple[int, datetime]] = {}
 
     def lines(self, group: str, lines: Iterable[str]) -> None:
         """Log lines have come to a log group: those in embedded metric format are metrics."""
-        now = datetime.now(UTC)
+        now = datetime.now(UTC)  # the lines have this one's time
         for line in lines:
             try:
                 found = read_line(line, now)
             except EmbeddedMetricError:
                 # CloudWatch says no more than this either.
-                self._count("AWS/Logs", "EMFValidationErrors", {"LogGroupName": group}, now)
+                own = {"LogGroupName": group}
+                self._count("AWS/Logs", "EMFValidationErrors", own, self._clock.now())
                 continue
             for each in found:
+                at = self._clock.when(each.at)
                 self._metrics.put(
-                    each.namespace, each.name, each.dimensions, each.values, each.unit, each.at
+                    each.namespace, each.name, each.dimensions, each.values, each.unit, at
                 )
 
     def invoked(self, spec: FunctionSpec, invocation: Invocation) -> None:
         """A function has answered, or failed."""
         own = {"FunctionName": spec.name}
-        began = datetime.now(UTC) - timedelta(milliseconds=invocation.duration_ms)
+        began = self._clock.now() - timedelta(milliseconds=invocation.duration_ms)
         for name, value in (
             ("Invocations", 1),
             ("Errors", int(invocation.error)),
@@ -70,31 +73,33 @@ class Feeds:
     def started(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
         """An execution has been seen for the first time."""
         own = {"StateMachineArn": machine_arn}
-        self._count("AWS/States", "ExecutionsStarted", own, execution["startDate"])
+        started = self._clock.when(execution["startDate"])
+        self._count("AWS/States", "ExecutionsStarted", own, started)
 
     def ended(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
         """An execution does not run any more."""
-        own, stopped = {"StateMachineArn": machine_arn}, execution["stopDate"]
+        own = {"StateMachineArn": machine_arn}
+        stopped = self._clock.when(execution["stopDate"])
         self._count("AWS/States", _ENDS[execution["status"]], own, stopped)
-        milliseconds = 1000 * (stopped - execution["startDate"]).total_seconds()
+        milliseconds = 1000 * (execution["stopDate"] - execution["startDate"]).total_seconds()
         self._metrics.put(
             "AWS/States", "ExecutionTime", own, [milliseconds], "Milliseconds", stopped
         )
 
     def queue(self, name: str, visible: int) -> None:
         """So many messages wait in a queue."""
-        before, when = self._queues.get(name, (-1, 0.0))
-        if visible == before and time.monotonic() - when < _QUEUE_SECONDS:
+        now = self._clock.now()
+        before, when = self._queues.get(name, (-1, now))
+        if visible == before and now - when < _QUEUE_INTERVAL:
             return
-        self._queues[name] = visible, time.monotonic()
-        now = datetime.now(UTC)
+        self._queues[name] = visible, now
         self._count(
             "AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": name}, now, visible
         )
 
     def answered(self, target: str, request: bytes, status: int, answer: bytes) -> None:
         """DynamoDB has answered a request (`target` is its X-Amz-Target)."""
-        now = datetime.now(UTC)
+        now = self._clock.now()
         for name, dimensions, count in throttles(target, request, status, answer):
             self._count("AWS/DynamoDB", name, dimensions, now, count)
 
