@@ -4,9 +4,8 @@ Names, units and dimensions are those of AWS's documentation of each service's m
 """
 
 import json
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from .environment import FunctionSpec, Invocation
 from .metrics import Metrics
 
 # A queue is measured each minute on AWS; here also when its number has changed.
-_QUEUE_SECONDS = 60
+_QUEUE_EVERY = timedelta(minutes=1)
 
 _ENDS = {
     "SUCCEEDED": "ExecutionsSucceeded",
@@ -34,13 +33,16 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"})
 class Feeds:
     """Puts metrics for what it is told of."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(
+        self, metrics: Metrics, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._metrics = metrics
-        self._queues: dict[str, tuple[int, float]] = {}
+        self._now = now
+        self._queues: dict[str, tuple[int, datetime]] = {}
 
     def lines(self, group: str, lines: Iterable[str]) -> None:
         """Log lines have come to a log group: those in embedded metric format are metrics."""
-        now = datetime.now(UTC)
+        now = self._now()
         for line in lines:
             try:
                 found = read_line(line, now)
@@ -56,7 +58,7 @@ class Feeds:
     def invoked(self, spec: FunctionSpec, invocation: Invocation) -> None:
         """A function has answered, or failed."""
         own = {"FunctionName": spec.name}
-        began = datetime.now(UTC) - timedelta(milliseconds=invocation.duration_ms)
+        began = self._now() - timedelta(milliseconds=invocation.duration_ms)
         for name, value in (
             ("Invocations", 1),
             ("Errors", int(invocation.error)),
@@ -83,18 +85,18 @@ class Feeds:
 
     def queue(self, name: str, visible: int) -> None:
         """So many messages wait in a queue."""
-        before, when = self._queues.get(name, (-1, 0.0))
-        if visible == before and time.monotonic() - when < _QUEUE_SECONDS:
+        now = self._now()
+        before, when = self._queues.get(name, (-1, now))
+        if visible == before and abs(now - when) < _QUEUE_EVERY:
             return
-        self._queues[name] = visible, time.monotonic()
-        now = datetime.now(UTC)
+        self._queues[name] = visible, now
         self._count(
             "AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": name}, now, visible
         )
 
     def answered(self, target: str, request: bytes, status: int, answer: bytes) -> None:
         """DynamoDB has answered a request (`target` is its X-Amz-Target)."""
-        now = datetime.now(UTC)
+        now = self._now()
         for name, dimensions, count in throttles(target, request, status, answer):
             self._count("AWS/DynamoDB", name, dimensions, now, count)
 

@@ -1,0 +1,78 @@
+"""What is replayed: which hosts, at which threshold, and what goes wrong meanwhile."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from .traces import BUSY, CALM, DISK, NETWORK, START, Feed
+
+# web-1 and web-3 are the same trace, a week and 80 minutes apart: so each stretch of it lies twice
+# in the windows, differently. Nobody recorded memory: web-2's is a third copy of that trace.
+_LATER = timedelta(days=7, minutes=80)
+_MEMORY = timedelta(days=3, minutes=35)
+
+_WEB_2 = (
+    Feed("web-2", "AWS/EC2", "CPUUtilization", CALM),
+    Feed("web-2", "AWS/EC2", "DiskWriteBytes", DISK),
+)
+FLEET = (
+    Feed("web-1", "AWS/EC2", "CPUUtilization", BUSY),
+    Feed("web-1", "AWS/EC2", "NetworkIn", NETWORK),
+    *_WEB_2,
+    Feed("web-2", "CWAgent", "mem_used_percent", BUSY, _MEMORY),
+    Feed("web-3", "AWS/EC2", "CPUUtilization", BUSY, _LATER),
+)
+
+# From the first tick on: the second night from nine, two afternoons.
+NIGHT = (timedelta(days=1, hours=6, minutes=-1), timedelta(days=1, hours=16))
+VANISHED = (timedelta(days=2, hours=19), timedelta(days=3, hours=5))
+BURST, DEAD = timedelta(days=3, hours=12), timedelta(days=3, hours=18)
+REDRIVEN = DEAD + timedelta(hours=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A fleet's two weeks; times are from the first tick on.
+
+    No tick comes in `stopped`. `failing` has, for a tick, how many attempts of `log-processor`
+    fail for each of its objects: of three, all are the last; what they leave in the dead-letter
+    queue is sent again at `redriven`. A point is in CloudWatch `late` after its stamp.
+    """
+
+    name: str
+    feeds: tuple[Feed, ...]
+    days: int = 14
+    cpu: float = 80
+    memory: float = 90
+    stopped: tuple[timedelta, timedelta] = (timedelta(0), timedelta(0))
+    failing: Mapping[timedelta, int] = field(default_factory=dict)
+    redriven: timedelta = timedelta(0)
+    late: timedelta = timedelta(minutes=10)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def ticks(self, at: timedelta) -> bool:
+        """Whether the clock ticks there, if that is a tick's time."""
+        return not self.stopped[0] <= at < self.stopped[1]
+
+
+RECORDED = Scenario("as recorded", FLEET)
+LOWER = Scenario("lower thresholds", FLEET, cpu=60, memory=60)
+# On hosts that are never in breach, so every mail is of what went wrong.
+TROUBLE = Scenario(
+    "trouble",
+    (
+        *_WEB_2,
+        Feed(
+            "web-4",
+            "AWS/EC2",
+            "CPUUtilization",
+            CALM,
+            _LATER,
+            silent=(START + VANISHED[0], START + VANISHED[1]),
+        ),
+    ),
+    stopped=NIGHT,
+    failing={BURST: 1, DEAD: 3},
+    redriven=REDRIVEN,
+)
+SCENARIOS = (RECORDED, LOWER, TROUBLE)
