@@ -54,6 +54,8 @@ _RETRIES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=3))
 _MILLISECONDS, _MEGABYTES = 900.0, 88.0
 
 _MINUTE = timedelta(minutes=1)
+# A run period is the cadence and a quarter of an hour: from then on an alarm rests on the newest run.
+SETTLED = timedelta(minutes=16)
 _CONFIG = json.loads((Path(__file__).resolve().parents[2] / ".chalice/config.json").read_text())
 _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
@@ -163,7 +165,7 @@ class _Post:
             severity = attributes["severity"]["StringValue"]
             kind = "page" if severity == "page" else attributes["kind"]["StringValue"]
             facts = json.loads(json.loads(text)["sqs"])
-            hosts = tuple(self.world.names.get(each["name"], "") for each in facts["hosts"])
+            hosts = tuple(each["name"].partition(" ")[0] for each in facts["hosts"])
         topic = request["TopicArn"].rpartition(":")[2]
         self.mails.append(Mail(self.world.now, topic, request["Subject"], kind, hosts))
         return self.sns.publish(**request)
@@ -185,7 +187,6 @@ class _Replay:
         self._traces = Traces(scenario.feeds)
         self._points = self._traces.points()
         self._ids = _start_hosts(client("ec2"), [feed.host for feed in scenario.feeds])
-        self.names = {identity: host for host, identity in self._ids.items()}
         self._settings = _settings(scenario, self._bucket())
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self._metrics = Metrics(backend)
@@ -203,18 +204,22 @@ class _Replay:
         self._sources = create_sources(self._settings, fleet_opener(self._settings))
         self._runs = 0
         self._put = 0
-        self._dead: Counter[str] = Counter()
+        self._dead: list[str] = []
+        self._queue_is_used = False
         # (when, object, attempt) of what log-processor has to do yet.
         self._waiting: list[tuple[datetime, str, int]] = []
 
     def run(self) -> Outcome:
-        for minute in range(self._scenario.days * 24 * 60):
-            self.now = START + minute * _MINUTE
+        """From the end of the first window until the last run's alarms have settled."""
+        self.now = START + CADENCE
+        until = START + timedelta(days=self._scenario.days) + SETTLED
+        while self.now < until:
             if (self.now - START) % CADENCE == timedelta(0):
                 self._tick()
             self._process()
             self._watch_queue()
             self._alarms.evaluate()
+            self.now += _MINUTE
         return Outcome(
             self._scenario, self._traces, self._changes, self._post.mails, self._runs
         )
@@ -275,7 +280,7 @@ class _Replay:
                     again = began - _RETRIES[attempt] + _RETRIES[attempt + 1]
                     self._waiting.append((again, key, attempt + 1))
                 else:
-                    self._dead[key] += 1
+                    self._dead.append(key)
             else:
                 self._process_object(key)
 
@@ -292,13 +297,14 @@ class _Replay:
         self._invoked(PROCESSOR, failed=False)
 
     def _watch_queue(self) -> None:
+        """Each minute from the first dead letter on, as SQS reports a queue that is in use."""
         if self._dead and self.now - START >= self._scenario.redriven:
-            waiting, self._dead = list(self._dead), Counter()
-            self._feeds.queue(QUEUE, 0)
+            waiting, self._dead = self._dead, []
             for key in waiting:
                 self._process_object(key)
-        elif self._dead:
-            self._feeds.queue(QUEUE, self._dead.total())
+        self._queue_is_used |= bool(self._dead)
+        if self._queue_is_used:
+            self._feeds.queue(QUEUE, len(self._dead))
 
     def _invoked(self, function: str, *, failed: bool) -> None:
         spec = FunctionSpec(function, "", "", "", "", REGION, 128, 30, {}, b"")
@@ -355,13 +361,15 @@ def _create_stacks(cloudformation: Any, parameters: Mapping[str, str]) -> None:
 
 
 def _start_hosts(ec2: Any, names: Iterable[str]) -> dict[str, str]:
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    return {
-        name: str(
-            ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    """Running instances, with their names as tags; the ID of each."""
+    found = {}
+    for name in dict.fromkeys(names):
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
+        started = ec2.run_instances(
+            ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=tags
         )
-        for name in dict.fromkeys(names)
-    }
+        found[name] = str(started["Instances"][0]["InstanceId"])
+    return found
 
 
 def _settings(scenario: Scenario, bucket: str) -> Settings:

@@ -13,6 +13,7 @@ _MEMORY = timedelta(days=3, minutes=35)
 
 _WEB_2 = (
     Feed("web-2", "AWS/EC2", "CPUUtilization", CALM),
+    Feed("web-2", "AWS/EC2", "NetworkIn", NETWORK, _MEMORY),
     Feed("web-2", "AWS/EC2", "DiskWriteBytes", DISK),
 )
 FLEET = (
@@ -21,18 +22,21 @@ FLEET = (
     *_WEB_2,
     Feed("web-2", "CWAgent", "mem_used_percent", BUSY, _MEMORY),
     Feed("web-3", "AWS/EC2", "CPUUtilization", BUSY, _LATER),
+    Feed("web-3", "AWS/EC2", "NetworkIn", NETWORK, _LATER),
 )
 
-# From the first tick on: the second night from nine, two afternoons.
-NIGHT = (timedelta(days=1, hours=6, minutes=-1), timedelta(days=1, hours=16))
-VANISHED = (timedelta(days=2, hours=19), timedelta(days=3, hours=5))
-BURST, DEAD = timedelta(days=3, hours=12), timedelta(days=3, hours=18)
+# From the span's start on, three in the afternoon: a night without a tick, a host without a word
+# from the next morning to the evening, two runs whose objects the processor fails at.
+NIGHT = (timedelta(hours=6), timedelta(hours=16))
+VANISHED = (timedelta(hours=19, minutes=10), timedelta(hours=29, minutes=20))
+BURST, DEAD = timedelta(hours=33), timedelta(hours=42)
 REDRIVEN = DEAD + timedelta(hours=5)
+_SILENT = START + VANISHED[0], START + VANISHED[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A fleet's two weeks; times are from the first tick on.
+    """A fleet's two weeks; times are from the span's start on.
 
     No tick comes in `stopped`. `failing` has, for a tick, how many attempts of `log-processor`
     fail for each of its objects: of three, all are the last; what they leave in the dead-letter
@@ -41,7 +45,7 @@ class Scenario:
 
     name: str
     feeds: tuple[Feed, ...]
-    days: int = 14
+    days: float = 14
     cpu: float = 80
     memory: float = 90
     stopped: tuple[timedelta, timedelta] = (timedelta(0), timedelta(0))
@@ -57,22 +61,18 @@ class Scenario:
 
 RECORDED = Scenario("as recorded", FLEET)
 LOWER = Scenario("lower thresholds", FLEET, cpu=60, memory=60)
+# One host, so that no other host's alarm can be taken for its own.
+ALONE = Scenario("one host, lower threshold", FLEET[-2:], cpu=60)
 # On hosts that are never in breach, so every mail is of what went wrong.
 TROUBLE = Scenario(
     "trouble",
     (
         *_WEB_2,
-        Feed(
-            "web-4",
-            "AWS/EC2",
-            "CPUUtilization",
-            CALM,
-            _LATER,
-            silent=(START + VANISHED[0], START + VANISHED[1]),
-        ),
+        Feed("web-4", "AWS/EC2", "CPUUtilization", CALM, _LATER, silent=_SILENT),
+        Feed("web-4", "AWS/EC2", "NetworkIn", NETWORK, _LATER, silent=_SILENT),
     ),
     stopped=NIGHT,
     failing={BURST: 1, DEAD: 3},
     redriven=REDRIVEN,
 )
-SCENARIOS = (RECORDED, LOWER, TROUBLE)
+SCENARIOS = (RECORDED, LOWER, ALONE, TROUBLE)
