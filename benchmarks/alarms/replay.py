@@ -54,7 +54,7 @@ _RETRIES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=3))
 _MILLISECONDS, _MEGABYTES = 900.0, 88.0
 
 _MINUTE = timedelta(minutes=1)
-# A run period is the cadence and a quarter of an hour: from then on an alarm rests on the newest run.
+# A run period is the cadence and a quarter of an hour: then an alarm rests on the newest run.
 SETTLED = timedelta(minutes=16)
 _CONFIG = json.loads((Path(__file__).resolve().parents[2] / ".chalice/config.json").read_text())
 _ENVIRONMENT = {
@@ -197,9 +197,7 @@ class _Replay:
         self._announce = announce(posts.__getitem__)
         self._notices = Notices(self._settings.table, posts.__getitem__)
         self._own = _notifier_settings()
-        self._alarms = alarms.Alarms(
-            backend, self._metrics, tell=self._tell, now=lambda: self.now
-        )
+        self._alarms = alarms.Alarms(backend, self._metrics, tell=self._tell, now=lambda: self.now)
         self._store = create_store(bucket=self._settings.bucket, table=self._settings.table)
         self._sources = create_sources(self._settings, fleet_opener(self._settings))
         self._runs = 0
@@ -220,9 +218,7 @@ class _Replay:
             self._watch_queue()
             self._alarms.evaluate()
             self.now += _MINUTE
-        return Outcome(
-            self._scenario, self._traces, self._changes, self._post.mails, self._runs
-        )
+        return Outcome(self._scenario, self._traces, self._changes, self._post.mails, self._runs)
 
     def notify(self, detail_type: str, detail: Mapping[str, Any], time: str) -> None:
         event = _event(time, detail) | {"detail-type": detail_type}
@@ -308,13 +304,9 @@ class _Replay:
 
     def _invoked(self, function: str, *, failed: bool) -> None:
         spec = FunctionSpec(function, "", "", "", "", REGION, 128, 30, {}, b"")
-        self._feeds.invoked(
-            spec, Invocation("", b"", failed, _MILLISECONDS, None, _MEGABYTES, "")
-        )
+        self._feeds.invoked(spec, Invocation("", b"", failed, _MILLISECONDS, None, _MEGABYTES, ""))
         self._emit(
-            of_invocation(
-                function, failed=failed, milliseconds=_MILLISECONDS, megabytes=_MEGABYTES
-            )
+            of_invocation(function, failed=failed, milliseconds=_MILLISECONDS, megabytes=_MEGABYTES)
         )
 
     def _emit(self, metrics: Iterable[Metric]) -> None:
@@ -404,4 +396,3 @@ def _event(time: str, detail: Mapping[str, Any]) -> dict[str, Any]:
         "region": REGION,
         "detail": dict(detail),
     }
-

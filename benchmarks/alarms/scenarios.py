@@ -63,6 +63,18 @@ RECORDED = Scenario("as recorded", FLEET)
 LOWER = Scenario("lower thresholds", FLEET, cpu=60, memory=60)
 # One host, so that no other host's alarm can be taken for its own.
 ALONE = Scenario("one host, lower threshold", FLEET[-2:], cpu=60)
+# Half an hour from 05:40 on, twenty minutes before a window's edge and ten behind it, of which the
+# run at the edge has five yet: only the window told again, with its late points, has the fifteen.
+EDGE = Scenario(
+    "late at an edge",
+    (
+        Feed("web-1", "AWS/EC2", "CPUUtilization", BUSY, timedelta(days=-7, minutes=5)),
+        Feed("web-1", "AWS/EC2", "NetworkIn", NETWORK),
+    ),
+    days=1,
+    cpu=60,
+    late=timedelta(minutes=15),
+)
 # On hosts that are never in breach, so every mail is of what went wrong.
 TROUBLE = Scenario(
     "trouble",
@@ -75,4 +87,4 @@ TROUBLE = Scenario(
     failing={BURST: 1, DEAD: 3},
     redriven=REDRIVEN,
 )
-SCENARIOS = (RECORDED, LOWER, ALONE, TROUBLE)
+SCENARIOS = (RECORDED, LOWER, ALONE, EDGE, TROUBLE)

@@ -132,7 +132,8 @@ class Traces:
         if feed.silent:
             first, last = map(_epoch, feed.silent)
             self._database.execute(
-                "DELETE FROM points WHERE feed = ? AND moment >= ? AND moment < ?", [number, first, last]
+                "DELETE FROM points WHERE feed = ? AND moment >= ? AND moment < ?",
+                [number, first, last],
             )
 
     def points(self) -> list[Point]:

@@ -16,10 +16,10 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A breach and how people learnt of it: `at` is None if they did not.
+    """A breach and how people learnt of it: `span` is the alarm's, None if it was missed.
 
-    `span` is the alarm's; `new` says that it began with this breach, else it was on already.
-    `named` says that the mail at its beginning names the host.
+    `new` says that the alarm began with a run that measured the breach, else it was on already
+    and stayed; `named` that the mail of its beginning names the host.
     """
 
     breach: Breach
@@ -35,7 +35,7 @@ class Told:
 
     @property
     def after(self) -> timedelta | None:
-        """From when the breach had lasted for half an hour's least to the alarm."""
+        """From the breach's beginning to the alarm."""
         return None if self.at is None else self.at - self.breach.start
 
 
@@ -66,10 +66,12 @@ class Trouble:
     @property
     def is_told(self) -> bool:
         """Once, in time, and over in time; within the minute of the evaluation."""
-        if len(self.spans) != 1 or self.spans[0].end is None:
-            return False
-        span = self.spans[0]
-        return self.start <= span.start <= self.due + _MINUTE and span.end <= self.over + _MINUTE
+        match self.spans:
+            case [Span(start=began, end=datetime() as ended)]:
+                in_time = self.start <= began <= self.due + _MINUTE
+                return in_time and ended <= self.over + _MINUTE
+            case _:
+                return False
 
 
 def sustained(outcome: Outcome, alarm: str) -> list[Breach]:
@@ -139,7 +141,7 @@ def fired(outcome: Outcome, alarm: str) -> list[Fired]:
 def _windows(span: Span, outcome: Outcome) -> list[datetime]:
     """The starts of the windows that an alarm is of: two of its first run, one of the others."""
     start = tick_from(span.start - SETTLED) - 2 * CADENCE
-    end = (span.end or outcome.end) - SETTLED
+    end = outcome.end if span.end is None else span.end - SETTLED
     found = [start]
     while found[-1] + 2 * CADENCE <= end:
         found.append(found[-1] + CADENCE)
