@@ -128,6 +128,11 @@ def make_record(**changes: Any) -> Record:
     return Record(**values).identified(account_id=ACCOUNT, region=REGION)
 
 
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may reach a real account, whatever is configured on this machine."""

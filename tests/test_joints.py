@@ -163,8 +163,28 @@ def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
     )
 
 
+@pytest.fixture
+def make_installed(
+    make: Callable[..., Joints], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Joints]:
+    """Make joints that are in the place of moto's own ends, until the test is over."""
+    for owner, name in (
+        (LambdaFunction, "invoke"),
+        (Rule, "send_to_targets"),
+        (Subscription, "publish"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+    def make_installed() -> Joints:
+        joints = make()
+        joints.install()
+        return joints
+
+    return make_installed
+
+
 def test_the_clock_outlives_a_rule_whose_target_is_gone(
-    make: Callable[..., Joints],
+    make_installed: Callable[[], Joints],
     clients: Callable[[str], Any],
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,23 +195,17 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
     for name, target in (("a-broken", whole.replace("whole", "deleted")), ("b-whole", whole)):
         events.put_rule(Name=name, ScheduleExpression="rate(1 minute)")
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": target, "RoleArn": ROLE}])
-    make().start()
+    make_installed().start()
     assert eventually(lambda: sfn.list_executions(stateMachineArn=whole)["executions"], seconds=8)
 
 
 @pytest.fixture
 def rule(
-    make: Callable[..., Joints], clients: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    make_installed: Callable[[], Joints], clients: Callable[[str], Any]
 ) -> Callable[..., list[str]]:
     """Make a rule on two queues and a log group, put an event, and say where it arrived."""
-    for owner, name in (
-        (LambdaFunction, "invoke"),
-        (Rule, "send_to_targets"),
-        (Subscription, "publish"),
-    ):
-        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored at the end
-    make().install()  # an earlier cloud of the same process
-    make().install()
+    make_installed()  # an earlier cloud of the same process
+    make_installed()
     events, sqs, logs = clients("events"), clients("sqs"), clients("logs")
 
     def try_out(**rule: str) -> list[str]:

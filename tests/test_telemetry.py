@@ -206,7 +206,7 @@ def test_of_merged_results_those_that_were_planned_are_told() -> None:
     respond(
         {"detail": {"merge": [planned | {"chunk_results": [chunk]}, done]}},
         settings=SETTINGS,
-        store=None,  # type: ignore[arg-type]
+        store=None,  # type: ignore[arg-type]  # merging stores nothing
         sources=[],
         emit=told.extend,
     )

@@ -179,11 +179,11 @@ def install() -> None:
             alarm.state_value = _NEW
         return alarm
 
-    put_metric_alarm.moto_own = moto_put_metric_alarm  # type: ignore[attr-defined]
+    put_metric_alarm.moto_own = moto_put_metric_alarm  # type: ignore[attr-defined]  # the one that was there before
     # moto lacks this call; its other one takes a composite alarm's rule, too.
     responses: Any = CloudWatchResponse
     responses.put_composite_alarm = CloudWatchResponse.put_metric_alarm
-    CloudWatchBackend.put_metric_alarm = put_metric_alarm  # type: ignore[method-assign, assignment]
+    CloudWatchBackend.put_metric_alarm = put_metric_alarm  # type: ignore[method-assign, assignment]  # in the place of moto's
 
 
 def _refusal(alarm: Alarm, alarms: Mapping[str, Alarm]) -> str:
