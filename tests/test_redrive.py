@@ -216,11 +216,14 @@ def names(ledger: Ledger, root: str) -> list[str]:
 
 
 @contextmanager
-def forbidden(cloud: RunningCloud, role: str, action: str) -> Iterator[None]:
-    """What a state machine may not do, it fails at for good."""
+def forbidden(cloud: RunningCloud, role: str, **actions: str) -> Iterator[None]:
+    """What a state machine may not do, it fails at for good: `service="Action resource"`."""
     iam = cloud.client("iam")
-    denied = {"Effect": "Deny", "Action": action, "Resource": "*"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [denied]})
+    denied = [
+        {"Effect": "Deny", "Action": f"{service}:{action}", "Resource": resource}
+        for service, (action, resource) in ((s, a.split()) for s, a in actions.items())
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": denied})
     iam.put_role_policy(RoleName=role, PolicyName="forbidden", PolicyDocument=document)
     try:
         yield
@@ -232,7 +235,9 @@ def test_a_run_that_fails_is_one_letter_with_its_reason_and_is_started_again(
     ledger: Ledger,
 ) -> None:
     machine = machine_arn(ledger.cloud)
-    with forbidden(ledger.cloud, "InfraMonitoring-Pipeline-Orch", "sns:Publish"):
+    role = "InfraMonitoring-Pipeline-Orch"
+    notifier = "InvokeFunction arn:aws:lambda:*:*:function:notifier*"
+    with forbidden(ledger.cloud, role, sns="Publish *", **{"lambda": notifier}):
         start(ledger, "unmailed", machine, tick("unmailed"))
         ledger.eventually(lambda: waiting(ledger.cloud) == 1, seconds=60)
     told = redrive(ledger, "--list")[1]
@@ -289,7 +294,7 @@ def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Led
 def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: Ledger) -> None:
     machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Replay")
     prefixes = {"prefixes": [{"prefix": "raw-metrics/2020/01/01/"}]}
-    with forbidden(ledger.cloud, "InfraMonitoring-Replay", "s3:ListBucket"):
+    with forbidden(ledger.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
         start(ledger, "replay-forbidden-1", machine, prefixes)
         ledger.eventually(lambda: waiting(ledger.cloud) == 1)
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
