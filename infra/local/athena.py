@@ -163,8 +163,8 @@ def install(clients: Clients, cache: Path) -> Callable[[], None]:
             }
         return json.dumps(answer)
 
-    AthenaBackend.start_query_execution = start_query_execution  # type: ignore[method-assign, assignment]
-    AthenaResponse.get_query_execution = get_query_execution  # type: ignore[method-assign, assignment]
+    AthenaBackend.start_query_execution = start_query_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
+    AthenaResponse.get_query_execution = get_query_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     return lambda: pool.shutdown(cancel_futures=True)
 
 

@@ -180,7 +180,7 @@ class LocalCloud:
             request_handler=MotoRequestHandler,
             fd=server_socket.fileno(),
         )
-        server.daemon_threads = True  # type: ignore[attr-defined]
+        server.daemon_threads = True  # type: ignore[attr-defined]  # of the mixin
         threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
         self._exit.callback(server.shutdown)
 

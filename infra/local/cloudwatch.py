@@ -102,9 +102,9 @@ def install() -> None:
             if datum.filter(None, None, dimensions)
         ]
 
-    get_metric_data.moto_own = moto_get_metric_data  # type: ignore[attr-defined]
-    CloudWatchBackend.get_metric_data = get_metric_data  # type: ignore[method-assign, assignment]
-    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics  # type: ignore[method-assign, assignment]
+    get_metric_data.moto_own = moto_get_metric_data  # type: ignore[attr-defined]  # the one that was there before
+    CloudWatchBackend.get_metric_data = get_metric_data  # type: ignore[method-assign, assignment]  # in the place of moto's
+    CloudWatchBackend.get_filtered_metrics = get_filtered_metrics  # type: ignore[method-assign, assignment]  # in the place of moto's
 
 
 def _is_plain(query: dict[str, Any]) -> bool:

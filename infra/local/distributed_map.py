@@ -21,14 +21,14 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration impo
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
     distributed_item_processor_worker as worker,
 )
-from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.map_run_record import (  # noqa: E501
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.map_run_record import (  # noqa: E501 - as long as moto names it
     MapRunRecord,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job import Job
-from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501 - as long as moto names it
     ResourceEvalS3,
 )
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (  # noqa: E501
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (  # noqa: E501 - as long as moto names it
     StateTaskServiceAwsSdk,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
@@ -42,8 +42,8 @@ _last = threading.local()
 
 def install() -> None:
     """Put what is mended in the place of moto's own."""
-    distributed.DistributedIterationComponent._map_run = _map_run  # type: ignore[method-assign, assignment]
-    worker.DistributedItemProcessorWorker._eval_pool = _eval_pool  # type: ignore[method-assign]
+    distributed.DistributedIterationComponent._map_run = _map_run  # type: ignore[method-assign, assignment]  # in the place of moto's
+    worker.DistributedItemProcessorWorker._eval_pool = _eval_pool  # type: ignore[method-assign]  # in the place of moto's
     cast(Any, ResourceEvalS3)._handle_put_object = staticmethod(_put_results)
     cast(Any, StateTaskServiceAwsSdk)._eval_service_task = _eval_sdk_task
     cast(Any, reader.ResourceEvalS3)._handle_list_objects_v2 = staticmethod(_list_objects)
@@ -66,7 +66,7 @@ def _eval_pool(
         frame = worker_frame.open_inner_frame()
         self._eval_job(env=frame, job=job)
         worker_frame.delete_frame(frame)
-        stopped = self.stopped()  # type: ignore[no-untyped-call]
+        stopped = self.stopped()  # type: ignore[no-untyped-call]  # moto has no types here
         following = None if stopped else self._job_pool.next_job()
         if following is None:
             # Before the last job is closed: with it, the state machine goes on.

@@ -64,8 +64,8 @@ def install() -> None:
         more = len(found) > start + size
         return pages.answer(response, page, page[-1][1].id if more else None)
 
-    describe_instances.moto_own = moto_describe_instances  # type: ignore[attr-defined]
-    InstanceResponse.describe_instances = describe_instances  # type: ignore[method-assign, assignment]
+    describe_instances.moto_own = moto_describe_instances  # type: ignore[attr-defined]  # the one that was there before
+    InstanceResponse.describe_instances = describe_instances  # type: ignore[method-assign, assignment]  # in the place of moto's
 
 
 def _identity(response: InstanceResponse, reservation: Reservation, instance: Instance) -> Any:

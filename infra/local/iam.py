@@ -216,7 +216,7 @@ def install(iam: Iam) -> None:
         client._request_signer._credentials = session.credentials
         return client
 
-    boto_client_for.moto_own = moto_own  # type: ignore[attr-defined]
+    boto_client_for.moto_own = moto_own  # type: ignore[attr-defined]  # the one that was there before
     for name, module in sys.modules.copy().items():
         if name.startswith("moto.stepfunctions.parser.") and hasattr(module, "boto_client_for"):
             vars(module)["boto_client_for"] = boto_client_for

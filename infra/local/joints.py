@@ -84,9 +84,9 @@ class Joints:
             else:
                 _MOTO_PUBLISH(subscription, message, *args, **kwargs)
 
-        LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]
-        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]
-        Subscription.publish = publish  # type: ignore[method-assign, assignment]
+        LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]  # in the place of moto's
+        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]  # in the place of moto's
+        Subscription.publish = publish  # type: ignore[method-assign, assignment]  # in the place of moto's
 
     def start(self) -> None:
         """Start the clock, what tells of executions, and the retries of invocations."""

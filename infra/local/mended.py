@@ -36,11 +36,11 @@ def install() -> None:
             execution.cause = response._get_param("cause")
         return moto_stop_execution(response)
 
-    StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]
-    StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]
+    StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
+    StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     vars(execution_worker)["ExecutionData"] = _execution_data
-    DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]
-    Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]
+    DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]  # in the place of moto's
+    Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]  # in the place of moto's
 
 
 def _call_dynamodb(handler: DynamoHandler) -> Any:
