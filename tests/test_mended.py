@@ -1,5 +1,6 @@
 """What moto does otherwise than AWS, and the local cloud does not."""
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,11 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.core.config import default_user_config
 from moto.dynamodb.models.table import Table
 from moto.server import ThreadedMotoServer
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.utils import TMP_THREADS
 
 from infra.local import mended
 
@@ -17,13 +21,19 @@ KEY = {"metric_id": {"S": "one"}, "timestamp": {"S": "2026-11-22T12:00:00Z"}}
 TABLE = "OneAtATime"
 
 
-@pytest.fixture
-def dynamodb() -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
     mended.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    client: Any = boto3.client("dynamodb", endpoint_url=f"http://{host}:{port}")
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def dynamodb(endpoint: str) -> Iterator[Any]:
+    client: Any = boto3.client("dynamodb", endpoint_url=endpoint)
     client.create_table(
         TableName=TABLE,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in KEY],
@@ -35,7 +45,6 @@ def dynamodb() -> Iterator[Any]:
     )
     yield client
     client.delete_table(TableName=TABLE)
-    server.stop()
 
 
 def test_a_write_of_a_key_waits_until_a_read_of_it_is_done(
@@ -63,3 +72,48 @@ def test_a_write_of_a_key_waits_until_a_read_of_it_is_done(
         assert "Item" not in read.result()
         written.result()
     assert dynamodb.get_item(TableName=TABLE, Key=KEY)["Item"] == KEY
+
+
+INNER = {"StartAt": "Inner", "States": {"Inner": {"Type": "Pass", "End": True}}}
+NESTED = {"Type": "Parallel", "Branches": [INNER], "Next": "Last"}
+STATES = {
+    "First": {"Type": "Pass", "Next": "Nested"},
+    "Nested": NESTED,
+    "Last": {"Type": "Succeed"},
+}
+
+
+@pytest.mark.parametrize("where", ["Nested", "Inner", "Last"])
+def test_an_execution_that_is_stopped_between_two_states_was_stopped(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
+    reached, go_on = threading.Event(), threading.Event()
+    moto_next: Any = Environment.next_state_name
+
+    def pause(environment: Environment, name: str) -> None:
+        if name == where:
+            reached.set()
+            go_on.wait(timeout=30)
+        moto_next.fset(environment, name)
+
+    monkeypatch.setattr(Environment, "next_state_name", moto_next.setter(pause))
+    sfn: Any = boto3.client("stepfunctions", endpoint_url=endpoint)
+    machine = sfn.create_state_machine(
+        name=where,
+        definition=json.dumps({"StartAt": "First", "States": STATES}),
+        roleArn="arn:aws:iam::123456789012:role/any",
+    )["stateMachineArn"]
+    arn = sfn.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
+    try:
+        assert reached.wait(timeout=30)
+        sfn.stop_execution(executionArn=arn, error="Operator", cause="by mistake")
+    finally:
+        go_on.set()
+    for thread in TMP_THREADS:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    told = sfn.describe_execution(executionArn=arn)
+    assert (told["status"], told["error"], told["cause"]) == ("ABORTED", "Operator", "by mistake")
+    history = sfn.get_execution_history(executionArn=arn)["events"]
+    assert history[-1]["type"] == "ExecutionAborted"

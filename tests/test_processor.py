@@ -256,6 +256,26 @@ def test_an_older_object_that_is_done_last_does_not_stay(backend: Backend) -> No
     assert line["value_last"] == 2
 
 
+def test_of_two_new_versions_written_in_one_moment_the_later_stays(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later object is done just before the older one writes what it has read nothing about."""
+    overtaken: list[Tally] = []
+    for name in ("put_items", "put_later"):
+        write = getattr(backend.store, name)
+
+        def overtake(items: list[Any], write: Callable[..., Any] = write) -> Any:
+            if items and not overtaken:
+                overtaken.append(Tally(""))  # what follows writes, too
+                drop(backend, jsonl(restated(2, 10)), "raw-metrics/later.json")
+            return write(items)
+
+        monkeypatch.setattr(backend.store, name, overtake)
+    drop(backend, jsonl(restated(1, 5)), "raw-metrics/older.json")
+    (item,) = backend.items()
+    assert item["source_object"]["S"].endswith("/later.json")
+
+
 def test_of_one_key_twice_in_an_object_the_record_read_last_counts(backend: Backend) -> None:
     drop(backend, jsonl(restated(2, 10), restated(1, 5)))
     assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"

@@ -8,12 +8,19 @@ from typing import Any
 
 from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
+from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped
 from moto.stepfunctions.parser.backend import execution_worker
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 _MOTO_CALL_ACTION = DynamoHandler.call_action
+_MOTO_NEXT_STATE_NAME: Any = Environment.next_state_name
+_MOTO_REFLECT = BaseExecutionWorkerCommunication._reflect_execution_status
 _ONE_AT_A_TIME = threading.RLock()
+_ENDING = threading.Lock()
 
 
 def install() -> None:
@@ -28,16 +35,23 @@ def install() -> None:
         return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
 
     def stop_execution(response: StepFunctionResponse) -> Any:
-        # moto forgets why somebody stops an execution.
+        # moto forgets why somebody stops an execution, and leaves its end to threads that trip
+        # over the stop: one then FAILED, or was RUNNING for ever.
         arn = response._get_param("executionArn")
         execution: Any = response.stepfunction_backend.describe_execution(arn)
-        if execution.status == "RUNNING":
-            execution.error = response._get_param("error")
-            execution.cause = response._get_param("cause")
-        return moto_stop_execution(response)
+        with _ENDING:
+            told = moto_stop_execution(response)
+            if execution.status == "RUNNING":
+                execution.error = response._get_param("error")
+                execution.cause = response._get_param("cause")
+                execution.stop_date = datetime.now(UTC)
+                execution.exec_status = ExecutionStatus.ABORTED
+        return told
 
     StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
+    BaseExecutionWorkerCommunication._reflect_execution_status = _reflect  # type: ignore[method-assign]  # in the place of moto's
+    Environment.next_state_name = _MOTO_NEXT_STATE_NAME.setter(_set_next_state_name)  # type: ignore[method-assign]  # in the place of moto's
     vars(execution_worker)["ExecutionData"] = _execution_data
     DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]  # in the place of moto's
     Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]  # in the place of moto's
@@ -48,6 +62,17 @@ def _call_dynamodb(handler: DynamoHandler) -> Any:
     # and two conditional writes can both find their condition true.
     with _ONE_AT_A_TIME:
         return _MOTO_CALL_ACTION(handler)
+
+
+def _reflect(worker: BaseExecutionWorkerCommunication) -> None:
+    with _ENDING:
+        if worker.execution.status == "RUNNING":
+            _MOTO_REFLECT(worker)  # type: ignore[no-untyped-call]
+
+
+def _set_next_state_name(environment: Environment, name: str) -> None:
+    if not isinstance(environment.program_state(), ProgramStopped):
+        _MOTO_NEXT_STATE_NAME.fset(environment, name)
 
 
 def _put_policy(role: Role, name: str, policy: Any) -> None:
