@@ -300,6 +300,9 @@ def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: L
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "replay-forbidden-2", machine)
+    arn = f"{machine}:replay-forbidden-2".replace(*MACHINE)
+    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(again["input"]) == prefixes
     assert waiting(ledger.cloud) == 0
     assert "0 sent again, 0 left" in redrive(ledger)[1]
 
