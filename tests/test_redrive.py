@@ -284,7 +284,9 @@ def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Led
     for name in ("twice", "twice-redrive-1"):
         start_and_stop(ledger, name, machine, tick("twice"))
     ledger.eventually(lambda: waiting(ledger.cloud) == 2)
-    assert "events 0, executions 1" in redrive(ledger, "--list")[1]
+    told = redrive(ledger, "--list")[1]
+    assert "events 0, executions 1" in told
+    assert "twice-redrive-1 was started by mistake" in told, "the latest one's reason"
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "twice-redrive-2", machine)
     assert waiting(ledger.cloud) == 0
