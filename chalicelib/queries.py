@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from .errors import InfraMonitoringError
 
@@ -66,7 +66,7 @@ def read_named_query(described: Mapping[str, Any]) -> NamedQuery:
     return NamedQuery(
         name=described["Name"],
         summary=summary,
-        parameters=tuple(Parameter(**match.groupdict()) for match in found if match),
+        parameters=tuple(convert(match.groupdict(), Parameter) for match in found if match),
         sql=described["QueryString"],
         database=described["Database"],
     )
