@@ -1,5 +1,6 @@
 """SQL in Athena's dialect over the bucket: sqlglot translates it, DuckDB answers it."""
 
+import re
 import tempfile
 import threading
 import uuid
@@ -16,6 +17,9 @@ from .catalog import Catalog, QueryFailedError, Question, Table, literal
 
 # DuckDB's names for result types -> Athena's.
 _ATHENA_TYPES = {"HUGEINT": "bigint", "FLOAT": "float"}
+
+# How sqlglot marks a place for terminals.
+_UNDERLINED = re.compile(r"\x1b\[\d+m")
 
 
 class BytesLimitError(QueryFailedError):
@@ -88,7 +92,7 @@ def parse(sql: str, parameters: Sequence[str]) -> exp.Query | exp.Insert:
     try:
         statement = sqlglot.parse_one(_bound(sql, parameters), read="athena")
     except sqlglot.errors.SqlglotError as error:
-        raise QueryFailedError(f"SYNTAX_ERROR: {error}") from error
+        raise QueryFailedError(f"SYNTAX_ERROR: {_UNDERLINED.sub('', str(error))}") from error
     if not isinstance(statement, exp.Query | exp.Insert):
         raise QueryFailedError("the local cloud answers queries and INSERT INTO, nothing else")
     return statement
