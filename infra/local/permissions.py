@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from moto.athena.models import athena_backends
 from moto.core.model import OperationModel
 from moto.core.request import Request
 from moto.core.routing import get_service_router
@@ -119,15 +120,19 @@ def _here(service: str, path: Callable[[Mapping[str, Any]], Iterable[str]]) -> A
     """Resources of the caller's own account and region; what comes as an ARN is taken as it is."""
 
     def describe(named: Named, account: str) -> Resources:
-        for name in path(named.parameters):
-            arn = (
-                name
-                if name.startswith("arn:")
-                else (f"arn:aws:{service}:{named.region}:{account}:{name}")
-            )
-            yield arn, {"aws:ResourceAccount": arn.split(":")[4]}
+        return _arns(service, path(named.parameters), named, account)
 
     return describe
+
+
+def _arns(service: str, names: Iterable[str], named: Named, account: str) -> Resources:
+    for name in names:
+        arn = (
+            name
+            if name.startswith("arn:")
+            else (f"arn:aws:{service}:{named.region}:{account}:{name}")
+        )
+        yield arn, {"aws:ResourceAccount": arn.split(":")[4]}
 
 
 def _anything(*_: Any) -> Resources:
@@ -149,8 +154,28 @@ def _index(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{table}/index/{parameters['IndexName']}" if "IndexName" in parameters else table]
 
 
+def _work_group(named: Named, account: str) -> Resources:
+    """Of a query that was started, too: its work group is its resource."""
+    parameters = named.parameters
+    name = parameters.get("WorkGroup", "primary")
+    identity = parameters.get("QueryExecutionId")
+    execution = athena_backends[account][named.region].executions.get(str(identity))
+    if execution is not None and execution.workgroup is not None:
+        name = execution.workgroup.name
+    return _arns("athena", [f"workgroup/{name}"], named, account)
+
+
+def _catalog_table(parameters: Mapping[str, Any]) -> list[str]:
+    database = parameters["DatabaseName"]
+    return ["catalog", f"database/{database}", f"table/{database}/{parameters['Name']}"]
+
+
 # One entry for each action that something here calls; the rest is denied.
 _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
+    "athena:GetQueryExecution": _work_group,
+    "athena:GetQueryResults": _work_group,
+    "athena:StartQueryExecution": _work_group,
+    "athena:StopQueryExecution": _work_group,
     "cloudwatch:GetMetricData": _anything,
     "cloudwatch:ListMetrics": _anything,
     "dynamodb:BatchGetItem": _here("dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]),
@@ -160,12 +185,14 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "dynamodb:PutItem": _here("dynamodb", lambda p: [f"table/{p['TableName']}"]),
     "dynamodb:Query": _here("dynamodb", _index),
     "ec2:DescribeInstances": _anything,
+    "glue:GetTable": _here("glue", _catalog_table),
     "lambda:InvokeFunction": _here("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
     "logs:CreateLogGroup": _here("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
     "logs:CreateLogStream": _here("logs", _log_group),
     "logs:PutLogEvents": _here(
         "logs", lambda p: [f"log-group:{p['logGroupName']}:log-stream:{p['logStreamName']}"]
     ),
+    "s3:DeleteObject": _object,
     "s3:GetObject": _object,
     "s3:ListBucket": _bucket,
     "s3:PutObject": _object,
