@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .options import OPERATIONS, Commands, add_operations, exits
+from .options import OPERATIONS, Commands, add_operations, assignment, exits
 
 DEFAULT_PORT = 4566
 MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
@@ -194,18 +194,11 @@ def _add_common(parser: argparse.ArgumentParser, *, port: int, port_help: str) -
         nargs="+",
         action="extend",
         default=[],
-        type=_assignment,
+        type=assignment,
         metavar="NAME=VALUE",
         dest="settings",
         help="override settings of the stage, as in --set CPU_THRESHOLDS=50,60",
     )
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def _interval(text: str) -> int:

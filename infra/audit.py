@@ -37,7 +37,7 @@ def audit(templates: Sequence[Path], *, if_reachable: bool) -> int:
 
 
 def _checkov(templates: Sequence[Path]) -> bool:
-    _say("checkov: infra/storage.yaml, infra/observability.yaml and the transformed template")
+    _say("checkov: the templates storage, queries, observability and the transformed one")
     command = ["checkov", "--config-file", str(ROOT / "infra" / "checkov.yaml")]
     return _scan([*command, *(part for each in templates for part in ("--file", str(each)))])
 

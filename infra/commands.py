@@ -17,7 +17,7 @@ from .audit import audit as run_audit
 from .local.cloud import REGION, LocalCloud
 from .local.errors import LocalCloudError
 from .local.joints import Mail
-from .local.package import OBSERVABILITY, STORAGE, package, transform
+from .local.package import OBSERVABILITY, QUERIES, STORAGE, package, transform
 from .observe import observe, redeliver, wait_until_settled
 from .report import print_report
 
@@ -92,7 +92,7 @@ def lint(options: argparse.Namespace) -> int:
     """cfn-lint on every template, with its own words and exit status."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        templates = [STORAGE, OBSERVABILITY, *_built(options.stage, out)]
+        templates = [STORAGE, QUERIES, OBSERVABILITY, *_built(options.stage, out)]
         return subprocess.run(  # nosec B603 # noqa: S603 - our own interpreter
             [sys.executable, "-c", CFN_LINT, *map(str, templates)], check=False
         ).returncode
@@ -102,7 +102,9 @@ def audit(options: argparse.Namespace) -> int:
     """checkov, bandit and pip-audit; 0 if all of them ran and found nothing."""
     with tempfile.TemporaryDirectory() as folder:
         _, transformed = _built(options.stage, Path(folder))
-        return run_audit([STORAGE, OBSERVABILITY, transformed], if_reachable=options.if_reachable)
+        return run_audit(
+            [STORAGE, QUERIES, OBSERVABILITY, transformed], if_reachable=options.if_reachable
+        )
 
 
 def _built(stage: str, out: Path) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .local.cloud import APP_STACK, OBSERVABILITY_STACK, STORAGE_STACK, LocalCloud
+from .local.cloud import APP_STACK, OBSERVABILITY_STACK, QUERIES_STACK, STORAGE_STACK, LocalCloud
 from .local.environment import Invocation
 from .local.errors import LocalCloudError
 from .local.joints import Mail
@@ -74,7 +74,7 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
     """The outputs of all stacks."""
     cloudformation = cloud.client("cloudformation")
     found: dict[str, str] = {}
-    for name in (STORAGE_STACK, APP_STACK, OBSERVABILITY_STACK):
+    for name in (STORAGE_STACK, QUERIES_STACK, APP_STACK, OBSERVABILITY_STACK):
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         found |= {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
     return found

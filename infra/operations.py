@@ -6,12 +6,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from .quarantine import quarantine
+from .query import query
 from .redrive import redrive
 from .replay import replay
 from .stage import OperationError, UsageError, failure
 from .verify import verify
 
-_COMMANDS = {"verify": verify, "redrive": redrive, "replay": replay, "quarantine": quarantine}
+_COMMANDS = {
+    "verify": verify,
+    "redrive": redrive,
+    "replay": replay,
+    "quarantine": quarantine,
+    "query": query,
+}
 
 
 def operate(options: argparse.Namespace) -> int:

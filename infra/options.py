@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-OPERATIONS = ("verify", "redrive", "replay", "quarantine")
+OPERATIONS = ("verify", "redrive", "replay", "quarantine", "query")
 
 
 def add_operations(commands: Commands) -> None:
@@ -15,6 +15,7 @@ def add_operations(commands: Commands) -> None:
     _add_redrive(commands)
     _add_replay(commands)
     _add_quarantine(commands)
+    _add_query(commands)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -107,6 +108,49 @@ def _add_quarantine(commands: Commands) -> None:
         add_stage(each)
 
 
+def _add_query(commands: Commands) -> None:
+    query = commands.add_parser(
+        "query",
+        help="ask Athena: a named query, or SQL of one's own",
+        description="Ask Athena a named query of the stage (--list has them), or SQL of your own,"
+        " and print the answer. Values are bound by Athena, not pasted into the SQL. How long it"
+        " took, how much was read and what that costs is told on standard error; Ctrl-C stops the"
+        " query.",
+        epilog=exits("it was answered", "it was not"),
+    )
+    query.add_argument("name", nargs="?", metavar="NAME", help="of a named query")
+    query.add_argument("--list", action="store_true", help="show the named queries")
+    query.add_argument("--sql", help="SQL of your own in place of a name; - reads standard input")
+    query.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=assignment,
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="parameters of the named query, as in --set days=30 resource=web-%%",
+    )
+    query.add_argument(
+        "--format",
+        choices=("table", "csv", "json", "plot"),
+        help="of the answer; plot is a chart in the terminal (default: table)",
+    )
+    query.add_argument("--png", metavar="FILE", help="write a chart as a picture")
+    query.add_argument(
+        "--y", default="", metavar="COLUMN", help="what a chart shows (default: the first number)"
+    )
+    add_place(query)
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """NAME=VALUE as its two parts."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def exits(zero: str, one: str) -> str:
     """What a command's help says of its exit status."""
     return f"exit status: 0 if {zero}, 1 if {one}, 2 for a mistake in the options."
@@ -121,12 +165,18 @@ def add_days(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_stage(parser: argparse.ArgumentParser) -> None:
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Which stage, and where it is."""
     parser.add_argument(
         "--stage",
         help="default: local if there is an endpoint, here or in AWS_ENDPOINT_URL; else prod",
     )
     parser.add_argument("--endpoint", metavar="URL", help="default: AWS_ENDPOINT_URL, or AWS")
+
+
+def add_stage(parser: argparse.ArgumentParser) -> None:
+    """The stage, its bucket and its table."""
+    add_place(parser)
     parser.add_argument("--bucket", help="default: what the stage's storage stack exports")
     parser.add_argument("--table", help="default: what the stage's storage stack exports")
 

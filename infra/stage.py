@@ -111,6 +111,20 @@ class Stage:
         return self._machine("Replay")
 
     @property
+    def compaction_arn(self) -> str:
+        return self._machine("Compaction")
+
+    @property
+    def work_group(self) -> str:
+        """Athena's."""
+        return f"infra-monitoring{self.suffix}"
+
+    @property
+    def database(self) -> str:
+        """Glue's; SQL would make everybody quote a hyphen."""
+        return f"infra_monitoring{self.suffix}".replace("-", "_")
+
+    @property
     def function_names(self) -> tuple[str, ...]:
         """The functions that the dead letters of this stage are for."""
         names = ("data-collector", "log-processor", "notifier")
@@ -175,7 +189,8 @@ def stage_of(options: argparse.Namespace) -> Stage:
     """The stage that the options name."""
     endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
     default = "local" if endpoint else "prod"
-    return Stage(options.stage or default, options.bucket or "", options.table or "", endpoint)
+    bucket, table = (getattr(options, name, None) or "" for name in ("bucket", "table"))
+    return Stage(options.stage or default, bucket, table, endpoint)
 
 
 def days_of(options: argparse.Namespace) -> Days:

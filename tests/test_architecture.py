@@ -10,7 +10,7 @@ from .conftest import ROOT
 
 PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
 PURE |= {"storage", "metrics", "statistics", "ticks", "results", "map_runs", "telemetry"}
-PURE |= {"alarms", "batches", "hosts", "names", "notification", "refusal", "unpacking"}
+PURE |= {"alarms", "batches", "hosts", "names", "notification", "queries", "refusal", "unpacking"}
 USE_CASES = {"collector", "notifier", "planning", "processor"}
 # The part of its work that a use case has given to a module of its own.
 PARTS = {"collector": {"planning"}, "processor": {"writing"}}

@@ -42,7 +42,16 @@ from .functions import Functions
 from .invocations import ASYNC_RETRY_SECONDS
 from .joints import Joints, Mail
 from .metrics import Metrics
-from .package import OBSERVABILITY, ROOT, STORAGE, Template, package, transform, without_rest_api
+from .package import (
+    OBSERVABILITY,
+    QUERIES,
+    ROOT,
+    STORAGE,
+    Template,
+    package,
+    transform,
+    without_rest_api,
+)
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -52,6 +61,7 @@ STAGE = "local"
 STORAGE_STACK = "infra-monitoring-storage"
 APP_STACK = "infra-monitoring"
 OBSERVABILITY_STACK = "infra-monitoring-observability"
+QUERIES_STACK = "infra-monitoring-queries"
 _ARTIFACTS = "infra-monitoring-artifacts"
 
 # Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
@@ -182,7 +192,7 @@ class LocalCloud:
         distributed_map.install()
         iam.install(self.iam)
         self.joints.install()
-        self._exit.callback(athena.install(self.client, self._work / "athena"))
+        self._exit.callback(athena.install(self.client, self.iam.role_of, self._work / "athena"))
         cloudwatch.install()
         alarms.install()
         self.alarms = alarms.Alarms(
@@ -258,6 +268,8 @@ class LocalCloud:
             STORAGE.read_text(),
             {"AppendAccountId": "false", "NotificationEmail": self._email},
         )
+        self._progress("deploying infra/queries.yaml")
+        self._create_stack(QUERIES_STACK, QUERIES.read_text(), {"Suffix": ""})
         archive = built.archive.read_bytes()
         code = {"Bucket": _ARTIFACTS, "Key": f"{hashlib.sha256(archive).hexdigest()}.zip"}
         s3 = self.client("s3")

@@ -102,6 +102,11 @@ class Iam:
             session = self._sessions.get(access_key)
         return session or _assumed_in_moto(access_key)
 
+    def role_of(self, access_key: str) -> str:
+        """The ARN of the role whose credentials these are; empty for the administrator's."""
+        session = self.session_of(access_key)
+        return session.role_arn if session else ""
+
     def allows(self, session: Session, call: Call) -> bool:
         """Whether the role's policies allow the call; keeps what was asked and why it may."""
         call = replace(call, context=(*call.context, ("aws:PrincipalAccount", session.account)))

@@ -125,8 +125,11 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
         "ID": rule["Id"],
         "Status": rule["Status"],
         "Filter": {"Prefix": rule.get("Prefix", "")},
-        "Expiration": {"Days": rule["ExpirationInDays"]},
     }
+    if "ExpirationInDays" in rule:
+        api["Expiration"] = {"Days": rule["ExpirationInDays"]}
+    if "ExpiredObjectDeleteMarker" in rule:
+        api["Expiration"] = {"ExpiredObjectDeleteMarker": True}
     if "Transitions" in rule:
         api["Transitions"] = [
             {"StorageClass": each["StorageClass"], "Days": each["TransitionInDays"]}
@@ -211,6 +214,18 @@ def _work_group(request: Request) -> str:
         Configuration=request.properties["WorkGroupConfiguration"],
     )
     return request.name
+
+
+@_resource_type("AWS::Athena::NamedQuery")
+def _named_query(request: Request) -> str:
+    answer = request.clients("athena").create_named_query(
+        Name=request.properties["Name"],
+        Description=request.properties["Description"],
+        Database=request.properties["Database"],
+        QueryString=request.properties["QueryString"],
+        WorkGroup=request.properties["WorkGroup"],
+    )
+    return str(answer["NamedQueryId"])
 
 
 @_resource_type("AWS::Lambda::EventInvokeConfig")
