@@ -19,9 +19,7 @@ class Alarms(Protocol):
         """Metric and composite alarms whose names begin so, as CloudWatch describes them."""
 
 
-def answer(
-    given: parameters.Given | None, *, own: ApiSettings, alarms: Alarms
-) -> dict[str, Any]:
+def answer(given: parameters.Given | None, *, own: ApiSettings, alarms: Alarms) -> dict[str, Any]:
     """The alarms, those in ALARM first.
 
     Raises:
@@ -35,9 +33,7 @@ def answer(
         for each in alarms.all("InfraMonitoring-")
         if (match := name.fullmatch(each["AlarmName"]))
     ]
-    return {
-        "alarms": sorted(found, key=lambda each: (_STATES.index(each["state"]), each["name"]))
-    }
+    return {"alarms": sorted(found, key=lambda each: (_STATES.index(each["state"]), each["name"]))}
 
 
 def _alarm(short: str, described: Mapping[str, Any], own: ApiSettings) -> dict[str, Any]:
@@ -54,4 +50,3 @@ def _alarm(short: str, described: Mapping[str, Any], own: ApiSettings) -> dict[s
         "action": known.action,
         "runbook": f"{own.runbooks.rstrip('/')}/{known.runbook}",
     }
-

@@ -34,10 +34,11 @@ Statistics = Mapping[str, float | None]
 
 
 def paths(metric_type: str, *, parts: bool = False) -> list[Path]:
-    """What to read of an item of this type; with `parts`, of each file system too."""
+    """What to read of an item of this type; with `parts`, of each file system too, and its key."""
     if parts and metric_type == "disk":
-        return [*_COMMON, ("measurements",)]
-    return [*_COMMON, *(("measurements", name) for name in _VALUES[metric_type])]
+        return [*_COMMON, ("metric_id",), ("measurements",)]
+    own = [("metric_id",)] if parts else []
+    return [*_COMMON, *own, *(("measurements", name) for name in _VALUES[metric_type])]
 
 
 def whole(metric_type: str, item: Item, settings: Settings) -> tuple[str, str, Statistics]:

@@ -9,9 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
-import boto3
-from botocore.config import Config
-
 from ..api import views
 from ..api.history import Host
 from ..api.parameters import Span
@@ -41,27 +38,14 @@ _EVER = ("0", "9")
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
-_CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=8,
-    max_pool_connections=2 * _WORKERS,
-    parameter_validation=False,
-    retries={"mode": "standard", "total_max_attempts": 4},
-)
-
-
-def create_table_reader(table: str) -> "TableReader":
-    """A reader on the credentials, region and endpoint of the environment."""
-    return TableReader(boto3.Session().client("dynamodb", config=_CONFIG), table)
-
 
 class TableReader:
     """Records that have not expired: by pages, by windows, and by keys."""
 
     def __init__(
-        self, dynamodb: Any, table: str, sleep: Callable[[float], None] = time.sleep
+        self, client: Callable[[str], Any], table: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._dynamodb = dynamodb
+        self._client = client
         self._table = table
         self._sleep = sleep
 
@@ -118,7 +102,7 @@ class TableReader:
 
         answers = dict(zip(METRIC_TYPES, _side_by_side(read, METRIC_TYPES), strict=True))
         reached = max(each for _, each in answers.values())
-        found = {name: items for name, (items, _) in answers.items()}
+        found: dict[str, Sequence[Item]] = {name: each for name, (each, _) in answers.items()}
         return found, parse_utc(reached) if reached else None
 
     def search(self, host: Host, span: Span, now: datetime) -> Sequence[Item]:
@@ -175,7 +159,9 @@ class TableReader:
         found: list[Item] = []
         for attempt in range(_ATTEMPTS):
             with translated("read items", self._table):
-                answer = self._dynamodb.batch_get_item(RequestItems={self._table: request})
+                answer = self._client("dynamodb").batch_get_item(
+                    RequestItems={self._table: request}
+                )
             found += answer["Responses"].get(self._table, [])
             request = answer.get("UnprocessedKeys", {}).get(self._table)
             if not request:
@@ -192,7 +178,7 @@ class TableReader:
         for _ in range(most):
             start = {"ExclusiveStartKey": last} if last else {}
             with translated("query", f"{self._table}/{_INDEX}"):
-                answer = self._dynamodb.query(**request | start)
+                answer = self._client("dynamodb").query(**request | start)
             last = answer.get("LastEvaluatedKey")
             yield answer["Items"], last
             if not last:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from moto.athena.models import athena_backends
 from moto.core.model import OperationModel
 from moto.core.request import Request
 from moto.core.routing import get_service_router
@@ -149,8 +150,30 @@ def _index(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{table}/index/{parameters['IndexName']}" if "IndexName" in parameters else table]
 
 
+def _work_group(parameters: Mapping[str, Any]) -> list[str]:
+    return [f"workgroup/{parameters.get('WorkGroup', 'primary')}"]
+
+
+def _of_work_group(named: Named, account: str) -> Resources:
+    """What has an id is its work group's; an unknown id is told to be one, as on AWS."""
+    backend = athena_backends[account][named.region]
+    found = backend.executions.get(
+        named.parameters.get("QueryExecutionId", "")
+    ) or backend.named_queries.get(named.parameters.get("NamedQueryId", ""))
+    if found is None or found.workgroup is None:
+        return []
+    arn = f"arn:aws:athena:{named.region}:{account}:workgroup/{found.workgroup.name}"
+    return [(arn, {"aws:ResourceAccount": account})]
+
+
 # One entry for each action that something here calls; the rest is denied.
 _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
+    "athena:GetNamedQuery": _of_work_group,
+    "athena:GetQueryExecution": _of_work_group,
+    "athena:GetQueryResults": _of_work_group,
+    "athena:ListNamedQueries": _here("athena", _work_group),
+    "athena:StartQueryExecution": _here("athena", _work_group),
+    "cloudwatch:DescribeAlarms": _anything,
     "cloudwatch:GetMetricData": _anything,
     "cloudwatch:ListMetrics": _anything,
     "dynamodb:BatchGetItem": _here("dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]),
@@ -172,6 +195,7 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
     "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
     "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
+    "states:GetExecutionHistory": _here("states", lambda p: [p["executionArn"]]),
     "states:ListExecutions": _here("states", lambda p: [p["stateMachineArn"]]),
     "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
     "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),
