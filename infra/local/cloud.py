@@ -31,7 +31,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import alarms, athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from . import alarms, athena, athena_tasks, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .alarm_changes import announce
 from .capacity import Capacity, with_capacity
 from .clock import Clock
@@ -191,6 +191,7 @@ class LocalCloud:
         self._resource_types = resources.install(self.client)
         mended.install()
         distributed_map.install()
+        athena_tasks.install()
         iam.install(self.iam)
         self.joints.install()
         self._exit.callback(athena.install(self.client, self.iam.role_of, self._work / "athena"))
