@@ -304,6 +304,34 @@ def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: L
     assert "0 sent again, 0 left" in redrive(ledger)[1]
 
 
+def test_a_compaction_that_was_stopped_is_a_letter_and_writes_the_same_days_again(
+    ledger: Ledger,
+) -> None:
+    machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Compaction")
+    days = {"days": [f"2020-01-{day:02d}" for day in range(1, 15)]}
+    start_and_stop(ledger, "cut-off", machine, days)
+    ledger.eventually(lambda: waiting(ledger.cloud) == 1)
+    assert "ABORTED: Operator: cut-off" in redrive(ledger, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "cut-off-redrive-1", machine)
+    arn = f"{machine}:cut-off-redrive-1".replace(*MACHINE)
+    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(again["input"])["days"] == days["days"]
+    assert waiting(ledger.cloud) == 0
+
+
+def test_a_compaction_that_was_not_delivered_is_started_once(ledger: Ledger) -> None:
+    arn = machine_arn(ledger.cloud, "InfraMonitoring-Compaction")
+    for _ in range(2):
+        event = tick("lost-compaction")
+        put_letter(ledger.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
+    assert redrive(ledger, "--hours", "0")[0] == 0
+    assert waiting(ledger.cloud) == 0
+    sfn = ledger.cloud.client("stepfunctions")
+    started = sfn.list_executions(stateMachineArn=arn)["executions"]
+    assert [each["name"] for each in started].count("lost-compaction") == 1
+
+
 def test_a_run_whose_letter_was_lost_is_found_all_the_same(ledger: Ledger) -> None:
     """Step Functions sends its events as best it can; and a rule may be younger than a failure."""
     machine, events = machine_arn(ledger.cloud), ledger.cloud.client("events")
