@@ -485,9 +485,10 @@ UNSEEN = (
     ),
     Unseen(
         roles=(API,),
-        actions=PARTS,
+        actions=("s3:GetObject", *PARTS),
         resource="/athena-results/*",
-        reason="Athena writes large answers in parts, for which moto has no counterpart",
+        reason="Athena writes large answers in parts, and reads them under who asks for them:"
+        " https://docs.aws.amazon.com/athena/latest/ug/querying.html",
     ),
     Unseen(
         roles=(PROCESSOR,),
