@@ -141,3 +141,14 @@ def test_what_is_wrong_is_said(client: Client) -> None:
     assert re.match("limit='0' is not a whole number", refused(client, limit=0))
     assert refused(client, form="x").startswith("there is no parameter 'form'")
     assert refused(client, resource_id="").startswith("resource_id has 0 characters")
+
+
+def test_a_fault_of_ours_tells_nothing_of_the_inside(tmp_path: Path) -> None:
+    """Here a setting is missing."""
+    with app_client(tmp_path) as client:
+        status, body = get(client, "/hosts")
+    assert status == 500
+    assert body == {
+        "Code": "InternalServerError",
+        "Message": "An internal server error occurred.",
+    }
