@@ -284,7 +284,9 @@ def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Led
     for name in ("twice", "twice-redrive-1"):
         start_and_stop(ledger, name, machine, tick("twice"))
     ledger.eventually(lambda: waiting(ledger.cloud) == 2)
-    assert "events 0, executions 1" in redrive(ledger, "--list")[1]
+    told = redrive(ledger, "--list")[1]
+    assert "events 0, executions 1" in told
+    assert "twice-redrive-1 was started by mistake" in told, "the latest one's reason"
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "twice-redrive-2", machine)
     assert waiting(ledger.cloud) == 0
@@ -300,6 +302,9 @@ def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: L
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "replay-forbidden-2", machine)
+    arn = f"{machine}:replay-forbidden-2".replace(*MACHINE)
+    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(again["input"]) == prefixes
     assert waiting(ledger.cloud) == 0
     assert "0 sent again, 0 left" in redrive(ledger)[1]
 
