@@ -59,12 +59,15 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=60)
     options = parser.parse_args()
     with LocalCloud() as cloud:
-        measure(cloud.client, cloud.endpoint, hosts=options.hosts, days=options.days)
+        measure(cloud.client, hosts=options.hosts, days=options.days)
 
 
-def measure(clients: Clients, endpoint: str, *, hosts: int, days: int) -> None:
+def measure(clients: Clients, *, hosts: int, days: int) -> None:
     """Fill, ask, compact, ask again, and print both."""
-    console, stage = Console(highlight=False), Stage("local", endpoint=endpoint)
+    console, stage = (
+        Console(highlight=False),
+        Stage("local", _clients={"athena": clients("athena")}),
+    )
     console.print(f"{hosts} hosts, {days} days: writing lines")
     fill(clients("s3"), hosts, days)
     question = QUESTION.format(table="metrics", first=1, days=days)

@@ -410,6 +410,13 @@ UNSEEN = (
     ),
     Unseen(
         roles=(COMPACTION,),
+        actions=("athena:GetDataCatalog",),
+        resource="datacatalog/AwsDataCatalog",
+        reason="Step Functions' own policy for Athena has it; moto has but one catalog:"
+        " https://docs.aws.amazon.com/step-functions/latest/dg/connect-athena.html",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
         actions=(
             "glue:BatchCreatePartition",
             "glue:GetDatabase",
