@@ -14,6 +14,7 @@ from chalice.app import (
     Blueprint,
     ChaliceViewError,
     ConflictError,
+    ForbiddenError,
     IAMAuthorizer,
     NotFoundError,
     Response,
@@ -85,10 +86,20 @@ class _Routes:
         return decorator
 
     def answer(self, make: Callable[["Service", Request], Any], status: int = 200) -> Response:
+        _refuse_other_sites(self.blueprint.current_request.headers)
         with http_errors():
             service = self._get_service()
             answer = make(service, Request.of(self.blueprint.current_request))
             return Response(service.encode(answer), dict(_HEADERS), status)
+
+
+def _refuse_other_sites(headers: Mapping[str, str]) -> None:
+    """Browsers say from where a page asks; other pages must not, with the rights of chalice local.
+
+    Without CORS they could not read the answer, but a run would have started.
+    """
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise ForbiddenError("pages of other sites may not ask")
 
 
 def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
