@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__
+from chalicelib.api.routes import create_blueprint
 from chalicelib.aws.fleet import fleet_opener
 from chalicelib.aws.invocation import invoke_later
 from chalicelib.aws.notices import Notices
@@ -16,10 +17,13 @@ from chalicelib.collector import respond
 from chalicelib.metrics import counts
 from chalicelib.notifier import notify
 from chalicelib.processor import process_event
-from chalicelib.settings import NotifierSettings, Settings
+from chalicelib.settings import ApiSettings, NotifierSettings, Settings
 from chalicelib.sources import Source, create_sources
 from chalicelib.telemetry import emit, logger, observed
 from chalicelib.ticks import RAW_PREFIX
+
+if TYPE_CHECKING:
+    from chalicelib.api.service import Service
 
 app = Chalice(app_name="infra-monitoring")
 
@@ -67,6 +71,14 @@ def get_notifier_settings() -> NotifierSettings:
 @cache
 def get_notices() -> Notices:
     return Notices(get_settings().table)
+
+
+@cache
+def get_service() -> "Service":
+    # Only the API's cold starts pay for it.
+    from chalicelib.aws.service import create_service  # noqa: PLC0415
+
+    return create_service(get_settings(), ApiSettings.from_environ(os.environ))
 
 
 def of_invocation(context: Any) -> dict[str, Any]:
@@ -139,3 +151,6 @@ def health() -> dict[str, str]:
     """Whether this function starts and has its settings; asks nothing of AWS."""
     get_settings()
     return {"status": "ok", "version": __version__}
+
+
+app.register_blueprint(create_blueprint(get_service))

@@ -19,6 +19,22 @@ class InvalidEventError(InfraMonitoringError):
     """An invocation's event does not say what to do."""
 
 
+class RequestError(InfraMonitoringError):
+    """A request to the API that cannot be answered; the message tells its caller why."""
+
+
+class InvalidRequestError(RequestError):
+    """A parameter is wrong."""
+
+
+class UnknownThingError(RequestError):
+    """There is no such metric type, host or query."""
+
+
+class BusyError(RequestError):
+    """A run is under way."""
+
+
 class InvalidRecordError(InfraMonitoringError):
     """Bytes that are not a record; the message is the reason kept in quarantine."""
 

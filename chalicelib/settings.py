@@ -211,6 +211,34 @@ class NotifierSettings:
         return cls(**_read(cls, environ))
 
 
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What only the API has to know; each field is one of its environment variables."""
+
+    stage: str = _variable("STAGE", _text)
+    # Both from the overlay; without it, and in `chalice local`, what follows from the stage.
+    pipeline: str = _optional("PIPELINE_ARN", str)
+    runbooks: str = _optional("RUNBOOK_URL", str, "docs/runbooks")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "ApiSettings":
+        """Settings from environment variables.
+
+        Raises:
+            SettingsError: names every missing or bad variable at once.
+        """
+        return cls(**_read(cls, environ))
+
+    @property
+    def suffix(self) -> str:
+        """What names end in on stages beside local and prod."""
+        return "" if self.stage in ("local", "prod") else f"-{self.stage}"
+
+    @property
+    def work_group(self) -> str:
+        return f"infra-monitoring{self.suffix}"
+
+
 def _read(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
     """The values of a settings class's fields; SettingsError names all that is wrong."""
     values: dict[str, Any] = {}

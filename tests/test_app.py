@@ -49,7 +49,7 @@ def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS i
 
 def forget() -> None:
     factories = (app.get_settings, app.get_store, app.get_sources)
-    for factory in (*factories, app.get_notifier_settings, app.get_notices):
+    for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notices):
         factory.cache_clear()
 
 
@@ -154,6 +154,20 @@ import app
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_only_the_apis_own_cold_starts_pay_for_it() -> None:
+    """What answers its requests is imported at the first of them."""
+    code = "import sys, app; print(*sorted(n for n in sys.modules if n.startswith('chalicelib')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = set(done.stdout.split())
+    assert {each for each in found if each.startswith("chalicelib.api")} == {
+        "chalicelib.api",
+        "chalicelib.api.routes",
+    }
+    assert not {"chalicelib.aws.table", "chalicelib.aws.athena", "chalicelib.queries"} & found
 
 
 def open_routes(chalice: Chalice) -> set[str]:

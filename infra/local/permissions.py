@@ -155,13 +155,13 @@ def _index(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _work_group(named: Named, account: str) -> Resources:
-    """Of a query that was started, too: its work group is its resource."""
-    parameters = named.parameters
+    """Of a query that was started or has a name, too: its work group is its resource."""
+    parameters, backend = named.parameters, athena_backends[account][named.region]
     name = parameters.get("WorkGroup", "primary")
-    identity = parameters.get("QueryExecutionId")
-    execution = athena_backends[account][named.region].executions.get(str(identity))
-    if execution is not None and execution.workgroup is not None:
-        name = execution.workgroup.name
+    execution = backend.executions.get(str(parameters.get("QueryExecutionId")))
+    found = execution or backend.named_queries.get(str(parameters.get("NamedQueryId")))
+    if found is not None and found.workgroup is not None:
+        name = found.workgroup.name
     return _arns("athena", [f"workgroup/{name}"], named, account)
 
 
@@ -172,10 +172,13 @@ def _catalog_table(parameters: Mapping[str, Any]) -> list[str]:
 
 # One entry for each action that something here calls; the rest is denied.
 _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
+    "athena:GetNamedQuery": _work_group,
     "athena:GetQueryExecution": _work_group,
     "athena:GetQueryResults": _work_group,
+    "athena:ListNamedQueries": _work_group,
     "athena:StartQueryExecution": _work_group,
     "athena:StopQueryExecution": _work_group,
+    "cloudwatch:DescribeAlarms": _anything,
     "cloudwatch:GetMetricData": _anything,
     "cloudwatch:ListMetrics": _anything,
     "dynamodb:BatchGetItem": _here("dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]),
@@ -199,6 +202,7 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
     "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
     "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
+    "states:GetExecutionHistory": _here("states", lambda p: [p["executionArn"]]),
     "states:ListExecutions": _here("states", lambda p: [p["stateMachineArn"]]),
     "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
     "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),

@@ -1,0 +1,99 @@
+"""What a request asks for, from the text of its parameters. Pure functions.
+
+Every function raises InvalidRequestError, with the parameter and what is wrong with it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import unquote
+
+from ..errors import InvalidEventError, InvalidRequestError
+from ..windows import format_utc, parse_utc
+
+MAX_LIMIT = 500
+
+# A little more than DynamoDB keeps.
+MAX_DAYS = 92
+
+_DAY = timedelta(days=1)
+_YEARS = range(1970, 2200)  # of records
+_NAME = 512
+
+Given = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start` to `stop`, both included and in UTC."""
+
+    start: datetime
+    stop: datetime
+
+
+def single(given: Given | None, known: Collection[str]) -> dict[str, str]:
+    """Each parameter by its name: known ones, and each once."""
+    for name, values in (given or {}).items():
+        if name not in known:
+            there = ", ".join(known) if known else "none here"
+            raise InvalidRequestError(f"there is no parameter {name[:_NAME]!r}; there are {there}")
+        if len(values) != 1:
+            raise InvalidRequestError(f"{name} is given {len(values)} times")
+    return {name: values[0] for name, values in (given or {}).items()}
+
+
+def limit(values: Mapping[str, str], *, default: int = 100, most: int = MAX_LIMIT) -> int:
+    text = values.get("limit", str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise InvalidRequestError(f"limit={text[:40]!r} is not a whole number from 1 to {most}")
+    return int(text)
+
+
+def span(values: Mapping[str, str], now: datetime) -> Span:
+    """The time asked for: the last 24 hours, or the 24 hours before `to`."""
+    stop = _moment("to", values["to"]) if "to" in values else now.replace(microsecond=0)
+    start = _moment("from", values["from"]) if "from" in values else stop - _DAY
+    if start > stop:
+        raise InvalidRequestError(f"from {format_utc(start)} is after to {format_utc(stop)}")
+    return Span(start, stop)
+
+
+def days(values: Mapping[str, str], now: datetime) -> Span:
+    """As `span`, and no longer than items are kept."""
+    asked = span(values, now)
+    if asked.stop - asked.start > timedelta(days=MAX_DAYS):
+        raise InvalidRequestError(f"from and to are more than {MAX_DAYS} days apart")
+    return asked
+
+
+def name(values: Mapping[str, str], parameter: str) -> str:
+    """A name that was given, or empty."""
+    if parameter not in values:
+        return ""
+    text = values[parameter]
+    if not 1 <= len(text) <= _NAME:
+        raise InvalidRequestError(f"{parameter} has {len(text)} characters, not 1 to {_NAME}")
+    return text
+
+
+def path_name(text: str) -> str:
+    """A name out of a path. API Gateway decodes it, chalice local does not."""
+    decoded = unquote(text)
+    if not 1 <= len(decoded) <= _NAME:
+        raise InvalidRequestError(f"the name has {len(decoded)} characters, not 1 to {_NAME}")
+    return decoded
+
+
+def _moment(parameter: str, text: str) -> datetime:
+    try:
+        moment = parse_utc(text)
+    except (InvalidEventError, OverflowError) as error:
+        raise InvalidRequestError(
+            f"{parameter}={text[:40]!r} is not ISO 8601 with a time zone, as in"
+            " 2026-11-22T18:00:00Z (a + in an address is %2B)"
+        ) from error
+    if moment.year not in _YEARS:
+        raise InvalidRequestError(
+            f"{parameter}={text[:40]!r}: the year is not from {_YEARS[0]} to {_YEARS[-1]}"
+        )
+    return moment.replace(microsecond=0)
