@@ -90,6 +90,16 @@ class _Routes:
             answer = make(service, Request.of(self.blueprint.current_request))
             return Response(service.encode(answer), dict(_HEADERS), status)
 
+    def file(self, name: str) -> Response:
+        """One of the page's files; the page itself without a name."""
+        from . import assets  # noqa: PLC0415
+
+        with http_errors():
+            file = assets.file_of(name or assets.START)
+        if file.is_known_to(self.blueprint.current_request.headers):
+            return Response("", {**file.headers()}, 304)
+        return Response(file.text, {**file.headers()})
+
 
 def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
     """The API's routes; `get_service` is called at requests only."""
@@ -97,6 +107,7 @@ def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
     _add_records(routes)
     _add_operations(routes)
     _add_queries(routes)
+    _add_page(routes)
     return routes.blueprint
 
 
@@ -142,6 +153,16 @@ def _add_queries(routes: _Routes) -> None:
     @routes.get("/queries/{identity}")
     def query(identity: str) -> Response:
         return routes.answer(lambda service, request: service.query(identity, request.given))
+
+
+def _add_page(routes: _Routes) -> None:
+    @routes.get("/")
+    def page() -> Response:
+        return routes.file("")
+
+    @routes.get("/page/{name}")
+    def page_file(name: str) -> Response:
+        return routes.file(name)
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+// A host's row in the fleet: its text, its small charts, its place.
+
+import { h, hostLink, hush, icon, svg } from "./dom.js";
+import { NONE, measure, moment } from "./format.js";
+import { draw, whenSeen } from "./spark.js";
+
+export const TYPES = [
+  ["cpu", "CPU"],
+  ["memory", "Memory"],
+  ["disk", "Disk"],
+  ["network", "Network"],
+];
+
+const level = (row, type) => {
+  const glance = row.host.measurements[type];
+  return glance ? (glance.p95 ?? glance.last ?? -1) : -1;
+};
+
+/** How rows may be sorted, but for the order that the API gives. */
+export const ORDERS = {
+  name: (a, b) => a.host.resource_id.localeCompare(b.host.resource_id, "en", { numeric: true }),
+  ...Object.fromEntries(TYPES.map(([type]) => [type, (a, b) => level(b, type) - level(a, type)])),
+};
+
+/** What a filter looks in. */
+export function text(host) {
+  return [
+    host.resource_id,
+    host.account_id,
+    host.region,
+    host.status,
+    ...Object.values(host.labels),
+  ]
+    .join(" ")
+    .toLowerCase();
+}
+
+export function line(host) {
+  const draws = [];
+  const cells = TYPES.map(([type, word]) => cell(host.measurements[type], word, draws));
+  const { name, ...others } = host.labels;
+  const told = [name, ...Object.entries(others).map(([key, value]) => `${key} ${value}`)]
+    .filter(Boolean)
+    .slice(0, 3)
+    .join(" · ");
+  const row = h(
+    "tr",
+    { role: "row", class: host.status },
+    h(
+      "th",
+      { role: "rowheader", scope: "row" },
+      icon(host.status),
+      h(
+        "span",
+        { class: "who" },
+        h("a", { href: hostLink(host) }, host.resource_id),
+        hush(`, ${host.status}`),
+        h(
+          "small",
+          {},
+          host.status === "missing" ? `last seen ${moment(host.last_seen)}` : told || host.region,
+        ),
+      ),
+    ),
+    cells,
+  );
+  whenSeen(row, draws);
+  return row;
+}
+
+/** A metric type: a small chart of the average, and the value that is judged. */
+function cell(glance, word, draws) {
+  if (!glance)
+    return h(
+      "td",
+      { role: "cell", class: "none" },
+      h("span", { class: "label" }, word),
+      h("span", { class: "value" }, NONE, hush("not measured")),
+    );
+  const chart = svg("svg", { class: "spark" });
+  draws.push(() => draw(chart, glance.series, glance.unit));
+  const bad = glance.status !== "ok";
+  return h(
+    "td",
+    { role: "cell", class: glance.status, title: titleOf(glance) },
+    h("span", { class: "label" }, word),
+    chart,
+    h(
+      "span",
+      { class: "value" },
+      bad ? icon(glance.status) : null,
+      measure(glance.p95 ?? glance.last, glance.unit),
+      bad ? hush(` ${glance.status}`) : null,
+    ),
+  );
+}
+
+function titleOf(glance) {
+  const parts = [
+    ["last", glance.last],
+    ["average", glance.avg],
+    ["95th percentile", glance.p95],
+    ["highest", glance.max],
+  ];
+  return parts
+    .filter(([, value]) => value !== null)
+    .map(([word, value]) => `${word} ${measure(value, glance.unit)}`)
+    .join("\n");
+}
