@@ -15,7 +15,7 @@ from .stage import Stage
 # While messages are looked at and sent, nobody else sees them.
 _HIDDEN_SECONDS = 300
 
-# What EventBridge's rule Failures of infra/overlay.yaml sends of both state machines.
+# What EventBridge's rule Failures of infra/overlay.yaml sends of the state machines.
 _ENDED = "Step Functions Execution Status Change"
 
 
@@ -110,7 +110,7 @@ def read_letter(message: Mapping[str, Any], stage: Stage) -> Letter:
 
 
 def _is_ours(arn: str, stage: Stage) -> bool:
-    return arn in (stage.pipeline_arn, stage.replay_arn) or (
+    return arn in stage.machine_arns or (
         arn.split(":")[2:3] == ["lambda"] and arn.rpartition(":")[2] in stage.function_names
     )
 

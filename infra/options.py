@@ -41,7 +41,7 @@ def _add_redrive(commands: Commands) -> None:
         "redrive",
         help="send again what has failed for good",
         description="Send the events of the dead-letter queue to their targets again, and start"
-        " failed executions of both state machines again for the same tick. A message is deleted"
+        " failed executions of the state machines again for the same tick. A message is deleted"
         " only after it was sent; one that nobody here can have sent is left. What fails again"
         " comes back. Doing it twice changes no count.",
         epilog=exits("everything was sent", "something is left"),

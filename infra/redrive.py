@@ -80,7 +80,7 @@ def _delete(letters: Letters, case: Case) -> None:
 
 def send(stage: Stage, letter: Letter) -> None:
     """Give the event to its target once more; what had been started already stays one."""
-    if letter.target != stage.pipeline_arn:
+    if letter.target not in stage.machine_arns:
         stage.client("lambda").invoke(
             FunctionName=letter.target, InvocationType="Event", Payload=letter.payload
         )

@@ -1,4 +1,4 @@
-"""Executions of both state machines: which of them failed, and starting them again."""
+"""Executions of the state machines: which of them failed, and starting them again."""
 
 import json
 import re
@@ -59,9 +59,9 @@ def reason(execution: Mapping[str, Any]) -> str:
 
 
 def runs_since(stage: Stage, since: datetime) -> Iterator[Run]:
-    """The executions of both state machines that started since then."""
+    """The executions of all state machines that started since then."""
     pages = stage.client("stepfunctions").get_paginator("list_executions")
-    for machine in (stage.pipeline_arn, stage.replay_arn):
+    for machine in stage.machine_arns:
         # They are listed newest first.
         for page in pages.paginate(stateMachineArn=machine):
             listed = [run_of(each, stage) for each in page["executions"]]
@@ -71,7 +71,7 @@ def runs_since(stage: Stage, since: datetime) -> Iterator[Run]:
 
 
 def start_again(stage: Stage, run: Run) -> None:
-    """A new execution for the same tick, so the same keys; a replay goes on with what is left.
+    """A new execution for the same tick, so the same keys or days; a replay does what is left.
 
     Not RedriveExecution: it would go on behind the branches, which have caught their errors,
     at the very state that says that the run failed.

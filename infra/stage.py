@@ -115,6 +115,11 @@ class Stage:
         return self._machine("Compaction")
 
     @property
+    def machine_arns(self) -> tuple[str, ...]:
+        """Of every state machine."""
+        return self.pipeline_arn, self.replay_arn, self.compaction_arn
+
+    @property
     def work_group(self) -> str:
         """Athena's."""
         return f"infra-monitoring{self.suffix}"

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import yaml
 from chalice.test import Client
+from jsonschema import Draft202012Validator, FormatChecker
 from moto import mock_aws
 
 from chalicelib.enrichment import enrich
@@ -136,5 +137,11 @@ def moto_table() -> Iterator[Table]:
 
 def get(client: Client, path: str) -> tuple[int, Any]:
     """Status and body."""
-    answer = client.http.get(path, headers={"Accept": "application/json"})
+    answer = client.http.get(path)
     return answer.status_code, json.loads(answer.body)
+
+
+def conforms(document: Any, schema: str) -> None:
+    """Fail unless the document is what docs/openapi.yaml says of this schema."""
+    resolver = {"$ref": f"#/components/schemas/{schema}", "components": openapi()["components"]}
+    Draft202012Validator(resolver, format_checker=FormatChecker()).validate(document)

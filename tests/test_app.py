@@ -49,7 +49,7 @@ def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS i
 
 def forget() -> None:
     factories = (app.get_settings, app.get_store, app.get_sources)
-    for factory in (*factories, app.get_notifier_settings, app.get_notices):
+    for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notices):
         factory.cache_clear()
 
 

@@ -28,8 +28,13 @@ class Fleet(Protocol):
     def newest(self, now: datetime) -> datetime | None:
         """The end of the newest window that any host has a record of."""
 
-    def recent(self, since: datetime, now: datetime) -> Mapping[str, Sequence[Item]]:
-        """By metric type the records of windows that end after `since`, newest first."""
+    def recent(
+        self, since: datetime, brief_until: datetime, now: datetime
+    ) -> Mapping[str, Sequence[Item]]:
+        """By metric type the records of windows that end after `since`, newest first.
+
+        Those up to `brief_until` need no more than their averages.
+        """
 
 
 @dataclass(slots=True)
@@ -57,7 +62,8 @@ def answer(
     if newest is None:
         return {"window_end": None, "windows": [], "hosts": [], "missing": []}
     step = timedelta(seconds=settings.window_seconds)
-    return at_a_glance(fleet.recent(newest - WINDOWS * step, now), newest, settings)
+    records = fleet.recent(newest - WINDOWS * step, newest - step, now)
+    return at_a_glance(records, newest, settings)
 
 
 def at_a_glance(
@@ -109,25 +115,28 @@ def _add(
         host = hosts[name] = _Host(_labels(item), timestamp)
     elif timestamp > host.last_seen:
         host.labels, host.last_seen = _labels(item), timestamp
-    measurement, unit, values = views.whole(metric_type, item, settings)
     glance = host.glances.get(metric_type)
     if glance is None:
-        status = _status(metric_type, item, measurement, values, settings)
-        glance = host.glances[metric_type] = {
-            "measurement": measurement,
-            "unit": unit,
-            "status": status,
-            "timestamp": timestamp,
-            **values,
-            "series": [None] * WINDOWS,
-        }
-        if place == 0:
-            host.status = min(host.status, status, key=_rank)
+        glance = host.glances[metric_type] = _glance(metric_type, item, place, settings)
+        host.status = min(host.status, glance["status"], key=_rank)
         if metric_type in _JUDGED:
-            host.badness = max(host.badness, _value(values) or 0.0)
+            host.badness = max(host.badness, _value(glance) or 0.0)
     series = glance["series"]
     if series[-1 - place] is None:
-        series[-1 - place] = values["avg"]
+        series[-1 - place] = views.average(metric_type, item, settings)
+
+
+def _glance(metric_type: str, item: Item, place: int, settings: Settings) -> dict[str, Any]:
+    measurement, unit, values = views.whole(metric_type, item, settings)
+    status = _status(metric_type, item, measurement, values, settings)
+    return {
+        "measurement": measurement,
+        "unit": unit,
+        "status": "missing" if place else status,
+        "timestamp": item["timestamp"]["S"],
+        **values,
+        "series": [None] * WINDOWS,
+    }
 
 
 def _rank(status: str) -> int:

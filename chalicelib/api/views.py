@@ -41,6 +41,13 @@ def paths(metric_type: str, *, parts: bool = False) -> list[Path]:
     return [*_COMMON, *own, *(("measurements", name) for name in _VALUES[metric_type])]
 
 
+def brief_paths(metric_type: str) -> list[Path]:
+    """What to read of an item that is only a point of a chart: its average."""
+    names = _VALUES[metric_type]
+    known = [("resource_id",), ("account_id",), ("region",), ("timestamp",), ("source",)]
+    return [*known, ("labels", "name"), *(("measurements", name, "avg") for name in names)]
+
+
 def whole(metric_type: str, item: Item, settings: Settings) -> tuple[str, str, Statistics]:
     """Name, unit and statistics of what stands for the metric type."""
     if metric_type != "network":
@@ -53,6 +60,14 @@ def whole(metric_type: str, item: Item, settings: Settings) -> tuple[str, str, S
         for each in STATISTICS
     }
     return "traffic", "bytes_per_second", both
+
+
+def average(metric_type: str, item: Item, settings: Settings) -> float | None:
+    """The average of what stands for the metric type."""
+    if metric_type == "network":
+        return whole(metric_type, item, settings)[2]["avg"]
+    measurement = _measurements(item).get(_VALUES[metric_type][0])
+    return _number(measurement["M"], "avg") if measurement else None
 
 
 def each(metric_type: str, item: Item, settings: Settings) -> Iterator[tuple[str, str, Statistics]]:
@@ -89,10 +104,13 @@ def _measurements(item: Item) -> dict[str, Any]:
 
 def _statistics(measurement: Any) -> dict[str, float | None]:
     values = measurement["M"] if measurement else {}
-    return {
-        name: round(float(values[name]["N"]), 2) if "N" in values.get(name, {}) else None
-        for name in STATISTICS
-    }
+    return {name: _number(values, name) for name in STATISTICS}
+
+
+def _number(values: Item, name: str) -> float | None:
+    """What people read of a number; None is not known."""
+    text = values.get(name, {}).get("N")
+    return None if text is None else round(float(text), 2)
 
 
 def _sum(values: list[float | None]) -> float | None:

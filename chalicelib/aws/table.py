@@ -32,6 +32,9 @@ _PAGE_REQUESTS = 3
 _NEAR_REQUESTS = 2
 _SEARCH_REQUESTS = 12
 
+# How long the fleet's older windows are kept: a page that looks each minute reads them rarely.
+_KEPT_SECONDS = 300
+
 # Before and after every timestamp, as text.
 _EVER = ("0", "9")
 
@@ -43,11 +46,17 @@ class TableReader:
     """Records that have not expired: by pages, by windows, and by keys."""
 
     def __init__(
-        self, client: Callable[[str], Any], table: str, sleep: Callable[[float], None] = time.sleep
+        self,
+        client: Callable[[str], Any],
+        table: str,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._table = table
         self._sleep = sleep
+        self._clock = clock
+        self._older: tuple[tuple[str, str], float, list[list[Item]]] = ("", ""), 0.0, []
 
     @property
     def table(self) -> str:
@@ -82,15 +91,32 @@ class TableReader:
         items, _ = next(self._pages(request | {"Limit": 1}, 1))
         return parse_utc(items[0]["timestamp"]["S"]) if items else None
 
-    def recent(self, since: datetime, now: datetime) -> Mapping[str, Sequence[Item]]:
-        times = format_utc(since), _EVER[1]
+    def recent(
+        self, since: datetime, brief_until: datetime, now: datetime
+    ) -> Mapping[str, Sequence[Item]]:
+        until = format_utc(brief_until)
+        # Just above a timestamp is that timestamp with anything behind it.
+        parts = [(name, views.paths(name), (f"{until}~", _EVER[1])) for name in METRIC_TYPES]
+        key = format_utc(since), until
+        older = self._kept(key)
+        if older is None:
+            parts += [(name, views.brief_paths(name), key) for name in METRIC_TYPES]
 
-        def read(metric_type: str) -> list[Item]:
-            paths = views.paths(metric_type)
+        def read(part: tuple[str, Sequence[views.Path], tuple[str, str]]) -> list[Item]:
+            metric_type, paths, times = part
             request = _query(self._table, metric_type, now, times=times, paths=paths)
             return [item for items, _ in self._pages(request) for item in items]
 
-        return dict(zip(METRIC_TYPES, _side_by_side(read, METRIC_TYPES), strict=True))
+        found = _side_by_side(read, parts)
+        if older is None:
+            older = found[len(METRIC_TYPES) :]
+            self._older = key, self._clock() + _KEPT_SECONDS, older
+        return {name: found[at] + older[at] for at, name in enumerate(METRIC_TYPES)}
+
+    def _kept(self, key: tuple[str, str]) -> list[list[Item]] | None:
+        """Windows that have ended change with late points and replays only."""
+        kept, until, older = self._older
+        return older if kept == key and self._clock() < until else None
 
     # --- One host ---------------------------------------------------------------------------
 

@@ -31,12 +31,13 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import alarms, athena, cloudwatch, distributed_map, ec2, iam, mended, resources
+from . import alarms, athena, athena_tasks, cloudwatch, distributed_map, ec2, iam, mended, resources
 from .alarm_changes import announce
 from .capacity import Capacity, with_capacity
 from .clock import Clock
 from .control import with_control
 from .errors import LocalCloudError
+from .fast_reads import with_fast_reads
 from .feeds import Feeds
 from .functions import Functions
 from .invocations import ASYNC_RETRY_SECONDS
@@ -190,6 +191,7 @@ class LocalCloud:
         self._resource_types = resources.install(self.client)
         mended.install()
         distributed_map.install()
+        athena_tasks.install()
         iam.install(self.iam)
         self.joints.install()
         self._exit.callback(athena.install(self.client, self.iam.role_of, self._work / "athena"))
@@ -208,13 +210,12 @@ class LocalCloud:
         os.environ["MOTO_PORT"] = str(port)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        capacity = Capacity(dynamodb_backends[ACCOUNT][REGION])
-        moto = with_capacity(
-            iam.with_iam(DomainDispatcherApplication(create_backend_app), self.iam),
-            capacity,
-            self._feeds,
+        dynamodb = dynamodb_backends[ACCOUNT][REGION]
+        moto = DomainDispatcherApplication(create_backend_app)
+        application = with_capacity(
+            iam.with_iam(with_fast_reads(moto, dynamodb), self.iam), Capacity(dynamodb), self._feeds
         )
-        application = with_control(moto, self)
+        application = with_control(application, self)
         server = make_server(
             HOST,
             port,

@@ -41,8 +41,9 @@ def _answer(cloud: "LocalCloud", method: str, name: str) -> Any:
             return cloud.joints.idle
         case "GET", "iam":
             return cloud.iam.as_dict()
-        case "POST", "tick":
-            return cloud.joints.fire_all()
+        case "POST", tick if tick.partition("/")[0] == "tick":
+            rule = tick.partition("/")[2]
+            return [cloud.joints.fire(rule)] if rule else cloud.joints.fire_all()
         case "POST", "alarms":
             return {change.name: change.state for change in cloud.alarms.evaluate()}
         case _:

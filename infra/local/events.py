@@ -73,26 +73,34 @@ class Events:
 
     def scheduled_rules(self) -> list[dict[str, Any]]:
         """The enabled rules with a rate."""
+        return self._enabled("rate(")
+
+    def _enabled(self, *schedules: str) -> list[dict[str, Any]]:
         rules = self._clients("events").list_rules()["Rules"]
         return [
             rule
             for rule in rules
-            if rule["State"] == "ENABLED" and rule.get("ScheduleExpression", "").startswith("rate(")
+            if rule["State"] == "ENABLED"
+            and rule.get("ScheduleExpression", "").startswith(schedules)
         ]
 
     def fire_all(self) -> list[str]:
         """Let every enabled rule with a rate fire now; the events' IDs."""
         return [self.fire(rule) for rule in self.scheduled_rules()]
 
+    def fire_named(self, name: str) -> str:
+        """Let one rule fire now, whatever its schedule; the event's ID."""
+        return self.fire(self._clients("events").describe_rule(Name=name))
+
     def run_clock(self, stopping: threading.Event) -> None:
-        """Fire every rule with a rate when it is due, until it is time to stop."""
+        """Fire every scheduled rule when it is due, until it is time to stop."""
         due: dict[str, datetime] = {}
         while not stopping.wait(1):
             now = datetime.now(UTC)
-            for rule in self.scheduled_rules():
-                interval = rate_interval(rule["ScheduleExpression"])
-                if due.setdefault(rule["Arn"], now + interval) <= now:
-                    due[rule["Arn"]] += interval
+            for rule in self._enabled("rate(", "cron("):
+                expression = rule["ScheduleExpression"]
+                if due.setdefault(rule["Arn"], next_after(expression, now)) <= now:
+                    due[rule["Arn"]] = next_after(expression, due[rule["Arn"]])
                     with going_on(rule["Name"]):
                         self.fire(rule)
 
@@ -100,6 +108,17 @@ class Events:
 def is_ours(target: Mapping[str, Any]) -> bool:
     """Whether a rule's target is one that moto does not reach."""
     return _service(target) in _OUR_TARGETS
+
+
+def next_after(expression: str, moment: datetime) -> datetime:
+    """When a schedule is due next: `rate(value unit)`, or daily `cron(minute hour * * ? *)`."""
+    if expression.startswith("rate("):
+        return moment + rate_interval(expression)
+    minute, hour, *rest = expression.removeprefix("cron(").removesuffix(")").split()
+    if rest != ["*", "*", "?", "*"]:
+        raise LocalCloudError(f"the clock of the local cloud does not know {expression}")
+    due = moment.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+    return due if due > moment else due + timedelta(days=1)
 
 
 def rate_interval(expression: str) -> timedelta:

@@ -127,6 +127,10 @@ class Joints:
         """Let every enabled rule with a rate fire now; the events' IDs."""
         return self.events.fire_all()
 
+    def fire(self, rule: str) -> str:
+        """Let one scheduled rule fire now; the event's ID."""
+        return self.events.fire_named(rule)
+
     def _mail_if_wanted(self, subscription: Subscription, message: str, **sent: Any) -> None:
         """An e-mail, unless the subscription's filter policy is against it."""
         matcher = subscription._filter_policy_matcher

@@ -120,15 +120,19 @@ def _here(service: str, path: Callable[[Mapping[str, Any]], Iterable[str]]) -> A
     """Resources of the caller's own account and region; what comes as an ARN is taken as it is."""
 
     def describe(named: Named, account: str) -> Resources:
-        for name in path(named.parameters):
-            arn = (
-                name
-                if name.startswith("arn:")
-                else (f"arn:aws:{service}:{named.region}:{account}:{name}")
-            )
-            yield arn, {"aws:ResourceAccount": arn.split(":")[4]}
+        return _arns(service, path(named.parameters), named, account)
 
     return describe
+
+
+def _arns(service: str, names: Iterable[str], named: Named, account: str) -> Resources:
+    for name in names:
+        arn = (
+            name
+            if name.startswith("arn:")
+            else (f"arn:aws:{service}:{named.region}:{account}:{name}")
+        )
+        yield arn, {"aws:ResourceAccount": arn.split(":")[4]}
 
 
 def _anything(*_: Any) -> Resources:
@@ -150,29 +154,30 @@ def _index(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{table}/index/{parameters['IndexName']}" if "IndexName" in parameters else table]
 
 
-def _work_group(parameters: Mapping[str, Any]) -> list[str]:
-    return [f"workgroup/{parameters.get('WorkGroup', 'primary')}"]
+def _work_group(named: Named, account: str) -> Resources:
+    """Of a query that was started or has a name, too: its work group is its resource."""
+    parameters, backend = named.parameters, athena_backends[account][named.region]
+    name = parameters.get("WorkGroup", "primary")
+    execution = backend.executions.get(str(parameters.get("QueryExecutionId")))
+    found = execution or backend.named_queries.get(str(parameters.get("NamedQueryId")))
+    if found is not None and found.workgroup is not None:
+        name = found.workgroup.name
+    return _arns("athena", [f"workgroup/{name}"], named, account)
 
 
-def _of_work_group(named: Named, account: str) -> Resources:
-    """What has an id is its work group's; an unknown id is told to be one, as on AWS."""
-    backend = athena_backends[account][named.region]
-    found = backend.executions.get(
-        named.parameters.get("QueryExecutionId", "")
-    ) or backend.named_queries.get(named.parameters.get("NamedQueryId", ""))
-    if found is None or found.workgroup is None:
-        return []
-    arn = f"arn:aws:athena:{named.region}:{account}:workgroup/{found.workgroup.name}"
-    return [(arn, {"aws:ResourceAccount": account})]
+def _catalog_table(parameters: Mapping[str, Any]) -> list[str]:
+    database = parameters["DatabaseName"]
+    return ["catalog", f"database/{database}", f"table/{database}/{parameters['Name']}"]
 
 
 # One entry for each action that something here calls; the rest is denied.
 _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
-    "athena:GetNamedQuery": _of_work_group,
-    "athena:GetQueryExecution": _of_work_group,
-    "athena:GetQueryResults": _of_work_group,
-    "athena:ListNamedQueries": _here("athena", _work_group),
-    "athena:StartQueryExecution": _here("athena", _work_group),
+    "athena:GetNamedQuery": _work_group,
+    "athena:GetQueryExecution": _work_group,
+    "athena:GetQueryResults": _work_group,
+    "athena:ListNamedQueries": _work_group,
+    "athena:StartQueryExecution": _work_group,
+    "athena:StopQueryExecution": _work_group,
     "cloudwatch:DescribeAlarms": _anything,
     "cloudwatch:GetMetricData": _anything,
     "cloudwatch:ListMetrics": _anything,
@@ -183,12 +188,14 @@ _RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
     "dynamodb:PutItem": _here("dynamodb", lambda p: [f"table/{p['TableName']}"]),
     "dynamodb:Query": _here("dynamodb", _index),
     "ec2:DescribeInstances": _anything,
+    "glue:GetTable": _here("glue", _catalog_table),
     "lambda:InvokeFunction": _here("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
     "logs:CreateLogGroup": _here("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
     "logs:CreateLogStream": _here("logs", _log_group),
     "logs:PutLogEvents": _here(
         "logs", lambda p: [f"log-group:{p['logGroupName']}:log-stream:{p['logStreamName']}"]
     ),
+    "s3:DeleteObject": _object,
     "s3:GetObject": _object,
     "s3:ListBucket": _bucket,
     "s3:PutObject": _object,

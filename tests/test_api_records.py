@@ -1,0 +1,143 @@
+"""GET /metrics/{metric_type}: through Chalice, over a table on moto."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from chalice.test import Client
+
+from chalicelib.windows import format_utc
+
+from .api import WINDOW, Table, conforms, get, item_of, moto_table, now, records_of
+from .test_app import app_client
+
+HOSTS = ("db-1", "web-1", "web-2")
+WINDOWS = 4
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with moto_table() as made:
+        for window in range(WINDOWS):
+            for host in HOSTS:
+                made.put(records_of(host, now() - window * WINDOW, types=("cpu", "disk")))
+        yield made
+
+
+@pytest.fixture
+def client(table: Table, tmp_path: Path) -> Iterator[Client]:  # noqa: ARG001 - it is filled
+    with app_client(tmp_path, STAGE="prod") as made:
+        yield made
+
+
+def ask(client: Client, path: str = "/metrics/cpu", **query: Any) -> Any:
+    status, body = get(client, f"{path}?{urlencode(query)}")
+    assert status == 200, body
+    return body
+
+
+def refused(client: Client, path: str = "/metrics/cpu", **query: Any) -> str:
+    status, body = get(client, f"{path}?{urlencode(query)}")
+    assert (status, body["Code"]) == (400, "BadRequestError")
+    return str(body["Message"])
+
+
+def names(page: Any) -> list[tuple[str, str]]:
+    return [(each["timestamp"], each["resource_id"]) for each in page["records"]]
+
+
+def test_the_last_day_is_given_newest_first(client: Client) -> None:
+    page = ask(client)
+    assert len(page["records"]) == len(HOSTS) * WINDOWS
+    times = [each["timestamp"] for each in page["records"]]
+    assert times == sorted(times, reverse=True)
+    assert page["cursor"] is None
+
+
+def test_a_record_is_given_as_it_is_stored_enriched(client: Client) -> None:
+    (record,) = (each for each in ask(client, limit=3)["records"] if each["resource_id"] == "db-1")
+    conforms(record, "Record")
+    assert record["status"] == "ok"
+    assert record["measurements"]["utilization"]["max"] == pytest.approx(46.2)
+    assert record["window_seconds"] == 10_800
+    assert isinstance(record["window_seconds"], int)
+
+
+def test_from_and_to_are_both_included(client: Client) -> None:
+    second = format_utc(now() - WINDOW)
+    page = ask(client, **{"from": second, "to": second})
+    assert {each["timestamp"] for each in page["records"]} == {second}
+    assert len(page["records"]) == len(HOSTS)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 5, 12])
+@pytest.mark.parametrize("host", ["", "web-1"])
+def test_pages_give_every_record_once(limit: int, host: str, client: Client) -> None:
+    query = {"resource_id": host} if host else {}
+    pages = [ask(client, limit=limit, **query)]
+    while pages[-1]["cursor"]:
+        pages.append(ask(client, limit=limit, cursor=pages[-1]["cursor"]))
+    found = [name for page in pages for name in names(page)]
+    assert len(found) == len(set(found)) == WINDOWS * (1 if host else len(HOSTS))
+    assert {name for _, name in found} == ({host} if host else set(HOSTS))
+    assert all(len(page["records"]) <= limit for page in pages)
+
+
+def test_a_cursor_holds_its_query(client: Client) -> None:
+    """A page of one host goes on with that host, though the request no longer says so."""
+    page = ask(client, limit=1, resource_id="web-2")
+    assert names(ask(client, cursor=page["cursor"], limit=1)) == [
+        (format_utc(now() - WINDOW), "web-2")
+    ]
+
+
+def test_the_same_parameters_may_stand_beside_a_cursor(client: Client) -> None:
+    start = format_utc(now() - timedelta(days=1))
+    page = ask(client, limit=1, **{"from": start})
+    assert ask(client, limit=1, cursor=page["cursor"], **{"from": start})["records"]
+
+
+def test_a_cursor_is_bound_to_its_query(client: Client) -> None:
+    cursor = ask(client, limit=1)["cursor"]
+    for query in ({"resource_id": "web-1"}, {"to": "2020-01-01T00:00:00Z"}):
+        message = refused(client, cursor=cursor, **({"from": "2019-01-01T00:00:00Z"} | query))
+        assert message.startswith("the cursor was made for another")
+    assert "cursor" in refused(client, "/metrics/disk", cursor=cursor)
+
+
+def test_a_cursor_that_was_changed_is_refused(client: Client) -> None:
+    cursor = ask(client, limit=1)["cursor"]
+    for changed in (cursor[:-1], cursor[1:], cursor.swapcase(), f"{cursor}A", f"{cursor}=", "x"):
+        assert refused(client, cursor=changed) == "cursor is not one of this query's"
+
+
+def test_an_expired_record_is_never_given(table: Table, client: Client) -> None:
+    """DynamoDB deletes up to two days later."""
+    old = records_of("old-1", now(), types=("cpu",))
+    table.put(old, retention_days=0)
+    assert {"expires_at", "metric_id"} <= item_of(old[0]).keys()
+    assert "old-1" not in {name for _, name in names(ask(client))}
+    assert ask(client, resource_id="old-1")["records"] == []
+
+
+@pytest.mark.parametrize(
+    "host", ["web-1' OR '1'='1", "web-1 OR resource_id <> :x", "#type", "'; DROP TABLE x; --"]
+)
+def test_a_name_is_a_value_and_never_part_of_an_expression(host: str, client: Client) -> None:
+    assert ask(client, resource_id=host) == {"records": [], "cursor": None}
+
+
+def test_another_metric_type_is_not_there(client: Client) -> None:
+    status, body = get(client, "/metrics/gpu")
+    assert (status, body["Code"]) == (404, "NotFoundError")
+    assert body["Message"] == "there is no metric type 'gpu'"
+
+
+def test_what_is_wrong_is_said(client: Client) -> None:
+    assert re.match("limit='0' is not a whole number", refused(client, limit=0))
+    assert refused(client, form="x").startswith("there is no parameter 'form'")
+    assert refused(client, resource_id="").startswith("resource_id has 0 characters")
