@@ -32,7 +32,7 @@ def chalice_local(endpoint: str, folder: Path) -> Iterator[str]:
     config["stages"]["local"]["environment_variables"]["AWS_ENDPOINT_URL"] = endpoint
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
-    port = _free_port()
+    port = free_port()
     command = [str(CHALICE), "--project-dir", str(folder), "local", "--stage", "local"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -49,7 +49,7 @@ def chalice_local(endpoint: str, folder: Path) -> Iterator[str]:
             process.wait(timeout=30)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -160,9 +160,9 @@ def _add_page(routes: _Routes) -> None:
     def page() -> Response:
         return routes.file("")
 
-    @routes.get("/page/{name}")
-    def page_file(name: str) -> Response:
-        return routes.file(name)
+    @routes.get("/page/{file}")
+    def page_file(file: str) -> Response:
+        return routes.file(file)
 
 
 @contextmanager

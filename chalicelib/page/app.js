@@ -53,6 +53,7 @@ async function show({ first = false } = {}) {
     keep: (href) => {
       history.replaceState(null, "", href);
       shown.path = place().path;
+      context.parameters = place().parameters;
     },
   };
   context.title(title);

@@ -11,7 +11,8 @@ const FIRST = 40; // rows before the browser may paint
 const MORE = 120; // rows in each further step
 const NAMED = 8; // missing hosts by name
 
-export function view({ parameters, signal, keep }) {
+export function view(context) {
+  const { signal, keep } = context;
   const heading = h("h1", {}, "Fleet");
   const when = h("p", { class: "sub" });
   const top = h("div", { class: "notices" });
@@ -31,7 +32,7 @@ export function view({ parameters, signal, keep }) {
       ask: () => get("hosts", {}, signal),
       show: (answer) => {
         when.replaceChildren(...since(answer));
-        return answer.hosts.length ? table(answer, { parameters, keep, top }) : nothing();
+        return answer.hosts.length ? table(answer, { parameters: context.parameters, keep, top }) : nothing();
       },
     });
     if (fleet) announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);

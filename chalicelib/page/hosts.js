@@ -11,15 +11,14 @@ export const TYPES = [
   ["network", "Network"],
 ];
 
-const level = (row, type) => {
-  const glance = row.host.measurements[type];
-  return glance ? (glance.p95 ?? glance.last ?? -1) : -1;
-};
+/** What is judged and shown; of a window that is not there, the average of the one before. */
+const level = (glance) => glance?.p95 ?? glance?.last ?? glance?.avg ?? null;
+const rank = (row, type) => level(row.host.measurements[type]) ?? -1;
 
 /** How rows may be sorted, but for the order that the API gives. */
 export const ORDERS = {
   name: (a, b) => a.host.resource_id.localeCompare(b.host.resource_id, "en", { numeric: true }),
-  ...Object.fromEntries(TYPES.map(([type]) => [type, (a, b) => level(b, type) - level(a, type)])),
+  ...Object.fromEntries(TYPES.map(([type]) => [type, (a, b) => rank(b, type) - rank(a, type)])),
 };
 
 /** What a filter looks in. */
@@ -89,7 +88,7 @@ function cell(glance, word, draws) {
       "span",
       { class: "value" },
       bad ? icon(glance.status) : null,
-      measure(glance.p95 ?? glance.last, glance.unit),
+      measure(level(glance), glance.unit),
       bad ? hush(` ${glance.status}`) : null,
     ),
   );

@@ -7,6 +7,7 @@ const PALETTE = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7"]
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5], [14, 4], [5, 2, 1, 2, 1, 2], [3, 7]];
 
 let library = null;
+let drawn = false;
 
 /** uPlot, with its stylesheet. */
 function loaded() {
@@ -91,6 +92,8 @@ export async function timeChart(
     handle.own = false;
   };
   keepUp(element, chart, height);
+  if (!drawn) performance.mark("first-chart");
+  drawn = true;
   return handle;
 }
 
