@@ -2,7 +2,7 @@
 
 import { h, link } from "./dom.js";
 import { NONE, count, toDated } from "./format.js";
-import { timeChart } from "./plot.js";
+import { sample, timeChart } from "./plot.js";
 
 const MOST_LINES = 8; // more cannot be told apart
 const MOST_BARS = 40;
@@ -70,7 +70,7 @@ async function lines({ rows }, { column, value, when, who }) {
     h(
       "p",
       { class: "readout" },
-      kept.map(([name], place) => h("span", { class: `key line k${place}` }, name)),
+      kept.map(([name], place) => h("span", { class: `key line k${place}` }, sample(place), name)),
     ),
   );
   // It can only be measured where it is shown.

@@ -2,7 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { duration, measure, moment, toDated } from "./format.js";
-import { timeChart } from "./plot.js";
+import { sample, timeChart } from "./plot.js";
 
 const WAYS = { bytes_sent: "Sent", bytes_received: "Received" };
 
@@ -131,7 +131,12 @@ function legend(lines, place, timestamps) {
     const value = (statistic) =>
       place === null ? "" : ` ${measure(columns[statistic][place], columns.unit)}`;
     parts.push(
-      h("span", { class: `key line k${number}` }, `${many ? name : "Average"}${value("avg")}`),
+      h(
+        "span",
+        { class: `key line k${number}` },
+        sample(number),
+        `${many ? name : "Average"}${value("avg")}`,
+      ),
     );
     if (columns.min.some((each, at) => each !== null && each !== columns.max[at])) {
       parts.push(

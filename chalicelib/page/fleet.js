@@ -32,7 +32,9 @@ export function view(context) {
       ask: () => get("hosts", {}, signal),
       show: (answer) => {
         when.replaceChildren(...since(answer));
-        return answer.hosts.length ? table(answer, { parameters: context.parameters, keep, top }) : nothing();
+        return answer.hosts.length
+          ? table(answer, { parameters: context.parameters, keep, top })
+          : nothing();
       },
     });
     if (fleet) announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
@@ -196,7 +198,7 @@ function table(fleet, { parameters, keep, top }) {
         onclick: () => change({ status: state.status === each ? "" : each }),
       },
       icon(each),
-      h("b", {}, String(found[each])),
+      h("b", { class: found[each] ? null : "none" }, String(found[each])),
       ` ${each}`,
     ),
   );

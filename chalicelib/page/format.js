@@ -2,6 +2,7 @@
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const two = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const THIN = "\u202f"; // a narrow space that does not break
 const SCALES = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -42,7 +43,7 @@ export function bytes(value) {
 /** 0.92 s, 48 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
-  if (seconds < 10) return `${two.format(seconds)}${THIN}s`;
+  if (seconds < 10) return `${fixed.format(seconds)}${THIN}s`;
   if (seconds < 60) return `${whole.format(seconds)}${THIN}s`;
   const [size, big, small, unit] =
     seconds < 3600

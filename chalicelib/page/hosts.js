@@ -38,10 +38,7 @@ export function line(host) {
   const draws = [];
   const cells = TYPES.map(([type, word]) => cell(host.measurements[type], word, draws));
   const { name, ...others } = host.labels;
-  const told = [name, ...Object.entries(others).map(([key, value]) => `${key} ${value}`)]
-    .filter(Boolean)
-    .slice(0, 3)
-    .join(" · ");
+  const told = [name, ...Object.values(others)].filter(Boolean).slice(0, 3).join(" · ");
   const row = h(
     "tr",
     { role: "row", class: host.status },

@@ -1,5 +1,6 @@
 // uPlot, loaded when the first chart is drawn: bands, thresholds and gaps.
 
+import { svg } from "./dom.js";
 import { measure, toClock, toDated, toDay } from "./format.js";
 
 const HEIGHT = 190;
@@ -8,6 +9,15 @@ const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5], [14, 4], [5, 2, 1, 2,
 
 let library = null;
 let drawn = false;
+
+/** A line as in a chart, for its legend. */
+export function sample(number) {
+  const line = svg("path", {
+    d: "M0 4H26",
+    "stroke-dasharray": DASHES[number % DASHES.length].join(" "),
+  });
+  return svg("svg", { class: "sample", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
+}
 
 /** uPlot, with its stylesheet. */
 function loaded() {
@@ -69,7 +79,7 @@ export async function timeChart(
         y: { range: (_, least, most) => rangeOf(unit, least, most) },
       },
       axes: [
-        { ...axis, values: (u, places) => ticks(u, places), space: 70 },
+        { ...axis, values: (u, places) => ticks(u, places), space: 70, size: 30 },
         {
           ...axis,
           values: (_, places) => places.map((each) => measure(each, unit)),
