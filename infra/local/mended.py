@@ -9,6 +9,18 @@ from typing import Any
 from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
 from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import (
+    CustomErrorName,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import (
+    StatesErrorName,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import (
+    StatesErrorNameType,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration import iteration_worker
+from moto.stepfunctions.parser.asl.component.state.exec.state_parallel import branches_decl
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped
 from moto.stepfunctions.parser.backend import execution_worker
@@ -53,6 +65,8 @@ def install() -> None:
     BaseExecutionWorkerCommunication._reflect_execution_status = _reflect  # type: ignore[method-assign]  # in the place of moto's
     Environment.next_state_name = _MOTO_NEXT_STATE_NAME.setter(_set_next_state_name)  # type: ignore[method-assign]  # in the place of moto's
     vars(execution_worker)["ExecutionData"] = _execution_data
+    for module in (branches_decl, iteration_worker):
+        vars(module)["CustomErrorName"] = _error_name
     DynamoHandler.call_action = _call_dynamodb  # type: ignore[method-assign]  # in the place of moto's
     Role.put_policy = _put_policy  # type: ignore[method-assign, assignment]  # in the place of moto's
 
@@ -73,6 +87,15 @@ def _reflect(worker: BaseExecutionWorkerCommunication) -> None:
 def _set_next_state_name(environment: Environment, name: str) -> None:
     if not isinstance(environment.program_state(), ProgramStopped):
         _MOTO_NEXT_STATE_NAME.fset(environment, name)
+
+
+def _error_name(error_name: str | None) -> ErrorName:
+    # moto takes what ends a branch or an item to be an error of somebody's own, and trips over
+    # Step Functions'.
+    if error_name is not None and error_name.startswith("States."):
+        kind: Any = StatesErrorNameType
+        return StatesErrorName(typ=kind.from_name(error_name))
+    return CustomErrorName(error_name=error_name)
 
 
 def _put_policy(role: Role, name: str, policy: Any) -> None:
