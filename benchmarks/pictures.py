@@ -28,7 +28,7 @@ from .page import fleet
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HOSTS = 22
-DAYS = 30
+DAYS = 14
 SILENT = 8  # this one sends nothing in the newest window
 
 
@@ -43,9 +43,9 @@ class Picture(NamedTuple):
 
 
 PICTURES = (
-    Picture("page.png", "/", ".fleet .spark path"),
-    Picture("page-dark.png", "/", ".fleet .spark path", "dark"),
-    Picture("page-phone.png", "/", ".fleet .spark path", size=PHONE),
+    Picture("page.png", "/", ".fleet .spark[role=img]"),
+    Picture("page-dark.png", "/", ".fleet .spark[role=img]", "dark"),
+    Picture("page-phone.png", "/", ".fleet .spark[role=img]", size=PHONE),
     Picture("page-host.png", f"/#/host/{fleet.name_of(19)}?range=7d", "canvas", size=(1200, 900)),
     Picture("page-runs.png", "/#/runs", ".branches", size=(1200, 560)),
     Picture("page-query.png", "/#/queries/top-hosts?p.hosts=12", ".bars", size=(1200, 700)),

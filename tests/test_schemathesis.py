@@ -13,7 +13,13 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 def test_schemathesis_finds_no_failure(cloud: RunningCloud, tmp_path: Path) -> None:
     with chalice_local(cloud.endpoint, tmp_path) as address:
-        command = [sys.executable, str(SCHEMATHESIS), "--config-file", "tests/schemathesis.toml", "run"]
+        command = [
+            sys.executable,
+            str(SCHEMATHESIS),
+            "--config-file",
+            "tests/schemathesis.toml",
+            "run",
+        ]
         options = ["docs/openapi.yaml", "--url", address, "--max-examples", "20", "--seed", "6"]
         done = subprocess.run(
             [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False

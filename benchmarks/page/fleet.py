@@ -66,8 +66,9 @@ def records(number: int, ends: Iterable[datetime]) -> Iterator[Record]:
 def _measured(number: int, moments: range) -> dict[MetricType, dict[str, Measurement]]:
     cpu = [_cpu(number, moment) for moment in moments]
     memory = [34 + 7 * (number % 7) + 0.12 * value for value in cpu]
-    growth = 0.004 * (1 + number % 4)
-    disk = [22 + (number * 17) % 48 + growth * (moment % 4000) for moment in moments]
+    # They fill up for 14 days; then somebody clears up.
+    fullness, growth = 18 + (number * 17) % 60, 0.001 * (1 + number % 4)
+    disk = [fullness + growth * ((moment + 500 * number) % 4032) for moment in moments]
     received = [_reading(_NETWORK, moment + 53 * number) / 60 for moment in moments]
     sent = [value * (0.2 + 0.1 * (number % 5)) for value in received]
     return {

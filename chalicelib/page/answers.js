@@ -8,6 +8,7 @@ const MOST_LINES = 8; // more cannot be told apart
 const MOST_BARS = 40;
 const DAYS = ["dt", "week", "day"];
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 const isTime = ({ name, type }) =>
   type.startsWith("timestamp") || type === "date" || DAYS.includes(name);
@@ -94,6 +95,7 @@ function shortest(values) {
 function bars({ rows }, { column, value, who }) {
   const kept = rows.slice(0, MOST_BARS);
   const most = Math.max(...kept.map((row) => Math.abs(row[value] ?? 0)), 1e-9);
+  const write = writer(kept.map((row) => row[value]));
   return h(
     "figure",
     { class: "panel figure" },
@@ -116,17 +118,23 @@ function bars({ rows }, { column, value, who }) {
           {},
           h("span", { class: "who" }, who >= 0 ? (row[who] ?? NONE) : String(place + 1)),
           h("span", { class: "track", "aria-hidden": "true" }, bar),
-          h("span", { class: "number" }, cell(row[value])),
+          h("span", { class: "number" }, write(row[value])),
         );
       }),
     ),
   );
 }
 
-const cell = (value) =>
-  value === null ? NONE : typeof value === "number" ? number.format(value) : String(value);
+/** How a column is written: all with the same number of digits after the point. */
+function writer(values) {
+  const all = values.filter((value) => typeof value === "number");
+  const numbers = all.every(Number.isInteger) ? number : fixed;
+  return (value) =>
+    value === null ? NONE : typeof value === "number" ? numbers.format(value) : String(value);
+}
 
 export function tableOf({ columns, rows }) {
+  const writers = columns.map((_, place) => writer(rows.map((row) => row[place])));
   return h(
     "div",
     { class: "panel scroll tall", tabindex: "0", role: "region", "aria-label": "Answer" },
@@ -151,7 +159,7 @@ export function tableOf({ columns, rows }) {
           h(
             "tr",
             {},
-            row.map((value, place) => td(columns[place], value, row, columns)),
+            row.map((value, place) => td(columns[place], writers[place](value), row, columns)),
           ),
         ),
       ),
@@ -159,17 +167,10 @@ export function tableOf({ columns, rows }) {
   );
 }
 
-function td(column, value, row, columns) {
-  if (column.name !== "resource_id" || value === null)
-    return h("td", { class: isNumber(column) ? "number" : null }, cell(value));
+function td(column, text, row, columns) {
+  if (column.name !== "resource_id" || text === NONE)
+    return h("td", { class: isNumber(column) ? "number" : null }, text);
   const of = (name) => row[columns.findIndex((each) => each.name === name)] ?? "";
-  return h(
-    "td",
-    {},
-    h(
-      "a",
-      { href: link("host", [value], { account: of("account_id"), region: of("region") }) },
-      value,
-    ),
-  );
+  const parameters = { account: of("account_id"), region: of("region") };
+  return h("td", {}, h("a", { href: link("host", [text], parameters) }, text));
 }

@@ -307,5 +307,10 @@ function table(fleet, { parameters, keep, top }) {
       body,
     ),
     noMatch,
+    h(
+      "p",
+      { class: "dim note" },
+      "Lines are averages of the newest eight windows; values are the newest one’s 95th percentile, of the network its average.",
+    ),
   ];
 }

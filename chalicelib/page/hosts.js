@@ -36,7 +36,7 @@ export function text(host) {
 
 export function line(host) {
   const draws = [];
-  const cells = TYPES.map(([type, word]) => cell(host.measurements[type], word, draws));
+  const cells = TYPES.map(([type, word]) => cell(host.measurements[type], { word, host, draws }));
   const { name, ...others } = host.labels;
   const told = [name, ...Object.values(others)].filter(Boolean).slice(0, 3).join(" · ");
   const row = h(
@@ -65,7 +65,7 @@ export function line(host) {
 }
 
 /** A metric type: a small chart of the average, and the value that is judged. */
-function cell(glance, word, draws) {
+function cell(glance, { word, host, draws }) {
   if (!glance)
     return h(
       "td",
@@ -75,7 +75,8 @@ function cell(glance, word, draws) {
     );
   const chart = svg("svg", { class: "spark" });
   draws.push(() => draw(chart, glance.series, glance.unit));
-  const bad = glance.status !== "ok";
+  // That the whole host is missing is said once.
+  const told = glance.status === "ok" || host.status === "missing";
   return h(
     "td",
     { role: "cell", class: glance.status, title: titleOf(glance) },
@@ -84,9 +85,9 @@ function cell(glance, word, draws) {
     h(
       "span",
       { class: "value" },
-      bad ? icon(glance.status) : null,
+      told ? null : icon(glance.status),
       measure(level(glance), glance.unit),
-      bad ? hush(` ${glance.status}`) : null,
+      told ? null : hush(` ${glance.status}`),
     ),
   );
 }

@@ -5,6 +5,7 @@ import { measure } from "./format.js";
 
 const HEIGHT = 20;
 const STEP = 10;
+const LONE = /M[^ML]*h0/g; // a window without neighbours, as `path` writes it
 
 const waiting = new WeakMap();
 const watcher = new IntersectionObserver(
@@ -38,6 +39,7 @@ export function draw(chart, series, unit) {
   chart.append(
     svg("path", { class: "area", d: area(series, most) }),
     svg("path", { class: "line", d: line }),
+    svg("path", { class: "lone", d: line.match(LONE)?.join("") ?? "" }),
   );
   if (!drawn) performance.mark("first-chart");
   drawn = true;
