@@ -80,7 +80,7 @@ async function lines({ rows }, { column, value, when, who }) {
       lines: kept.map(([name, avg]) => [name, { unit: "", avg }]),
       timestamps: stamps,
       height: 300,
-    }),
+    }).catch(() => canvas.replaceWith("The chart cannot be drawn; the table has every value.")),
   );
   return figure;
 }

@@ -42,8 +42,9 @@ async function show({ first = false } = {}) {
   mark(section);
   shown = { path };
   if (!module) return missing();
-  const { view } = await module();
+  const loaded = await module().catch(() => null);
   if (signal.aborted) return undefined;
+  if (!loaded) return unreachable();
   const context = {
     parts,
     parameters,
@@ -57,7 +58,7 @@ async function show({ first = false } = {}) {
     },
   };
   context.title(title);
-  const { heading, content, update, start } = view(context);
+  const { heading, content, update, start } = loaded.view(context);
   shown.update = update;
   heading.tabIndex = -1;
   main.replaceChildren(...content);
@@ -81,6 +82,15 @@ function missing() {
   main.replaceChildren(heading, h("p", {}, h("a", { href: "#/" }, "Go to the fleet")));
   announce("There is no such page");
   heading.focus();
+}
+
+/** The rest of the page comes from the API's own address. */
+function unreachable() {
+  const heading = h("h1", { tabindex: "-1" }, "The API does not answer");
+  const text = `Check that “chalice local” still runs at ${location.host}.`;
+  const button = h("button", { type: "button", onclick: () => location.reload() }, "Retry");
+  main.replaceChildren(heading, h("p", {}, text), h("p", {}, button));
+  announce(heading.textContent);
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {

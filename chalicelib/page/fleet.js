@@ -24,20 +24,24 @@ export function view(context) {
   );
 
   async function start(again = false) {
-    alarms(top, signal);
-    const fleet = await load(box, {
-      what: "the fleet",
-      rows: 8,
-      retry: () => start(true),
-      ask: () => get("hosts", {}, signal),
-      show: (answer) => {
-        when.replaceChildren(...since(answer));
-        return answer.hosts.length
-          ? table(answer, { parameters: context.parameters, keep, top })
-          : nothing();
-      },
-    });
-    if (fleet) announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
+    const [fleet, trouble] = await Promise.all([
+      load(box, {
+        what: "the fleet",
+        rows: 8,
+        retry: () => start(true),
+        ask: () => get("hosts", {}, signal),
+        show: (answer) => {
+          when.replaceChildren(...since(answer));
+          replace(top, "absent", absent(answer.hosts));
+          if (!answer.hosts.length) return nothing();
+          return table(answer, { parameters: context.parameters, keep });
+        },
+      }),
+      alarms(top, signal),
+    ]);
+    if (!fleet) return; // one explanation is enough
+    replace(top, "trouble", trouble && failure("the alarms", trouble, () => start(true)));
+    announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
   }
 
   return {
@@ -91,19 +95,24 @@ function summary(hosts) {
 
 // --- Alarms and missing hosts --------------------------------------------------------------------
 
+/** Put a notice in the place of the one of its kind. */
+function replace(top, kind, notice) {
+  for (const old of top.querySelectorAll(`.${kind}`)) old.remove();
+  if (notice) top.append(notice);
+}
+
+/** Show which alarms are in ALARM; the error if that cannot be told. */
 async function alarms(top, signal) {
   const badge = document.getElementById("alarm-count");
-  top.querySelector(".ringing")?.remove();
-  top.querySelector(".trouble")?.remove();
   try {
     const answer = await get("alarms", {}, signal);
     const ringing = answer.alarms.filter((alarm) => alarm.state === "ALARM");
     badge.hidden = !ringing.length;
     badge.replaceChildren(String(ringing.length), hush(" in ALARM"));
-    if (ringing.length) top.prepend(ringingBox(ringing));
+    replace(top, "ringing", ringing.length ? ringingBox(ringing) : null);
+    return null;
   } catch (error) {
-    if (!isLeft(error) && error.status !== 0)
-      top.prepend(failure("the alarms", error, () => alarms(top, signal)));
+    return isLeft(error) ? null : error;
   }
 }
 
@@ -127,7 +136,10 @@ function ringingBox(ringing) {
   );
 }
 
-function missingBox(hosts) {
+/** The hosts that are missing, by name. */
+function absent(all) {
+  const hosts = all.filter((host) => host.status === "missing");
+  if (!hosts.length) return null;
   const names = hosts
     .slice(0, NAMED)
     .map((host) =>
@@ -164,12 +176,8 @@ function missingBox(hosts) {
 
 // --- The table ---------------------------------------------------------------------------------
 
-function table(fleet, { parameters, keep, top }) {
+function table(fleet, { parameters, keep }) {
   const found = tally(fleet.hosts);
-  const gone = fleet.hosts.filter((host) => host.status === "missing");
-  top.querySelector(".absent")?.remove();
-  if (gone.length) top.append(missingBox(gone));
-
   const state = {
     q: parameters.get("q") ?? "",
     status: STATUSES.includes(parameters.get("status")) ? parameters.get("status") : "",

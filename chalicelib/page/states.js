@@ -3,6 +3,7 @@
 import { announce, h, icon } from "./dom.js";
 import { explain, isLeft } from "./api.js";
 
+const turns = new WeakMap();
 const FLICKER = 180; // milliseconds without a word; a quick answer shows no placeholder
 
 /**
@@ -10,6 +11,8 @@ const FLICKER = 180; // milliseconds without a word; a quick answer shows no pla
  * Gives what was asked for, or undefined if it failed or the view was left.
  */
 export async function load(box, { what, ask, show, rows = 4, retry }) {
+  const turn = {};
+  turns.set(box, turn); // an answer that comes after a newer question is not shown
   box.setAttribute("aria-busy", "true");
   const waiting = setTimeout(() => {
     if (box.childElementCount) return; // what was shown stays until there is something newer
@@ -18,18 +21,22 @@ export async function load(box, { what, ask, show, rows = 4, retry }) {
   }, FLICKER);
   try {
     const answer = await ask();
+    if (turns.get(box) !== turn) return undefined;
+    const shown = await show(answer);
+    if (turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
-    box.replaceChildren(...[await show(answer)].flat().filter(Boolean));
+    box.replaceChildren(...[shown].flat().filter(Boolean));
     return answer;
   } catch (error) {
+    if (isLeft(error) || turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
-    if (isLeft(error)) return undefined;
     if (!("status" in error)) console.error(error);
     const again = retry ?? (() => load(box, { what, ask, show, rows }));
     box.replaceChildren(failure(what, error, again));
     return undefined;
   } finally {
-    box.removeAttribute("aria-busy");
+    clearTimeout(waiting);
+    if (turns.get(box) === turn) box.removeAttribute("aria-busy");
   }
 }
 
@@ -39,6 +46,8 @@ export function failure(what, error, again) {
     announce("Trying again");
     box.querySelector("button").disabled = true;
     await again();
+    // The button is gone, and the focus must not be lost with it.
+    if (!box.isConnected) document.querySelector("h1").focus({ preventScroll: true });
   };
   const box = h(
     "section",
