@@ -3,8 +3,9 @@ PYTHON ?= python3
 STAGE ?= prod
 BIN := .venv/bin
 SETUP := .local/setup
-# A file's tests stay together, for most share one local cloud; half a gigabyte each.
-TEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file's tests stay together, for most share one local cloud; half a gigabyte each. In the
+# files' order, so that the few long tests are not the last.
+TEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCKS := requirements.txt requirements-dev.txt infra/local/requirements-lambda.txt
 export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

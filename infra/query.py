@@ -5,6 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -15,6 +16,8 @@ from chalicelib.queries import NamedQuery, ParameterError
 from .asking import Answer, ask, named_queries, size
 from .charts import chart, in_terminal, write_png
 from .stage import OperationError, Stage, UsageError, stage_of
+
+_WIDE = 1_000
 
 
 def query(options: argparse.Namespace) -> int:
@@ -28,8 +31,9 @@ def query(options: argparse.Namespace) -> int:
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     with progress.status("asking Athena") as status:
         answer = ask(stage, sql, literals, progress=status.update)
+    noun = "row" if len(answer.rows) == 1 else "rows"
     progress.print(
-        f"{len(answer.rows)} rows in {answer.seconds:.1f} s; {size(answer.scanned_bytes)} read,"
+        f"{len(answer.rows)} {noun} in {answer.seconds:.1f} s; {size(answer.scanned_bytes)} read,"
         f" ${answer.dollars:.6f} on AWS (10 MB are the least that is billed)"
     )
     if options.png:
@@ -86,17 +90,20 @@ def _print_list(queries: Sequence[NamedQuery]) -> None:
 def _print_table(answer: Answer, _: argparse.Namespace) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in answer.columns:
-        table.add_column(column.name, justify="right" if column.numeric else "left")
+        side: Literal["left", "right"] = "right" if column.numeric else "left"
+        table.add_column(column.name, justify=side, overflow="fold")
     for row in answer.rows:
         pairs = zip(answer.columns, row, strict=True)
         table.add_row(*(_shown(column.value(text)) for column, text in pairs))
-    Console(highlight=False, markup=False).print(table)
+    # Whoever reads it through a pipe has no width that it must fit.
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) >= 0.01 or not value else f"{value:.3g}"
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).removesuffix(".000")
 
 
 def _print_csv(answer: Answer, _: argparse.Namespace) -> None:

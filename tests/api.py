@@ -98,8 +98,8 @@ def records_of(
 class Table:
     """A table like the one of infra/storage.yaml, with its index."""
 
-    def __init__(self) -> None:
-        self.dynamodb = boto3.client("dynamodb")
+    def __init__(self, dynamodb: Any = None) -> None:
+        self.dynamodb = dynamodb or boto3.client("dynamodb")
         self.dynamodb.create_table(
             TableName=TABLE,
             AttributeDefinitions=[

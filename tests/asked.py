@@ -18,7 +18,8 @@ class Asked:
 
     def __init__(self, history: History, *, compacted: bool) -> None:
         self.history = history
-        self.stage = Stage("local", endpoint=history.cloud.endpoint)
+        # With a client of its own: this is made before a test's environment is there.
+        self.stage = Stage("local", _clients={"athena": history.cloud.client("athena")})
         self.lines = history.rows()
         self.expected = Expected(self.lines, history.today)
         self.before = self.rows("metrics")

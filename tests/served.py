@@ -14,17 +14,18 @@ from typing import Any
 
 import requests
 
-from .conftest import ROOT
+from .conftest import REGION, ROOT
 
 CHALICE = Path(sys.executable).with_name("chalice")
 
 
 @contextmanager
-def chalice_local(endpoint: str, folder: Path) -> Iterator[str]:
-    """The address at which stage local is served; `folder` is for its configuration.
+def chalice_local(endpoint: str, folder: Path, *, stage: str = "local") -> Iterator[str]:
+    """The address at which a stage is served; `folder` is for its configuration.
 
-    The stage's endpoint is the local cloud's usual port, so the project is linked into a folder
-    of its own with another one in its configuration.
+    Stage local's endpoint is the local cloud's usual port, so the project is linked into a
+    folder of its own with another one in its configuration. Other stages take it from the
+    environment, as they do with credentials and region.
     """
     for name in ("app.py", "chalicelib"):
         (folder / name).symlink_to(ROOT / name)
@@ -33,11 +34,12 @@ def chalice_local(endpoint: str, folder: Path) -> Iterator[str]:
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
     port = free_port()
-    command = [str(CHALICE), "--project-dir", str(folder), "local", "--stage", "local"]
+    command = [str(CHALICE), "--project-dir", str(folder), "local", "--stage", stage]
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, *command, "--no-autoreload", "--port", str(port)],
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, **quiet, **_credentials(endpoint)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -47,6 +49,16 @@ def chalice_local(endpoint: str, folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def _credentials(endpoint: str) -> dict[str, str]:
+    """A person's own; of a module's fixtures, none have been set yet."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "person",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
 
 
 def free_port() -> int:

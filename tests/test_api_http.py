@@ -1,6 +1,7 @@
 """The API over HTTP: `chalice local` over the running local cloud, with what it has measured."""
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import requests
 from chalicelib.records import encode
 
 from .api import conforms, now
-from .conftest import BUCKET, RunningCloud, make_record
+from .conftest import BUCKET, ROOT, RunningCloud, make_record
 from .served import chalice_local, is_silent_on_the_inside
 from .test_local_cloud import control, machine_arn
 
@@ -290,6 +291,33 @@ def test_another_method_is_not_allowed(api: Api) -> None:
         405,
         ["GET", "POST"],
     )
+
+
+def test_stage_prod_is_served_with_a_persons_own_credentials(
+    api: Api, cloud: RunningCloud, tmp_path: Path
+) -> None:
+    """The local cloud has prod's names, so what is there is the same."""
+    with chalice_local(cloud.endpoint, tmp_path, stage="prod") as address:
+        person = Api(address)
+        assert person.get("/hosts") == api.get("/hosts")
+        assert person.get("/runs") == api.get("/runs")
+        assert person.get("/queries") == api.get("/queries")
+
+
+def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    examples = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    assert examples.count("http://127.0.0.1:8000") == 1
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", examples.replace("http://127.0.0.1:8000", api.address)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"state": "SUCCEEDED"' in done.stdout
+    assert "docs/runbooks/HighCPU.md" in done.stdout
 
 
 def test_without_aws_the_answer_says_so_and_no_more(tmp_path: Path) -> None:

@@ -141,3 +141,31 @@ def test_what_is_wrong_is_said(client: Client) -> None:
     assert re.match("limit='0' is not a whole number", refused(client, limit=0))
     assert refused(client, form="x").startswith("there is no parameter 'form'")
     assert refused(client, resource_id="").startswith("resource_id has 0 characters")
+
+
+def test_a_fault_of_ours_tells_nothing_of_the_inside(tmp_path: Path) -> None:
+    """Here a setting is missing."""
+    with app_client(tmp_path) as client:
+        status, body = get(client, "/hosts")
+    assert status == 500
+    assert body == {
+        "Code": "InternalServerError",
+        "Message": "An internal server error occurred.",
+    }
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/hosts"), ("POST", "/runs")])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pages_of_other_sites_are_refused(
+    method: str, path: str, site: str, client: Client
+) -> None:
+    """A browser would send the request, though it would not show them the answer."""
+    answer = client.http.request(method, path, headers={"Sec-Fetch-Site": site})
+    assert answer.status_code == 403
+    assert answer.json_body["Message"] == "pages of other sites may not ask"
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+def test_our_own_page_and_a_person_may_ask(site: str, client: Client) -> None:
+    answer = client.http.request("GET", "/hosts", headers={"Sec-Fetch-Site": site})
+    assert answer.status_code == 200

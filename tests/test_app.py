@@ -156,6 +156,20 @@ import app
     assert done.returncode == 0, done.stderr
 
 
+def test_only_the_apis_own_cold_starts_pay_for_it() -> None:
+    """What answers its requests is imported at the first of them."""
+    code = "import sys, app; print(*sorted(n for n in sys.modules if n.startswith('chalicelib')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = set(done.stdout.split())
+    assert {each for each in found if each.startswith("chalicelib.api")} == {
+        "chalicelib.api",
+        "chalicelib.api.routes",
+    }
+    assert not {"chalicelib.aws.table", "chalicelib.aws.athena", "chalicelib.queries"} & found
+
+
 def open_routes(chalice: Chalice) -> set[str]:
     """The routes that anybody may call."""
     return {

@@ -4,9 +4,11 @@ Thousands of runs are a command's affair: docs/faults.md.
 """
 
 import re
+import time
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any
 
 import pytest
@@ -43,6 +45,10 @@ def test_nor_in_the_whole_local_cloud() -> None:
 def test_both_checks_see(breakage: str) -> None:
     with FastCloud(("-m", "tests.broken_functions", breakage)) as cloud:
         assert any(kinds(cloud.run(seed)) == BOTH for seed in range(70, 130))
+
+
+def test_only_the_harness_has_shorter_waits() -> None:
+    assert isinstance(time.sleep, BuiltinFunctionType)
 
 
 BOTH = {"the harness", "infra verify"}

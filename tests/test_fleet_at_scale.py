@@ -228,7 +228,8 @@ def test_a_file_system_in_memory_is_left_out(run: Run) -> None:
 
 
 def test_a_silent_instance_is_named_and_a_terminated_one_is_not_expected(run: Run) -> None:
-    (mail,) = run.mails
+    # Those of alarms are others: on a slow machine a chunk comes near its time-out.
+    (mail,) = [each for each in run.mails if "run succeeded" in each["subject"]]
     assert f"missing 1 of {HOSTS}: {run.silent}" in mail["body"]
     assert run.terminated not in mail["body"]
     assert run.terminated not in {item["resource_id"]["S"] for item in run.items}

@@ -42,7 +42,8 @@ API = "DataPipelineLambdaRole-api"
 ORCHESTRATOR = "InfraMonitoring-Pipeline-Orch"
 CLOCK = "InfraMonitoring-Clock"
 REPLAY = "InfraMonitoring-Replay"
-ROLES = (COLLECTOR, PROCESSOR, NOTIFIER, API, ORCHESTRATOR, CLOCK, REPLAY)
+COMPACTION = "InfraMonitoring-Compaction"
+ROLES = (COLLECTOR, PROCESSOR, NOTIFIER, API, ORCHESTRATOR, CLOCK, REPLAY, COMPACTION)
 
 OTHER_ACCOUNT = "210987654321"
 READER = f"arn:aws:iam::{OTHER_ACCOUNT}:role/InfraMonitoringReader"
@@ -84,6 +85,7 @@ class Modes:
         self._process_what_was_replaced()
         self._process_what_is_not_there()
         self._replay()
+        self._compact()
         self._tell_of_alarms()
         self._tell_once_a_day()
         self._tell_without_the_notifier()
@@ -130,6 +132,15 @@ class Modes:
         prefixes = {"prefixes": [{"prefix": f"raw-metrics/{TICK:%Y/%m/%d}/"}]}
         execution = execute(self.cloud, machine_arn(self.cloud, REPLAY), prefixes)
         assert execution["status"] == "SUCCEEDED", execution
+
+    def _compact(self) -> None:
+        """On the clock's rule; then a day with lines, and again over what that wrote."""
+        rule = f"{self.cloud.endpoint}/_local/tick/{COMPACTION}"
+        requests.post(rule, timeout=30).raise_for_status()
+        for _ in range(2):
+            days = {"days": [f"{TICK:%Y-%m-%d}"]}
+            execution = execute(self.cloud, machine_arn(self.cloud, COMPACTION), days)
+            assert execution["status"] == "SUCCEEDED", execution
 
     def _measure_another_account(self) -> None:
         there = self._administrator_of(OTHER_ACCOUNT)
@@ -391,7 +402,53 @@ UNSEEN = (
         reason="as above: a Map Run writes large results in parts",
     ),
     Unseen(
-        roles=(ORCHESTRATOR, REPLAY),
+        roles=(COMPACTION,),
+        actions=("athena:StopQueryExecution",),
+        resource="workgroup/infra-monitoring",
+        reason="Step Functions stops the query of an execution that is stopped or times out:"
+        " https://docs.aws.amazon.com/step-functions/latest/dg/connect-athena.html",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
+        actions=("athena:GetDataCatalog",),
+        resource="datacatalog/AwsDataCatalog",
+        reason="Step Functions' own policy for Athena has it; moto has but one catalog:"
+        " https://docs.aws.amazon.com/step-functions/latest/dg/connect-athena.html",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
+        actions=(
+            "glue:BatchCreatePartition",
+            "glue:GetDatabase",
+            "glue:GetPartition",
+            "glue:GetPartitions",
+        ),
+        resource=":glue:",
+        reason="Athena asks Glue with them around an INSERT INTO; DuckDB has no use for them:"
+        " https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
+        actions=("s3:GetBucketLocation",),
+        resource=BUCKET,
+        reason="Athena looks where the bucket of its results is:"
+        " https://docs.aws.amazon.com/athena/latest/ug/s3-permissions.html",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
+        actions=("s3:GetObject", *PARTS),
+        resource="/athena-results/*",
+        reason="GetQueryResults reads the results' object, and a large one is written in parts;"
+        " here they are kept in memory and written at once",
+    ),
+    Unseen(
+        roles=(COMPACTION,),
+        actions=PARTS,
+        resource="/archive/*",
+        reason="as above, of Parquet",
+    ),
+    Unseen(
+        roles=(ORCHESTRATOR, REPLAY, COMPACTION),
         actions=(
             "logs:CreateLogDelivery",
             "logs:DeleteLogDelivery",
@@ -435,9 +492,10 @@ UNSEEN = (
     ),
     Unseen(
         roles=(API,),
-        actions=PARTS,
+        actions=("s3:GetObject", *PARTS),
         resource="/athena-results/*",
-        reason="Athena writes large answers in parts, for which moto has no counterpart",
+        reason="Athena writes large answers in parts, and reads them under who asks for them:"
+        " https://docs.aws.amazon.com/athena/latest/ug/querying.html",
     ),
     Unseen(
         roles=(PROCESSOR,),

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +19,7 @@ from moto.sns.models import Subscription
 from infra.local import events as events_module
 from infra.local.clock import Clock
 from infra.local.environment import FunctionSpec, Invocation
+from infra.local.errors import LocalCloudError
 from infra.local.feeds import Feeds
 from infra.local.joints import Joints
 from infra.local.metrics import Metrics
@@ -182,6 +183,25 @@ def make_installed(
         return joints
 
     return make_installed
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "due"),
+    [
+        ("rate(3 hours)", "2026-11-22T18:10:00", "2026-11-22T21:10:00"),
+        ("cron(30 3 * * ? *)", "2026-11-22T03:29:59", "2026-11-22T03:30:00"),
+        ("cron(30 3 * * ? *)", "2026-11-22T03:30:00", "2026-11-23T03:30:00"),
+        ("cron(30 3 * * ? *)", "2026-12-31T18:00:00", "2027-01-01T03:30:00"),
+    ],
+)
+def test_a_schedule_is_due_at_its_next_time(expression: str, now: str, due: str) -> None:
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert events_module.next_after(expression, moment).isoformat() == f"{due}+00:00"
+
+
+def test_a_schedule_that_is_not_known_is_refused() -> None:
+    with pytest.raises(LocalCloudError, match="does not know cron"):
+        events_module.next_after("cron(0 3 1 * ? *)", datetime.now(UTC))
 
 
 def test_the_clock_outlives_a_rule_whose_target_is_gone(

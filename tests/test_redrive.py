@@ -284,7 +284,9 @@ def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Led
     for name in ("twice", "twice-redrive-1"):
         start_and_stop(ledger, name, machine, tick("twice"))
     ledger.eventually(lambda: waiting(ledger.cloud) == 2)
-    assert "events 0, executions 1" in redrive(ledger, "--list")[1]
+    told = redrive(ledger, "--list")[1]
+    assert "events 0, executions 1" in told
+    assert "twice-redrive-1 was started by mistake" in told, "the latest one's reason"
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "twice-redrive-2", machine)
     assert waiting(ledger.cloud) == 0
@@ -300,8 +302,39 @@ def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: L
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
     assert "1 sent again, 0 left" in redrive(ledger)[1]
     assert succeeds(ledger, "replay-forbidden-2", machine)
+    arn = f"{machine}:replay-forbidden-2".replace(*MACHINE)
+    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(again["input"]) == prefixes
     assert waiting(ledger.cloud) == 0
     assert "0 sent again, 0 left" in redrive(ledger)[1]
+
+
+def test_a_compaction_that_was_stopped_is_a_letter_and_writes_the_same_days_again(
+    ledger: Ledger,
+) -> None:
+    machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Compaction")
+    days = {"days": [f"2020-01-{day:02d}" for day in range(1, 15)]}
+    start_and_stop(ledger, "cut-off", machine, days)
+    ledger.eventually(lambda: waiting(ledger.cloud) == 1)
+    assert "ABORTED: Operator: cut-off" in redrive(ledger, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(ledger)[1]
+    assert succeeds(ledger, "cut-off-redrive-1", machine)
+    arn = f"{machine}:cut-off-redrive-1".replace(*MACHINE)
+    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(again["input"])["days"] == days["days"]
+    assert waiting(ledger.cloud) == 0
+
+
+def test_a_compaction_that_was_not_delivered_is_started_once(ledger: Ledger) -> None:
+    arn = machine_arn(ledger.cloud, "InfraMonitoring-Compaction")
+    for _ in range(2):
+        event = tick("lost-compaction")
+        put_letter(ledger.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
+    assert redrive(ledger, "--hours", "0")[0] == 0
+    assert waiting(ledger.cloud) == 0
+    sfn = ledger.cloud.client("stepfunctions")
+    started = sfn.list_executions(stateMachineArn=arn)["executions"]
+    assert [each["name"] for each in started].count("lost-compaction") == 1
 
 
 def test_a_run_whose_letter_was_lost_is_found_all_the_same(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from infra.local.package import OBSERVABILITY, OVERLAY, QUERIES, STORAGE, packag
 from .conftest import REGION, ROOT, Template
 from .conftest import load_template as load
 
+MACHINES = ("Orchestrator", "Replay", "Compaction")
 BRANCHES = {
     "cpu": "InvokeCPUCollector",
     "memory": "InvokeMemoryCollector",
@@ -487,12 +488,12 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     let_in = [each["Fn::Sub"] for each in allow["Condition"]["ArnEquals"]["aws:SourceArn"]]
     rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
     assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
-    assert len(senders) == 4
+    assert len(senders) == 5
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])
-@pytest.mark.parametrize("machine", ["Orchestrator", "Replay", "Orchestrator/Chunks", "other"])
-def test_what_fails_of_both_state_machines_is_a_dead_letter_and_no_child_execution(
+@pytest.mark.parametrize("machine", [*MACHINES, "Orchestrator/Chunks", "other"])
+def test_what_fails_of_a_state_machine_is_a_dead_letter_and_no_child_execution(
     machine: str, status: str, transformed: Template
 ) -> None:
     """Child executions of a Distributed Map are of `NAME/Label`."""
@@ -504,7 +505,7 @@ def test_what_fails_of_both_state_machines_is_a_dead_letter_and_no_child_executi
         "detail-type": "Step Functions Execution Status Change",
         "detail": {"stateMachineArn": machine, "status": status},
     }
-    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in {"Orchestrator", "Replay"}
+    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in MACHINES
     assert EventPattern.load(json.dumps(pattern)).matches_event(event) is fails
 
 

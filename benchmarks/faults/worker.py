@@ -16,17 +16,9 @@ import select
 import socketserver
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
-
-from .scenario import Json, reading
-
-READ_TIMEOUT = 0.4  # seconds; the product's own is 8
-_FASTER = 100
-
-_sleep = time.sleep
-time.sleep = lambda seconds: _sleep(float(seconds) / _FASTER)  # before the product takes its own
 
 from botocore.config import Config
 
@@ -36,6 +28,11 @@ from chalicelib.aws import store
 from chalicelib.errors import InfraMonitoringError
 from chalicelib.sources import Harvest, Inventory, Scope, Target
 from chalicelib.windows import Window
+
+from .scenario import Json, reading
+
+READ_TIMEOUT = 0.4  # seconds; the product's own is 8
+_FASTER = 100
 
 
 class GeneratedSource:
@@ -114,10 +111,15 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         """Nothing: the harness is gone, or is about to kill this process anyway."""
 
 
+def _faster(sleep: Callable[[float], None]) -> Callable[[Any], None]:
+    return lambda seconds: sleep(float(seconds) / _FASTER)
+
+
 def main(path: str) -> None:
     logging.disable(logging.CRITICAL)
     store._CONFIG = store._CONFIG.merge(Config(connect_timeout=2, read_timeout=READ_TIMEOUT))
-    app.get_store()  # makes the clients, which every process then has
+    # Makes the clients, which every process then has.
+    app.get_store()._sleep = time.sleep = _faster(time.sleep)
     with _Server(path, _Process) as server:
         server.serve_forever(0.05)
 

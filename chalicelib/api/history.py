@@ -2,7 +2,7 @@
 
 The newest part is read from the index, which holds every host's records, so only a little of
 it; the rest by keys that can be computed, because windows follow each other at the clock's pace
-(docs/adr/0014).
+(docs/adr/0015).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

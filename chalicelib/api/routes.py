@@ -14,6 +14,7 @@ from chalice.app import (
     Blueprint,
     ChaliceViewError,
     ConflictError,
+    ForbiddenError,
     IAMAuthorizer,
     NotFoundError,
     Response,
@@ -85,6 +86,7 @@ class _Routes:
         return decorator
 
     def answer(self, make: Callable[["Service", Request], Any], status: int = 200) -> Response:
+        _refuse_other_sites(self.blueprint.current_request.headers)
         with http_errors():
             service = self._get_service()
             answer = make(service, Request.of(self.blueprint.current_request))
@@ -99,6 +101,15 @@ class _Routes:
         if file.is_known_to(self.blueprint.current_request.headers):
             return Response("", {**file.headers()}, 304)
         return Response(file.text, {**file.headers()})
+
+
+def _refuse_other_sites(headers: Mapping[str, str]) -> None:
+    """Browsers say from where a page asks; other pages must not, with the rights of chalice local.
+
+    Without CORS they could not read the answer, but a run would have started.
+    """
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise ForbiddenError("pages of other sites may not ask")
 
 
 def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:

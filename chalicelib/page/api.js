@@ -69,7 +69,7 @@ export function explain(what, error) {
       return {
         title: `${what}: not allowed`,
         advice:
-          "The deployed API wants signed requests. Use “chalice local --stage prod” with your own credentials.",
+          `${said.trim()} Over what is deployed, use “chalice local --stage prod” with your own credentials.`,
       };
     case error.status === 503:
       return {

@@ -29,6 +29,8 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 _MOTO_CALL_ACTION = DynamoHandler.call_action
+_MOTO_START_EXECUTION = StepFunctionsParserBackend.start_execution
+_MOTO_STOP_EXECUTION = StepFunctionResponse.stop_execution
 _MOTO_NEXT_STATE_NAME: Any = Environment.next_state_name
 _MOTO_REFLECT = BaseExecutionWorkerCommunication._reflect_execution_status
 _ONE_AT_A_TIME = threading.RLock()
@@ -36,32 +38,9 @@ _ENDING = threading.Lock()
 
 
 def install() -> None:
-    """Put what is mended in the place of moto's own."""
-    moto_start_execution = StepFunctionsParserBackend.start_execution
-    moto_stop_execution = StepFunctionResponse.stop_execution
-
-    def start_execution(
-        backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
-    ) -> Any:
-        # moto calls every execution that comes without a name None.
-        return moto_start_execution(backend, arn, name or str(uuid.uuid4()), *rest)
-
-    def stop_execution(response: StepFunctionResponse) -> Any:
-        # moto forgets why somebody stops an execution, and leaves its end to threads that trip
-        # over the stop: one then FAILED, or was RUNNING for ever.
-        arn = response._get_param("executionArn")
-        execution: Any = response.stepfunction_backend.describe_execution(arn)
-        with _ENDING:
-            told = moto_stop_execution(response)
-            if execution.status == "RUNNING":
-                execution.error = response._get_param("error")
-                execution.cause = response._get_param("cause")
-                execution.stop_date = datetime.now(UTC)
-                execution.exec_status = ExecutionStatus.ABORTED
-        return told
-
-    StepFunctionResponse.stop_execution = stop_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
-    StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
+    """Put what is mended in the place of moto's own; a second time changes nothing."""
+    StepFunctionResponse.stop_execution = _stop_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
+    StepFunctionsParserBackend.start_execution = _start_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     BaseExecutionWorkerCommunication._reflect_execution_status = _reflect  # type: ignore[method-assign]  # in the place of moto's
     Environment.next_state_name = _MOTO_NEXT_STATE_NAME.setter(_set_next_state_name)  # type: ignore[method-assign]  # in the place of moto's
     vars(execution_worker)["ExecutionData"] = _execution_data
@@ -76,6 +55,28 @@ def _call_dynamodb(handler: DynamoHandler) -> Any:
     # and two conditional writes can both find their condition true.
     with _ONE_AT_A_TIME:
         return _MOTO_CALL_ACTION(handler)
+
+
+def _start_execution(
+    backend: StepFunctionsParserBackend, arn: str, name: str | None, *rest: Any
+) -> Any:
+    # moto calls every execution that comes without a name None.
+    return _MOTO_START_EXECUTION(backend, arn, name or str(uuid.uuid4()), *rest)
+
+
+def _stop_execution(response: StepFunctionResponse) -> Any:
+    # moto forgets why somebody stops an execution, and leaves its end to threads that trip
+    # over the stop: one then FAILED, or was RUNNING for ever.
+    arn = response._get_param("executionArn")
+    execution: Any = response.stepfunction_backend.describe_execution(arn)
+    with _ENDING:
+        told = _MOTO_STOP_EXECUTION(response)
+        if execution.status == "RUNNING":
+            execution.error = response._get_param("error")
+            execution.cause = response._get_param("cause")
+            execution.stop_date = datetime.now(UTC)
+            execution.exec_status = ExecutionStatus.ABORTED
+    return told
 
 
 def _reflect(worker: BaseExecutionWorkerCommunication) -> None:

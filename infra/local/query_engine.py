@@ -1,5 +1,6 @@
 """SQL in Athena's dialect over the bucket: sqlglot translates it, DuckDB answers it."""
 
+import re
 import tempfile
 import threading
 import uuid
@@ -16,6 +17,9 @@ from .catalog import Catalog, QueryFailedError, Question, Table, literal
 
 # DuckDB's names for result types -> Athena's.
 _ATHENA_TYPES = {"HUGEINT": "bigint", "FLOAT": "float"}
+
+# How sqlglot marks a place for terminals.
+_UNDERLINED = re.compile(r"\x1b\[\d+m")
 
 
 class BytesLimitError(QueryFailedError):
@@ -54,6 +58,8 @@ class QueryEngine:
             started(connection.interrupt)
             try:
                 connection.execute("SET TimeZone = 'UTC'")
+                # Else it reads more of Parquet than it needs, which Athena does not count.
+                connection.execute("SET disable_parquet_prefetching = true")
                 catalog = Catalog(connection, question, self._files)
                 if isinstance(statement, exp.Insert):
                     return _insert(catalog, statement)
@@ -88,7 +94,7 @@ def parse(sql: str, parameters: Sequence[str]) -> exp.Query | exp.Insert:
     try:
         statement = sqlglot.parse_one(_bound(sql, parameters), read="athena")
     except sqlglot.errors.SqlglotError as error:
-        raise QueryFailedError(f"SYNTAX_ERROR: {error}") from error
+        raise QueryFailedError(f"SYNTAX_ERROR: {_UNDERLINED.sub('', str(error))}") from error
     if not isinstance(statement, exp.Query | exp.Insert):
         raise QueryFailedError("the local cloud answers queries and INSERT INTO, nothing else")
     return statement
