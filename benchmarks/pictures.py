@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 from playwright.sync_api import Browser
 
-from tests.browser import CHROMIUM, PHONE, chromium, tab
+from tests.browser import CHROMIUM, PHONE, Scheme, chromium, tab
 from tests.conftest import RunningCloud, start_cloud, stop_cloud
 from tests.served import chalice_local
 
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     file: str
     path: str
     there: str
-    scheme: Literal["light", "dark"] = "light"
+    scheme: Scheme = "light"
     size: tuple[int, int] = (1200, 860)
 
 

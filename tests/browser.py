@@ -17,6 +17,7 @@ needs_chromium = pytest.mark.skipif(
 # Started as root, as in a container, Chromium refuses its sandbox.
 _ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")
 
+Scheme = Literal["light", "dark"]
 WIDE, PHONE = (1280, 900), (360, 740)
 
 
@@ -34,7 +35,7 @@ def tab(
     address: str,
     *,
     size: tuple[int, int] = WIDE,
-    scheme: Literal["light", "dark"] = "light",
+    scheme: Scheme = "light",
     said: list[str] | None = None,
     **options: Any,
 ) -> Iterator[Page]:

@@ -68,8 +68,7 @@ export function explain(what, error) {
     case error.status === 403:
       return {
         title: `${what}: not allowed`,
-        advice:
-          `${said.trim()} Over what is deployed, use “chalice local --stage prod” with your own credentials.`,
+        advice: `${said.trim()} Over what is deployed, use “chalice local --stage prod” with your own credentials.`,
       };
     case error.status === 503:
       return {
