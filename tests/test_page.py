@@ -196,7 +196,7 @@ def test_axe_finds_nothing_serious(page: Page, view: str) -> None:
     show(page, view)
     schemes: tuple[Scheme, ...] = ("light", "dark")
     for scheme, size in product(schemes, (WIDE, PHONE)):
-        page.emulate_media(color_scheme=scheme)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_viewport_size({"width": size[0], "height": size[1]})
         assert (scheme, size, faults(page)) == (scheme, size, [])
 

@@ -57,11 +57,7 @@ function choice(type, names, chosen, show, keep) {
 async function drawn(title, lines, history, host) {
   const { timestamps } = history;
   const summary = describe(lines, timestamps);
-  const readout = h(
-    "p",
-    { class: "readout", "aria-live": "polite" },
-    legend(lines, null, timestamps),
-  );
+  const readout = h("p", { class: "readout" }, legend(lines, null, timestamps));
   const canvas = h("div", {
     class: "plot",
     tabindex: "0",
@@ -77,6 +73,9 @@ async function drawn(title, lines, history, host) {
     from: host.from,
     to: host.to,
   });
+  // Read out what keys choose; all four charts follow a pointer, and would speak together.
+  canvas.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
+  canvas.addEventListener("blur", () => readout.removeAttribute("aria-live"));
   canvas.addEventListener("keydown", (event) => byKey(event, plot, timestamps.length, tell));
   return [h("p", { class: "sub" }, summary), canvas, readout, asTable(title, lines, history)];
 }
