@@ -11,7 +11,7 @@ export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check audit package format lock clean
+.PHONY: help setup run up test check audit package pictures format lock clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ package: setup  ## what ships, for STAGE=prod, into build/prod; needs Python 3.1
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 14))' || \
 		{ echo "error: .venv is not Python 3.14, and Lambda would get its version: make clean, then make package PYTHON=python3.14" >&2; exit 1; }
 	@$(BIN)/chalice package --stage $(STAGE) --merge-template infra/overlay.yaml build/$(STAGE)
+
+pictures: setup  ## the README's pictures from a real run; needs chromium
+	@$(BIN)/python -m benchmarks.pictures
 
 format: setup  ## let ruff format and fix
 	@$(BIN)/ruff format .

@@ -33,7 +33,7 @@ def chalice_local(endpoint: str, folder: Path, *, stage: str = "local") -> Itera
     config["stages"]["local"]["environment_variables"]["AWS_ENDPOINT_URL"] = endpoint
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
-    port = _free_port()
+    port = free_port()
     command = [str(CHALICE), "--project-dir", str(folder), "local", "--stage", stage]
     quiet = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("w") as log:
@@ -61,7 +61,7 @@ def _credentials(endpoint: str) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -92,6 +92,16 @@ class _Routes:
             answer = make(service, Request.of(self.blueprint.current_request))
             return Response(service.encode(answer), dict(_HEADERS), status)
 
+    def file(self, name: str) -> Response:
+        """One of the page's files; the page itself without a name."""
+        from . import assets  # noqa: PLC0415
+
+        with http_errors():
+            file = assets.file_of(name or assets.START)
+        if file.is_known_to(self.blueprint.current_request.headers):
+            return Response("", {**file.headers()}, 304)
+        return Response(file.text, {**file.headers()})
+
 
 def _refuse_other_sites(headers: Mapping[str, str]) -> None:
     """Browsers say from where a page asks; other pages must not, with the rights of chalice local.
@@ -108,6 +118,7 @@ def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
     _add_records(routes)
     _add_operations(routes)
     _add_queries(routes)
+    _add_page(routes)
     return routes.blueprint
 
 
@@ -153,6 +164,16 @@ def _add_queries(routes: _Routes) -> None:
     @routes.get("/queries/{identity}")
     def query(identity: str) -> Response:
         return routes.answer(lambda service, request: service.query(identity, request.given))
+
+
+def _add_page(routes: _Routes) -> None:
+    @routes.get("/")
+    def page() -> Response:
+        return routes.file("")
+
+    @routes.get("/page/{file}")
+    def page_file(file: str) -> Response:
+        return routes.file(file)
 
 
 @contextmanager

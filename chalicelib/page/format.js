@@ -1,0 +1,93 @@
+// Numbers and times as people read them.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const two = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const THIN = "\u202f"; // a narrow space that does not break
+const SCALES = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+export const NONE = "–";
+
+export function count(value, noun, plural = `${noun}s`) {
+  return `${whole.format(value)} ${value === 1 ? noun : plural}`;
+}
+
+/** A value in its unit, short. */
+export function measure(value, unit) {
+  if (value === null || value === undefined) return NONE;
+  switch (unit) {
+    case "percent":
+      return `${value < 10 && value > 0 ? one.format(value) : whole.format(value)}${THIN}%`;
+    case "bytes":
+      return bytes(value);
+    case "bytes_per_second":
+      return `${bytes(value)}/s`;
+    case "seconds":
+      return duration(value);
+    default:
+      return two.format(value);
+  }
+}
+
+export function bytes(value) {
+  let scale = 0;
+  while (Math.abs(value) >= 999.5 && scale < SCALES.length - 1) {
+    value /= 1000;
+    scale += 1;
+  }
+  const text = scale && Math.abs(value) < 10 ? one.format(value) : whole.format(value);
+  return `${text}${THIN}${SCALES[scale]}`;
+}
+
+/** 0.92 s, 48 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return NONE;
+  if (seconds < 10) return `${fixed.format(seconds)}${THIN}s`;
+  if (seconds < 60) return `${whole.format(seconds)}${THIN}s`;
+  const [size, big, small, unit] =
+    seconds < 3600
+      ? [60, "min", "s", 1]
+      : seconds < 86400
+        ? [3600, "h", "min", 60]
+        : [86400, "d", "h", 3600];
+  const most = Math.floor(seconds / size);
+  const rest = Math.floor((seconds % size) / unit);
+  return `${most}${THIN}${big}${rest ? ` ${rest}${THIN}${small}` : ""}`;
+}
+
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const exact = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+});
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const dated = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
+
+/** A moment: only the time if it is today. */
+export function moment(value) {
+  const date = new Date(value);
+  return date.toDateString() === new Date().toDateString()
+    ? clock.format(date)
+    : dated.format(date);
+}
+
+export const toClock = (value) => clock.format(new Date(value));
+export const toExactClock = (value) => exact.format(new Date(value));
+export const toDay = (value) => day.format(new Date(value));
+export const toDated = (value) => dated.format(new Date(value));
+
+/** How long ago, in one unit. */
+export function ago(value) {
+  const seconds = (Date.now() - new Date(value).getTime()) / 1000;
+  if (seconds < 60) return "just now";
+  const [size, unit] =
+    seconds < 3600 ? [60, "min"] : seconds < 2 * 86400 ? [3600, "h"] : [86400, "d"];
+  return `${Math.floor(seconds / size)}${THIN}${unit} ago`;
+}
