@@ -299,9 +299,13 @@ def test_stage_prod_is_served_with_a_persons_own_credentials(
     """The local cloud has prod's names, so what is there is the same."""
     with chalice_local(cloud.endpoint, tmp_path, stage="prod") as address:
         person = Api(address)
-        assert person.get("/hosts") == api.get("/hosts")
+        assert names(person) == names(api) != []
         assert person.get("/runs") == api.get("/runs")
         assert person.get("/queries") == api.get("/queries")
+
+
+def names(api: Api) -> list[str]:
+    return sorted(each["resource_id"] for each in api.get("/hosts")["hosts"])
 
 
 def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def hasty_cloud() -> Iterator[RunningCloud]:
 def test_a_function_that_has_no_time_goes_on_in_its_next_invocations(
     form: str, hasty_cloud: RunningCloud, eventually: Eventually
 ) -> None:
-    count = 8_000
+    count = 4_000
     now = datetime.now(UTC)
     made = [
         records.encode(make_record(resource_id=f"{form}-{n}", timestamp=now)) for n in range(count)

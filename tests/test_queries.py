@@ -19,6 +19,7 @@ from infra.stage import OperationError, Stage
 from .asked import Asked, cloud_with_history, typed
 from .conftest import BUCKET, RunningCloud
 from .expected_answers import latest
+from .test_local_cloud import ask as ask_athena
 from .test_local_cloud import machine_arn
 
 NETWORK = {"metric_type": "network", "measurement": "bytes_received"}
@@ -147,6 +148,12 @@ def test_hosts_have_their_latest_labels(asked: Asked) -> None:
         ["web-1", "{instance_type=m5.large}", end],
         ["web-2", "{instance_type=t3.micro}", end],
     ]
+
+
+def test_a_view_can_be_asked_from_any_database(asked: Asked) -> None:
+    """Its tables are of its own."""
+    execution = ask_athena(asked.history.cloud, "SELECT count(*) FROM infra_monitoring.history")
+    assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
 
 
 def test_a_query_reads_only_the_days_that_it_asks_for(asked: Asked) -> None:

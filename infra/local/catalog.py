@@ -95,10 +95,14 @@ class Catalog:
                 f"TABLE_NOT_FOUND: Table 'awsdatacatalog.{database}.{named.name}' does not exist"
             ) from error
 
-    def attach_all(self, query: exp.Expr) -> None:
-        """Make every table that a query names known, and name each with its database."""
+    def attach_all(self, query: exp.Expr, database: str = "") -> None:
+        """Make every table that a query names known, and name each with its database.
+
+        Without one it is of `database`, as in a view's SQL, or of the question's.
+        """
+        own = database or self.question.database
         for named in tables(query):
-            database = named.db or self.question.database
+            database = named.db or own
             named.set("db", exp.to_identifier(database))
             if (database, named.name) not in self._attached:
                 self._attached.add((database, named.name))
@@ -108,7 +112,7 @@ class Catalog:
         table = self.table(named)
         if table.view:
             query = sqlglot.parse_one(table.view, read="athena")
-            self.attach_all(query)
+            self.attach_all(query, database)
             source = query.sql(dialect="duckdb")
         else:
             source = _source(table, self._files(self.question, table.location))
