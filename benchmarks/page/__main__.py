@@ -31,6 +31,7 @@ from . import fleet
 
 DAYS = 90
 _CONSOLE = Console(width=140, highlight=False)
+_CHART = ".spark[role=img], canvas"
 _FIRST_CHART = "performance.getEntriesByName('first-chart')[0]?.startTime"
 
 
@@ -101,9 +102,10 @@ def visit(browser: Browser, address: str, path: str) -> Visit:
     """Open the page as somebody who was never there."""
     answers: list[Response] = []
     with tab(browser, address) as page:
-        page.on("response", answers.append)
+        # Playwright keeps a note on each listener, which a built-in method does not take.
+        page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108
         page.goto(path)
-        page.wait_for_function(_FIRST_CHART)
+        page.locator(_CHART).first.wait_for()
         page.wait_for_load_state("networkidle")
         milliseconds: float = page.evaluate(_FIRST_CHART)
         bodies = [(each.url, each.body()) for each in answers]
