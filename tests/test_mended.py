@@ -109,6 +109,7 @@ def test_an_execution_that_is_stopped_between_two_states_was_stopped(
     try:
         assert reached.wait(timeout=30)
         sfn.stop_execution(executionArn=arn, error="Operator", cause="by mistake")
+        assert sfn.describe_execution(executionArn=arn)["status"] == "ABORTED", "at once"
     finally:
         go_on.set()
     for thread in TMP_THREADS:

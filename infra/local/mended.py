@@ -82,7 +82,7 @@ def _stop_execution(response: StepFunctionResponse) -> Any:
 def _reflect(worker: BaseExecutionWorkerCommunication) -> None:
     with _ENDING:
         if worker.execution.status == "RUNNING":
-            _MOTO_REFLECT(worker)  # type: ignore[no-untyped-call]
+            _MOTO_REFLECT(worker)  # type: ignore[no-untyped-call]  # moto's has no types
 
 
 def _set_next_state_name(environment: Environment, name: str) -> None:
