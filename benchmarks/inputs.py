@@ -3,8 +3,8 @@
 Each is put into a local cloud of its own, whose `log-processor` is a real process that is
 killed when it takes more than its 128 MB. What was put is printed beside what was found.
 
-moto keeps about 25 KB for each DynamoDB item: the million records are of `--hosts` hosts,
-each of which is written again and again. Every line is in `processed/` all the same.
+moto keeps about 25 KB for each DynamoDB item: of the million records, one of each of `--hosts`
+hosts is of now; the others are older than the table keeps any, and are lines of `processed/` only.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from infra.local.cloud import LocalCloud
 BUCKET = "infra-monitoring-pipeline-data"
 FUNCTION = "log-processor"
 GIGABYTE = 1 << 30
+RETENTION = timedelta(days=90)  # RETENTION_DAYS of .chalice/config.json
+EVERY = timedelta(hours=3)
 
 
 @dataclass
@@ -47,10 +49,10 @@ class Case:
     keys: list[str] = field(default_factory=list)
 
 
-def record(number: int) -> bytes:
+def record(number: int, age: timedelta = timedelta()) -> bytes:
     made = Record(
         schema_version=1,
-        timestamp=datetime.now(UTC),
+        timestamp=datetime.now(UTC) - age,
         metric_type="cpu",
         resource_id=f"host-{number}",
         window_seconds=0,
@@ -71,10 +73,10 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
             arguments.objects,
         ),
         "records": Case(
-            f"one object of {count:,} records of {hosts:,} hosts",
-            iter_of(lambda: lines(record(number) for number in range(hosts)) * (count // hosts)),
-            count // hosts * hosts,
-            hosts,
+            f"one object of {count:,} records, {hosts:,} of them of now",
+            iter_of(lambda: lines(aged(count, hosts))),
+            count,
+            min(count, hosts),
         ),
         "bytes": Case(
             f"one object of {size:,} bytes, {padded:,} records between blanks",
@@ -104,6 +106,13 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
             rejected=None,
         ),
     }
+
+
+def aged(count: int, hosts: int) -> Iterator[bytes]:
+    """A record of each host from now, and then from before the table's oldest, run by run."""
+    for number in range(count):
+        runs = number // hosts
+        yield record(number % hosts, RETENTION + runs * EVERY if runs else timedelta())
 
 
 def iter_of(make: Any) -> Iterator[bytes]:
@@ -191,7 +200,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="cases to run (default: all of them)")
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--hosts", type=int, default=50_000)
+    parser.add_argument("--hosts", type=int, default=200_000)
     parser.add_argument("--bytes", type=int, default=GIGABYTE)
     arguments = parser.parse_args()
     known = cases(arguments)
