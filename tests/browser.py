@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no browser: apt-get install chromium"
 )
+
+# Five seconds are Playwright's own; test runs are busier than people's machines.
+expect.set_options(timeout=20_000)
 
 # Started as root, as in a container, Chromium refuses its sandbox.
 _ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")

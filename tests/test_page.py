@@ -36,6 +36,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
+def cloud() -> Iterator[RunningCloud]:
+    """One of its own: other tests have hosts, too."""
+    running = start_cloud()
+    yield running
+    stop_cloud(running)
+
+
+@pytest.fixture(scope="module")
 def address(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page over a cloud with this machine and six hosts, one of which has fallen silent."""
     last = fleet.last_tick()
