@@ -13,7 +13,10 @@ from .stage import OperationError, UsageError
 
 # More lines than this cannot be told apart; the chart says which it left out.
 MAX_SERIES = 8
-_DAYS = ("dt", "week", "day")
+_TIMES = ("ts", "dt", "week")
+
+# What tells one line or bar from another, where it differs.
+_NAMES = ("resource_id", "label", "metric_type", "measurement", "region", "account_id")
 
 Point = tuple[datetime, float]
 
@@ -37,7 +40,7 @@ class Bars:
 
 
 def chart(answer: Answer, y: str = "") -> Lines | Bars:
-    """Lines over time if a column is a time, else bars; of the column `y`, or the first number.
+    """Lines if a column is `ts`, `dt` or `week`, else bars; of column `y`, or the first number.
 
     Raises:
         UsageError: there is no such number.
@@ -46,18 +49,18 @@ def chart(answer: Answer, y: str = "") -> Lines | Bars:
     if not answer.rows:
         raise OperationError("there are no rows, so there is nothing to draw")
     value = _value_column(answer.columns, y)
-    when = next((n for n, each in enumerate(answer.columns) if _is_time(each)), None)
-    texts = [n for n, each in enumerate(answer.columns) if each.kind == "varchar" and n != when]
+    when = next((n for n, each in enumerate(answer.columns) if each.name in _TIMES), None)
+    names = _naming_columns(answer, when)
     name = answer.columns[value].name
     if when is None:
         rows = [row for row in answer.rows if row[value] is not None]
-        labels = [str(row[texts[0]]) if texts else str(n) for n, row in enumerate(rows, 1)]
+        labels = [_name(row, names) or str(n) for n, row in enumerate(rows, 1)]
         return Bars(name, labels, [float(row[value] or 0) for row in rows])
     series: dict[str, list[Point]] = {}
     for row in answer.rows:
         moment, text = row[when], row[value]
         if moment is not None and text is not None:
-            key = str(row[texts[0]]) if texts else name
+            key = _name(row, names) or name
             series.setdefault(key, []).append((datetime.fromisoformat(moment), float(text)))
     kept = {key: sorted(series[key]) for key in list(series)[:MAX_SERIES]}
     return Lines(name, kept, len(series) - len(kept))
@@ -124,8 +127,19 @@ def _value_column(columns: Sequence[Column], name: str) -> int:
     return next((n for n in numbers if columns[n].kind == "double"), numbers[0])
 
 
-def _is_time(column: Column) -> bool:
-    return column.kind in {"timestamp", "date"} or column.name in _DAYS
+def _naming_columns(answer: Answer, when: int | None) -> list[int]:
+    """What tells rows apart: the first known column and others that differ, else a text."""
+    places = {each.name: n for n, each in enumerate(answer.columns)}
+    known = [places[name] for name in _NAMES if name in places]
+    if not known:
+        texts = [n for n, each in enumerate(answer.columns) if each.kind == "varchar"]
+        return [n for n in texts if n != when][:1]
+    first, *others = known
+    return [first, *(n for n in others if len({row[n] for row in answer.rows}) > 1)]
+
+
+def _name(row: Sequence[str | None], columns: Sequence[int]) -> str:
+    return " ".join(row[n] or "-" for n in columns)
 
 
 def _title(drawn: Lines) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -113,8 +114,14 @@ def _print_csv(answer: Answer, _: argparse.Namespace) -> None:
 
 
 def _print_json(answer: Answer, _: argparse.Namespace) -> None:
-    json.dump(list(answer.values()), sys.stdout, indent=2, ensure_ascii=False)
+    rows = [{name: _known(value) for name, value in row.items()} for row in answer.values()]
+    json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _known(value: object) -> object:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_plot(answer: Answer, options: argparse.Namespace) -> None:

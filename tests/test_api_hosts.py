@@ -118,6 +118,16 @@ def test_a_host_on_another_pace_belongs_to_the_same_window(
     assert answer["hosts"][0]["measurements"]["cpu"]["series"][-1] is not None
 
 
+def test_a_clock_that_is_ahead_makes_nobody_missing(table: Table, reader: TableReader) -> None:
+    for name in ("web-1", "web-2"):
+        table.put(records_of(name, ago(0)))
+    table.put(records_of("ahead", now() + timedelta(hours=5)))
+    answer = glance(reader)
+    assert answer["window_end"] == format_utc(ago(0))
+    assert answer["missing"] == []
+    assert {each["resource_id"] for each in answer["hosts"]} == {"web-1", "web-2", "ahead"}
+
+
 def test_an_expired_host_is_not_shown(table: Table, reader: TableReader) -> None:
     table.put(records_of("old-1", ago(0)), retention_days=0)
     assert glance(reader)["hosts"] == []
@@ -255,6 +265,24 @@ def test_expired_records_are_not_found_by_keys(table: Table, distant: TableReade
     table.put(records_of("web-1", ago(0)))
     table.put(records_of("web-1", ago(3)), retention_days=0)
     assert len(look(distant, from_=days_ago(2))["history"]["cpu"]["timestamps"]) == 1
+
+
+def test_more_windows_than_can_be_answered_are_refused(table: Table, distant: TableReader) -> None:
+    table.put([make_record(timestamp=ago(0), window_seconds=60)])
+    assert look(distant, from_=days_ago(6))["window_seconds"] == 60
+    with pytest.raises(InvalidRequestError, match=r"windows of 60 s: ask for at most 6\.2 days"):
+        look(distant, from_=days_ago(7))
+
+
+def test_one_short_record_does_not_make_all_windows_short(
+    table: Table, distant: TableReader
+) -> None:
+    for windows in range(16):
+        table.put(records_of("web-1", ago(windows)))
+    odd = make_record(timestamp=now() - timedelta(seconds=1), window_seconds=1)
+    table.put([odd])
+    found = look(distant, from_=days_ago(4))["history"]["memory"]["timestamps"]
+    assert len(found) == 16
 
 
 def test_records_of_a_moment_have_no_grid(table: Table, reader: TableReader) -> None:

@@ -184,6 +184,13 @@ def test_an_answer_comes_in_pages(api: Api) -> None:
     assert all(isinstance(value, (int, float, str, type(None))) for row in rows for value in row)
 
 
+def test_an_answer_whose_rows_are_gone_says_so(api: Api, cloud: RunningCloud) -> None:
+    """The bucket deletes them after 7 days; Athena knows the query for 45."""
+    identity = api.answer("data-quality")["id"]
+    cloud.client("s3").delete_object(Bucket=BUCKET, Key=f"athena-results/{identity}.csv")
+    assert "and these are gone" in api.refused(404, "GET", f"/queries/{identity}")
+
+
 def test_a_cursor_of_another_answer_is_refused(api: Api) -> None:
     one, other = api.answer("data-quality"), api.answer("data-quality")
     cursor = api.get(f"/queries/{one['id']}", limit=1)["cursor"]

@@ -1,6 +1,7 @@
 """What requests ask for: parameters and cursors by themselves."""
 
 import base64
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -94,6 +95,14 @@ def test_a_cursor_with_any_letter_changed_is_refused(place: int) -> None:
         if changed != CURSOR:
             with pytest.raises(InvalidRequestError):
                 cursors.unseal("InfraMetrics/cpu", changed)
+
+
+def test_a_cursor_made_by_hand_of_thousands_of_brackets_is_refused() -> None:
+    """The digest is no secret."""
+    content = b"[{}," + b"[" * 3_000 + b"]" * 3_000 + b"]"
+    digest = hashlib.sha256(b"InfraMetrics/cpu\0" + content).digest()[:12]
+    with pytest.raises(InvalidRequestError):
+        cursors.unseal("InfraMetrics/cpu", base64.urlsafe_b64encode(digest + content).decode())
 
 
 @given(strategies.text())

@@ -165,6 +165,29 @@ def test_pages_of_other_sites_are_refused(
     assert answer.json_body["Message"] == "pages of other sites may not ask"
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example:8000", "127.0.0.1.evil.example", "192.168.1.9:8000"]
+)
+def test_a_name_that_was_made_to_point_here_is_refused(host: str, client: Client) -> None:
+    """DNS rebinding: to a browser the page is of the same origin, and its site is not told."""
+    answer = client.http.post("/runs", headers={"Host": host})
+    assert answer.status_code == 403
+    assert "chalice local answers as" in answer.json_body["Message"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
+def test_this_machine_may_ask_itself(host: str, client: Client) -> None:
+    assert client.http.get("/hosts", headers={"Host": host}).status_code == 200
+
+
+def test_on_aws_any_name_of_the_api_will_do(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API Gateway has checked the signature."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "infra-monitoring-api")
+    assert client.http.get("/hosts", headers={"Host": "api.example"}).status_code == 200
+
+
 @pytest.mark.parametrize("site", ["none", "same-origin"])
 def test_our_own_page_and_a_person_may_ask(site: str, client: Client) -> None:
     answer = client.http.request("GET", "/hosts", headers={"Sec-Fetch-Site": site})

@@ -74,6 +74,7 @@ def test_a_branch_that_failed_has_its_reason() -> None:
     told = run(
         "FAILED",
         entered(0.1, "InvokeCPUCollector"),
+        exited(70.0, "InvokeCPUCollector", {"Error": "Boom", "Cause": "no luck"}),
         exited(70.0, "CPUCollectorFailed", failed),
         {"timestamp": at(71), "executionFailedEventDetails": ended},
     )

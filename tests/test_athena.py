@@ -24,12 +24,21 @@ def queries() -> list[threading.Thread]:
 
 def test_parameters_are_bound_in_the_order_in_which_the_marks_stand() -> None:
     """Wherever the parser puts a WITH."""
-    sql = "WITH a AS (SELECT ? AS first) SELECT first, ? FROM a WHERE first LIKE ? AND 1 - ? > 0"
-    bound = parse(sql, ["'one'", "2", "'th''ree'", "-4"]).sql(dialect="duckdb")
+    sql = "WITH a AS (SELECT 1 AS b WHERE 1 = ?) SELECT b FROM a WHERE b LIKE ? AND 1 - ? > 0"
+    bound = parse(sql, ["2", "'th''ree'", "-4"]).sql(dialect="duckdb")
     assert bound == (
-        "WITH a AS (SELECT ('one') AS first) SELECT first, (2) FROM a"
-        " WHERE first LIKE ('th''ree') AND 1 - (-4) > 0"
+        "WITH a AS (SELECT 1 AS b WHERE 1 = (2)) SELECT b FROM a"
+        " WHERE b LIKE ('th''ree') AND 1 - (-4) > 0"
     )
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT ?", "SELECT 1 WHERE 1 = 1 ORDER BY ?", "INSERT INTO a SELECT ? FROM b"]
+)
+def test_outside_where_nothing_is_bound(sql: str) -> None:
+    """As on AWS."""
+    with pytest.raises(QueryFailedError, match="only in the WHERE clause"):
+        parse(sql, ["1"])
 
 
 def test_a_question_mark_in_text_is_no_parameter() -> None:
@@ -39,7 +48,7 @@ def test_a_question_mark_in_text_is_no_parameter() -> None:
 @pytest.mark.parametrize("parameters", [[], ["1", "2"]])
 def test_another_number_of_parameters_than_of_marks_is_athenas_error(parameters: list[str]) -> None:
     with pytest.raises(QueryFailedError, match="expected 1 but found"):
-        parse("SELECT ?", parameters)
+        parse("SELECT 1 WHERE 1 = ?", parameters)
 
 
 @pytest.mark.parametrize(

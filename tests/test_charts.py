@@ -34,6 +34,28 @@ def test_rows_with_a_time_are_a_line_for_each_host_in_the_times_order() -> None:
     assert chart(answer(OVER_TIME, *rows)) == expected
 
 
+def test_last_seen_is_no_time_to_draw_over_and_two_disks_are_two_bars() -> None:
+    columns = [
+        Column("resource_id", "varchar"),
+        Column("measurement", "varchar"),
+        Column("days_left", "double"),
+        Column("last_seen", "timestamp"),
+        Column("region", "varchar"),
+    ]
+    seen = "2026-11-22 18:00:00.000"
+    rows = [("db", f"percent:/{n}", str(n), seen, "eu-west-1") for n in (1, 2)]
+    expected = Bars("days_left", ["db percent:/1", "db percent:/2"], [1.0, 2.0])
+    assert chart(answer(columns, *rows)) == expected
+
+
+def test_a_status_that_changes_does_not_part_a_line() -> None:
+    columns = [*OVER_TIME, Column("status", "varchar")]
+    rows = [("a", "2026-11-01", "1", "ok"), ("a", "2026-11-02", "9", "critical")]
+    drawn = chart(answer(columns, *rows))
+    assert isinstance(drawn, Lines)
+    assert list(drawn.series) == ["a"]
+
+
 def test_more_lines_than_can_be_told_apart_are_left_out_and_counted() -> None:
     rows = [(f"h{number}", "2026-11-01", "1") for number in range(MAX_SERIES + 3)]
     drawn = chart(answer(OVER_TIME, *rows))

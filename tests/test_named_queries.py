@@ -1,7 +1,6 @@
 """infra/queries.yaml as it stands, and what its descriptions promise."""
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,9 +32,9 @@ PRESTO = {
 # https://docs.aws.amazon.com/athena/latest/ug/functions-env3.html lists those of Trino; these are
 # what is used of them, so that a new one is looked up before it is written down here.
 FUNCTIONS = {
-    *("abs", "cast", "count", "date_add", "date_format", "date_trunc", "element_at", "max"),
-    *("max_by", "min", "nullif", "regr_intercept", "regr_slope", "row_number", "sum"),
-    *("to_unixtime", "current_date"),
+    *("abs", "cast", "count", "date_add", "date_format", "date_trunc", "element_at"),
+    *("from_iso8601_timestamp", "map_keys", "max", "max_by", "min", "nullif", "regr_intercept"),
+    *("regr_slope", "row_number", "sequence", "sum", "to_unixtime", "unnest", "current_date"),
 }
 
 
@@ -57,12 +56,13 @@ def view(name: str) -> dict[str, Any]:
 
 def statements() -> dict[str, str]:
     machine = load_template(OVERLAY)["Resources"]["Compaction"]["Properties"]["Definition"]
+    listed = machine["States"]["ListDays"]["Parameters"]["QueryString"]
     days = machine["States"]["CompactDays"]["ItemProcessor"]["States"]["CompactDay"]
     insert = days["Branches"][0]["States"]["WriteDay"]["Parameters"]["QueryString"]
     return (
         {name: each["QueryString"] for name, each in NAMED.items()}
         | {name: view(name)["originalSql"] for name in VIEWS}
-        | {"compaction": insert}
+        | {"compaction": insert, "compaction's days": listed}
     )
 
 
@@ -76,13 +76,23 @@ def test_sqlglot_parses_it_as_athena(name: str) -> None:
 def test_nothing_is_called_that_athena_does_not_have(name: str) -> None:
     tokens = sqlglot.tokenize(statements()[name], read="athena")
     called = {
-        before.text.lower()
-        for before, after in pairwise(tokens)
+        name.text.lower()
+        for before, name, after in zip(tokens, tokens[1:], tokens[2:], strict=False)
         if after.token_type is TokenType.L_PAREN
-        and before.token_type not in {TokenType.ALIAS, TokenType.FROM, TokenType.OVER}
-        and (before.text[0].isalpha())
+        and name.token_type not in {TokenType.ALIAS, TokenType.FROM, TokenType.OVER}
+        and before.token_type is not TokenType.ALIAS  # it names columns
+        and name.text[0].isalpha()
     }
     assert called - {"by", "distinct", "in", "when"} <= FUNCTIONS
+
+
+@pytest.mark.parametrize("name", statements())
+def test_parameters_are_where_athena_binds_them(name: str) -> None:
+    """In WHERE only, says its manual on parameterized queries."""
+    statement = sqlglot.parse_one(statements()[name], read="athena")
+    marks = list(statement.find_all(exp.Placeholder))
+    assert all(mark.find_ancestor(exp.Where) for mark in marks)
+    assert marks or name in VIEWS
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -39,8 +39,13 @@ class Queries(Protocol):
     def execution(self, identity: str) -> Mapping[str, Any] | None:
         """An execution as Athena describes it; None if the work group has none of this id."""
 
-    def page(self, identity: str, limit: int, after: str | None) -> Page:
-        """Rows of the answer."""
+    def page(self, identity: str, limit: int, after: str | None, *, titled: bool) -> Page:
+        """Rows of the answer; with `titled`, Athena's first one is the columns' names.
+
+        Raises:
+            InvalidRequestError: `after` is not of this answer.
+            UnknownThingError: the rows are gone.
+        """
 
 
 class Start(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +121,7 @@ def answer(identity: str, given: parameters.Given | None, *, queries: Queries) -
 
     Raises:
         InvalidRequestError: a parameter is wrong.
-        UnknownThingError: the work group has no execution of this id.
+        UnknownThingError: the work group has no execution of this id, or its rows are gone.
         StorageError: AWS failed.
     """
     values = parameters.single(given, ("limit", "cursor"))
@@ -127,7 +132,10 @@ def answer(identity: str, given: parameters.Given | None, *, queries: Queries) -
     if execution is None:
         raise UnknownThingError(f"there is no query {identity[:128]!r}")
     state = execution["Status"]["State"]
-    page = queries.page(identity, limit, after) if state == "SUCCEEDED" else Page((), (), None)
+    page = Page((), (), None)
+    if state == "SUCCEEDED":
+        titled = execution.get("StatementType", "DML") == "DML"
+        page = queries.page(identity, limit, after, titled=titled)
     readers = [_reader(kind) for _, kind in page.columns]
     return {
         **_described(identity, execution),

@@ -39,7 +39,7 @@ def unseal(scope: str, cursor: str) -> tuple[dict[str, str], Any]:
         if digest != _digest(scope, content):
             raise InvalidRequestError("cursor is not one of this query's")
         query, position = msgspec.json.decode(content, type=tuple[dict[str, str], Any])
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+    except (binascii.Error, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidRequestError("cursor is not one of this query's") from error
     if cursor != seal(scope, query, position):  # Base64 can say the same in several ways
         raise InvalidRequestError("cursor is not one of this query's")

@@ -26,7 +26,7 @@ class Fleet(Protocol):
     """Where the fleet's records are. Every method raises StorageError."""
 
     def newest(self, now: datetime) -> datetime | None:
-        """The end of the newest window that any host has a record of."""
+        """The end of the newest window, until now, that any host has a record of."""
 
     def recent(
         self, since: datetime, brief_until: datetime, now: datetime

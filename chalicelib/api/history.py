@@ -5,6 +5,7 @@ it; the rest by keys that can be computed, because windows follow each other at 
 (docs/adr/0015).
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,9 @@ from ..windows import Window, format_utc, parse_utc
 from . import parameters, views
 from .parameters import Span
 from .records import exact
+
+# Of each type: more would be more than Lambda can answer with, and thousands of requests.
+MAX_WINDOWS = 9_000
 
 _DAY = timedelta(days=1)
 _STATUSES = ("ok", "warning", "critical")
@@ -128,6 +132,11 @@ def _far(
         return {}
     step = _step(found, settings)
     paces = _paces([_timestamp(item) for item in found], step)
+    if (span.stop - span.start) // timedelta(seconds=step) > MAX_WINDOWS:
+        most = MAX_WINDOWS * step / _DAY.total_seconds()
+        raise InvalidRequestError(
+            f"{host.resource_id} has windows of {step} s: ask for at most {most:.2g} days"
+        )
     asked = set(grid(span, step, paces[:1]))
     first = history.items(_keys(host, asked, step), now)
     there = {_timestamp(item) for items in first.values() for item in items}
@@ -148,9 +157,10 @@ def _far(
 
 
 def _step(found: Iterable[Item], settings: Settings) -> int:
-    """The length of the host's windows, in seconds."""
-    lengths = [int(item["window_seconds"]["N"]) for item in found]
-    return next((each for each in lengths if each), settings.window_seconds)
+    """The length of the host's windows, in seconds: the one that most of them have."""
+    lengths = Counter(int(item["window_seconds"]["N"]) for item in found)
+    del lengths[0]
+    return lengths.most_common(1)[0][0] if lengths else settings.window_seconds
 
 
 def _paces(ends: Iterable[datetime], step: int) -> list[int]:

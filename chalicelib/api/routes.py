@@ -5,9 +5,11 @@ which have the same zip, do not pay for it.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from chalice.app import (
     BadRequestError,
@@ -37,6 +39,9 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ServiceUnavailableError(ChaliceViewError):
@@ -106,10 +111,14 @@ class _Routes:
 def _refuse_other_sites(headers: Mapping[str, str]) -> None:
     """Browsers say from where a page asks; other pages must not, with the rights of chalice local.
 
-    Without CORS they could not read the answer, but a run would have started.
+    Without CORS they could not read the answer, but a run would have started. And a site's name
+    may be made to point at this machine (DNS rebinding), where API Gateway checks no signature.
     """
     if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         raise ForbiddenError("pages of other sites may not ask")
+    host = urlsplit(f"//{headers.get('host', 'localhost')}").hostname
+    if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ and host not in _LOOPBACK:
+        raise ForbiddenError(f"chalice local answers as {', '.join(_LOOPBACK)} only")
 
 
 def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:

@@ -123,7 +123,9 @@ def _results(exited: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     if name not in {*_BRANCHES, *_CAUGHT, "MergeResults", "ChunksFailed", "AggregateResults"}:
         return ()
     output = json.loads(exited["output"])
-    return output["results"] if name == "AggregateResults" else [output]
+    results = output["results"] if name == "AggregateResults" else [output]
+    # A state whose error was caught is exited with the error; the next one has the result.
+    return [each for each in results if "metric_type" in each]
 
 
 def _branch(metric_type: str, at: datetime) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..api.answers import Page
-from ..errors import InvalidRequestError, StorageError
+from ..errors import InvalidRequestError, StorageError, UnknownThingError
 from ..queries import NamedQuery, read_named_query
 from .translation import translated
 
@@ -73,21 +73,24 @@ class Athena:
         found: Mapping[str, Any] = answer["QueryExecution"]
         return found if found.get("WorkGroup") == self._work_group else None
 
-    def page(self, identity: str, limit: int, after: str | None) -> Page:
-        # The first row of the first page has the columns' names.
-        request: dict[str, Any] = {"MaxResults": limit if after else limit + 1}
+    def page(self, identity: str, limit: int, after: str | None, *, titled: bool) -> Page:
+        # Then the first row of the first page has the columns' names.
+        extra = int(titled and not after)
+        request: dict[str, Any] = {"MaxResults": limit + extra}
         if after:
             request["NextToken"] = after
         try:
             with translated("read answer of query", identity):
                 answer = self._athena.get_query_results(QueryExecutionId=identity, **request)
         except StorageError as error:
-            if after and error.code == _INVALID:
+            if error.code != _INVALID:
+                raise
+            if after:
                 raise InvalidRequestError("cursor is not one of this query's") from error
-            raise
+            raise UnknownThingError("rows are kept for 7 days, and these are gone") from error
         result = answer["ResultSet"]
         rows = [[cell.get("VarCharValue") for cell in row["Data"]] for row in result["Rows"]]
         columns = [
             (each["Name"], each["Type"]) for each in result["ResultSetMetadata"]["ColumnInfo"]
         ]
-        return Page(columns, rows if after else rows[1:], answer.get("NextToken"))
+        return Page(columns, rows[extra:], answer.get("NextToken"))

@@ -76,8 +76,8 @@ class Pipeline:
         """The state machine's ARN: by its name where nobody has told it."""
         if self._settings.pipeline:
             return self._settings.pipeline
-        sts = self._client("sts")
         with translated("ask for the account of", "these credentials"):
+            sts = self._client("sts")
             account = sts.get_caller_identity()["Account"]
         return (
             f"arn:{sts.meta.partition}:states:{sts.meta.region_name}:{account}"

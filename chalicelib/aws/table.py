@@ -82,8 +82,10 @@ class TableReader:
     # --- The fleet --------------------------------------------------------------------------
 
     def newest(self, now: datetime) -> datetime | None:
+        # One clock that is ahead must not make every other host one that is missing.
+        times = _EVER[0], format_utc(now)
         return max(
-            (end for name in METRIC_TYPES if (end := self._newest(name, _EVER, now))), default=None
+            (end for name in METRIC_TYPES if (end := self._newest(name, times, now))), default=None
         )
 
     def _newest(self, metric_type: str, times: tuple[str, str], now: datetime) -> datetime | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from moto.athena.models import AthenaBackend, Execution, QueryResults
 from moto.athena.responses import AthenaResponse
+from moto.s3.models import s3_backends
 
 from .catalog import Question
 from .query_engine import Answer, BytesLimitError, QueryEngine
@@ -180,6 +181,8 @@ def _page(response: AthenaResponse, execution: _QueryExecution) -> str | Failure
     """Some rows, the header first of all; the token is the number of the next row."""
     if execution.status != "SUCCEEDED":
         return response.error(f"Query has not yet finished. Current state: {execution.status}", 400)
+    if not _is_kept(execution):
+        return response.error("Could not find results", 400)
     whole = response.athena_backend.query_results[execution.id]
     first = int(response._get_param("NextToken") or 0)
     last = first + min(int(response._get_param("MaxResults") or _PAGE_ROWS), _PAGE_ROWS)
@@ -188,6 +191,16 @@ def _page(response: AthenaResponse, execution: _QueryExecution) -> str | Failure
     if last < len(whole.rows):
         answer["NextToken"] = str(last)
     return json.dumps(answer)
+
+
+def _is_kept(execution: _QueryExecution) -> bool:
+    """Whether the results' object is still there, where there was one."""
+    location = (execution.config or {}).get("OutputLocation", "")
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    if not key.endswith(f"{execution.id}.csv"):
+        return True
+    partition, owner = s3_backends.bucket_accounts[bucket]
+    return s3_backends[owner][partition].get_object(bucket, key) is not None
 
 
 def _get_named_query(response: AthenaResponse) -> str | Failure:

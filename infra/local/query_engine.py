@@ -89,15 +89,23 @@ def parse(sql: str, parameters: Sequence[str]) -> exp.Query | exp.Insert:
     """A statement with its parameters in the place of the question marks.
 
     Raises:
-        QueryFailedError: it is none, or another number of parameters than of question marks.
+        QueryFailedError: it is none, a question mark stands where Athena binds none, or there is
+            another number of parameters.
     """
     try:
+        _check_marks(sqlglot.parse_one(sql, read="athena"))
         statement = sqlglot.parse_one(_bound(sql, parameters), read="athena")
     except sqlglot.errors.SqlglotError as error:
         raise QueryFailedError(f"SYNTAX_ERROR: {_UNDERLINED.sub('', str(error))}") from error
     if not isinstance(statement, exp.Query | exp.Insert):
         raise QueryFailedError("the local cloud answers queries and INSERT INTO, nothing else")
     return statement
+
+
+def _check_marks(statement: exp.Expr) -> None:
+    # https://docs.aws.amazon.com/athena/latest/ug/querying-with-prepared-statements.html
+    if not all(mark.find_ancestor(exp.Where) for mark in statement.find_all(exp.Placeholder)):
+        raise QueryFailedError("a question mark can be placed only in the WHERE clause")
 
 
 def _bound(sql: str, parameters: Sequence[str]) -> str:
