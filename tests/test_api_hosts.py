@@ -128,6 +128,17 @@ def test_a_clock_that_is_ahead_makes_nobody_missing(table: Table, reader: TableR
     assert {each["resource_id"] for each in answer["hosts"]} == {"web-1", "web-2", "ahead"}
 
 
+def test_what_was_kept_of_older_windows_is_read_again_when_asked_for(
+    table: Table, reader: TableReader
+) -> None:
+    table.put(records_of("web-1", ago(0)))
+    before = glance(reader)
+    table.put(records_of("web-2", ago(3)))
+    assert glance(reader) == before
+    fresh = fleet.answer({}, settings=SETTINGS, fleet=reader, now=now(), fresh=True)
+    assert fresh["missing"] == ["web-2"]
+
+
 def test_an_expired_host_is_not_shown(table: Table, reader: TableReader) -> None:
     table.put(records_of("old-1", ago(0)), retention_days=0)
     assert glance(reader)["hosts"] == []
@@ -194,6 +205,25 @@ def test_an_unknown_host_is_not_there(table: Table, reader: TableReader) -> None
     table.put(records_of("web-1", ago(0)))
     with pytest.raises(UnknownThingError, match="no record of 'web-9'"):
         look(reader, "web-9")
+
+
+def test_a_host_that_sent_nothing_in_the_newest_window_is_missing(
+    table: Table, reader: TableReader
+) -> None:
+    """As the fleet has it; of an older time it says what the host was then."""
+    table.put(records_of("web-2", ago(0)))
+    table.put(records_of("web-1", ago(1)))
+    assert look(reader, from_=days_ago(1))["status"] == "missing"
+    assert look(reader, from_=days_ago(1), to=format_utc(ago(1)))["status"] == "ok"
+    assert look(reader, "web-2", from_=days_ago(1))["status"] == "ok"
+
+
+def test_a_type_that_is_measured_no_more_does_not_judge_the_host(
+    table: Table, reader: TableReader
+) -> None:
+    table.put(records_of("web-1", ago(1), 99.0, types=["disk"]))
+    table.put(records_of("web-1", ago(0), types=["cpu", "memory"]))
+    assert look(reader, from_=days_ago(1))["status"] == "ok"
 
 
 def test_an_expired_record_is_in_no_history(table: Table, reader: TableReader) -> None:

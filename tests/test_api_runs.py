@@ -96,6 +96,21 @@ def test_a_fleet_in_chunks_has_the_time_until_they_are_merged() -> None:
     assert told["branches"][0]["records"] == 3
 
 
+def test_a_host_that_one_branch_misses_has_not_reported() -> None:
+    """Each branch may miss another one."""
+    disk = DONE | {"metric_type": "disk", "reporting": 4, "missing": [], "missing_count": 0}
+    memory = DONE | {"metric_type": "memory", "missing": ["web-3"]}
+    told = run(
+        "SUCCEEDED",
+        *(entered(0.0, f"Invoke{name}Collector") for name in ("CPU", "Memory", "Disk")),
+        exited(1.0, "InvokeCPUCollector", DONE),
+        exited(1.0, "InvokeMemoryCollector", memory),
+        exited(1.0, "InvokeDiskCollector", disk),
+    )
+    assert (told["expected"], told["reporting"]) == (4, 3)
+    assert (told["missing"], told["missing_count"]) == (["web-4", "web-3"], 2)
+
+
 @pytest.mark.parametrize("name", ["CountObjects", "NotifySuccess", "HasTime"])
 def test_other_states_are_no_branches(name: str) -> None:
     assert run("RUNNING", entered(0, name), exited(1, name, {"status": "x"}))["branches"] == []

@@ -29,11 +29,12 @@ class Fleet(Protocol):
         """The end of the newest window, until now, that any host has a record of."""
 
     def recent(
-        self, since: datetime, brief_until: datetime, now: datetime
+        self, since: datetime, brief_until: datetime, now: datetime, *, fresh: bool = False
     ) -> Mapping[str, Sequence[Item]]:
         """By metric type the records of windows that end after `since`, newest first.
 
-        Those up to `brief_until` need no more than their averages.
+        Those up to `brief_until` need no more than their averages, and may be a minute old unless
+        they are to be `fresh`.
         """
 
 
@@ -49,7 +50,12 @@ class _Host:
 
 
 def answer(
-    given: parameters.Given | None, *, settings: Settings, fleet: Fleet, now: datetime
+    given: parameters.Given | None,
+    *,
+    settings: Settings,
+    fleet: Fleet,
+    now: datetime,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """The fleet.
 
@@ -62,7 +68,7 @@ def answer(
     if newest is None:
         return {"window_end": None, "windows": [], "hosts": [], "missing": []}
     step = timedelta(seconds=settings.window_seconds)
-    records = fleet.recent(newest - WINDOWS * step, newest - step, now)
+    records = fleet.recent(newest - WINDOWS * step, newest - step, now, fresh=fresh)
     return at_a_glance(records, newest, settings)
 
 

@@ -40,6 +40,9 @@ class Host:
 class History(Protocol):
     """Where a host's records are. Every method raises StorageError."""
 
+    def newest(self, now: datetime) -> datetime | None:
+        """The end of the newest window, until now, that any host has a record of."""
+
     def near(
         self, host: Host, span: Span, now: datetime
     ) -> tuple[Mapping[str, Sequence[Item]], datetime | None]:
@@ -92,7 +95,13 @@ def answer(
     if not newest:
         raise UnknownThingError(_not_found(host, span))
     keys = {name: [key_of(records[name][at])] for name, at in newest.items()}
-    return _answer(host, span, records, history.items(keys, now, whole=True), settings)
+    latest = {
+        name: exact(item)
+        for name, items in history.items(keys, now, whole=True).items()
+        for item in items
+    }
+    status = _status(latest, span, history.newest(now), settings)
+    return _answer(host, span, records, latest, settings) | {"status": status}
 
 
 def _identified(host: Host, found: Iterable[Item]) -> Host:
@@ -229,23 +238,44 @@ def _merge(records: Records, found: Mapping[str, Iterable[Item]]) -> None:
 # --- The answer -----------------------------------------------------------------------------
 
 
+def _status(
+    latest: Mapping[str, Mapping[str, Any]],
+    span: Span,
+    fleet_newest: datetime | None,
+    settings: Settings,
+) -> str:
+    """The worst of the last window's records; missing as the fleet's newest window has it."""
+    last = _last(latest)
+    step = timedelta(seconds=last["window_seconds"] or settings.window_seconds)
+    seen = parse_utc(last["timestamp"])
+    if fleet_newest and fleet_newest <= span.stop and fleet_newest - seen >= step:
+        return "missing"
+    # What another type was when it was last measured is not what the host is.
+    statuses: list[str] = [
+        each.get("status", "ok")
+        for each in latest.values()
+        if seen - parse_utc(each["timestamp"]) < step
+    ]
+    return max(statuses, key=_STATUSES.index)
+
+
+def _last(latest: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    return max(latest.values(), key=lambda each: each["timestamp"])
+
+
 def _answer(
     host: Host,
     span: Span,
     records: Records,
-    newest: Mapping[str, Sequence[Item]],
+    latest: Mapping[str, Mapping[str, Any]],
     settings: Settings,
 ) -> dict[str, Any]:
-    latest = {name: exact(item) for name, items in newest.items() for item in items}
-    last_seen = max(each["timestamp"] for each in latest.values())
-    statuses = [each.get("status", "ok") for each in latest.values()]
-    last = next(each for each in latest.values() if each["timestamp"] == last_seen)
+    last = _last(latest)
     return {
         "resource_id": host.resource_id,
         "account_id": host.account_id,
         "region": host.region,
-        "status": max(statuses, key=_STATUSES.index),
-        "last_seen": last_seen,
+        "last_seen": last["timestamp"],
         "labels": last["labels"],
         "from": format_utc(span.start),
         "to": format_utc(span.stop),

@@ -59,6 +59,7 @@ class Request(NamedTuple):
 
     given: Mapping[str, Sequence[str]]
     body: bytes
+    fresh: bool
 
     @classmethod
     def of(cls, request: Any) -> "Request":
@@ -67,6 +68,7 @@ class Request(NamedTuple):
         return cls(
             given={name: query.getlist(name) for name in query},
             body=body.encode() if isinstance(body, str) else body,
+            fresh="no-cache" in request.headers.get("cache-control", ""),
         )
 
 
@@ -138,7 +140,9 @@ def _add_records(routes: _Routes) -> None:
 
     @routes.get("/hosts")
     def hosts() -> Response:
-        return routes.answer(lambda service, request: service.hosts(request.given))
+        return routes.answer(
+            lambda service, request: service.hosts(request.given, fresh=request.fresh)
+        )
 
     @routes.get("/hosts/{resource_id}")
     def host(resource_id: str) -> Response:

@@ -1,7 +1,7 @@
 """Runs of the pipeline: which there were, how they went, and starting one."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -79,7 +79,6 @@ def run(execution: Execution, history: Sequence[Event]) -> dict[str, Any]:
         for branch in branches.values():
             if branch["status"] == "RUNNING":
                 branch |= {"status": "FAILED", "error": f"the run is {execution['status']}"}
-    missing = list(dict.fromkeys(name for each in branches.values() for name in each["missing"]))
     return {
         "name": execution["name"],
         "start": format_utc(began),
@@ -88,12 +87,20 @@ def run(execution: Execution, history: Sequence[Event]) -> dict[str, Any]:
         "status": execution["status"],
         "error": _error(history),
         "records": sum(each["records"] for each in branches.values()),
-        **{
-            name: max((each[name] for each in branches.values()), default=0)
-            for name in ("expected", "reporting", "missing_count")
-        },
-        "missing": missing,
+        **_hosts(branches.values()),
         "branches": list(branches.values()),
+    }
+
+
+def _hosts(branches: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+    """A host that one branch misses is missing, whatever the others have of it."""
+    missing = list(dict.fromkeys(name for each in branches for name in each["missing"]))
+    done = [each for each in branches if each["status"] == "SUCCEEDED"]
+    return {
+        "expected": max((each["expected"] for each in branches), default=0),
+        "reporting": min((each["reporting"] for each in done), default=0),
+        "missing_count": max([len(missing), *(each["missing_count"] for each in branches)]),
+        "missing": missing,
     }
 
 

@@ -33,8 +33,10 @@ class Service:
     def metrics(self, metric_type: str, given: Given) -> Answer:
         return records.answer(metric_type, given, records=self.table, now=self.now())
 
-    def hosts(self, given: Given) -> Answer:
-        return fleet.answer(given, settings=self.settings, fleet=self.table, now=self.now())
+    def hosts(self, given: Given, *, fresh: bool) -> Answer:
+        return fleet.answer(
+            given, settings=self.settings, fleet=self.table, now=self.now(), fresh=fresh
+        )
 
     def host(self, resource_id: str, given: Given) -> Answer:
         return history.answer(
