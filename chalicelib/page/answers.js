@@ -1,72 +1,44 @@
 // An answer's rows as lines over time, as bars, or as a table.
 
 import { h, link } from "./dom.js";
-import { NONE, count, toDated } from "./format.js";
+import { NONE, count, toDated, toUtcDay } from "./format.js";
 import { sample, timeChart } from "./plot.js";
+import { align, isDay, isMoment, isNumber, naming, seriesOf, timeOf, toMoment } from "./series.js";
 
 const MOST_LINES = 8; // more cannot be told apart
 const MOST_BARS = 40;
-const DAYS = ["dt", "week", "day"];
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-
-const isTime = ({ name, type }) =>
-  type.startsWith("timestamp") || type === "date" || DAYS.includes(name);
-const isText = ({ type }) => type.startsWith("varchar");
-const isNumber = ({ type }) =>
-  /^(tinyint|smallint|integer|int|bigint|double|float|real|decimal)/.test(type);
-
-/** Athena's times are UTC and do not say so. */
-function toMoment(text) {
-  const iso = text.replace(" UTC", "").replace(" ", "T");
-  return `${iso}${iso.length === 10 ? "T00:00:00" : ""}Z`;
-}
 
 /** A chart of one column of numbers: lines where there is a time, else bars. */
 export function chartOf(answer, column) {
   const value = answer.columns.findIndex((each) => each.name === column);
-  const when = answer.columns.findIndex(isTime);
-  const who = answer.columns.findIndex((each, place) => isText(each) && place !== when);
-  return when >= 0
-    ? lines(answer, { column, value, when, who })
-    : bars(answer, { column, value, who });
+  return timeOf(answer.columns) >= 0 ? lines(answer, value) : bars(answer, value);
 }
 
-async function lines({ rows }, { column, value, when, who }) {
-  const series = new Map();
-  const stamps = [
-    ...new Set(rows.filter((row) => row[when] !== null).map((row) => toMoment(row[when]))),
-  ].sort();
-  const places = new Map(stamps.map((stamp, place) => [stamp, place]));
-  for (const row of rows) {
-    if (row[when] === null) continue;
-    const name = who >= 0 ? String(row[who] ?? NONE) : column;
-    if (!series.has(name)) series.set(name, Array(stamps.length).fill(null));
-    series.get(name)[places.get(toMoment(row[when]))] = row[value];
-  }
-  const kept = [...series].slice(0, MOST_LINES);
-  const left = series.size - kept.length;
-  const said = kept.map(([name, values]) => `${name} from ${shortest(values)}`).join("; ");
+function lines(answer, value) {
+  const column = answer.columns[value].name;
+  const days = isDay(answer.columns[timeOf(answer.columns)]);
+  const { series, total } = seriesOf(answer, value);
+  const kept = series.slice(0, MOST_LINES);
+  const { moments, lines: aligned } = align(kept);
+  const word = days ? toUtcDay : toDated;
+  const said = kept.map(([name, values]) => `${name} from ${span([...values.values()])}`);
+  const part = partOf(answer);
   const canvas = h("div", {
     class: "plot",
     role: "img",
-    "aria-label": `${column} over time, ${toDated(stamps[0])} to ${toDated(stamps.at(-1))}. ${said}. “Table” has every value.`,
+    "aria-label": `${column} over time, ${word(moments[0])} to ${word(moments.at(-1))}${days ? " (UTC)" : ""}${part && `, ${part}`}. ${said.join("; ")}. “Table” has every value.`,
   });
+  const more = answer.cursor ? "+" : "";
   const figure = h(
     "figure",
     { class: "panel figure" },
-    h(
-      "figcaption",
-      {},
-      column,
-      left
-        ? h(
-            "span",
-            { class: "dim" },
-            ` the first ${MOST_LINES} of ${series.size}; ask for fewer with the parameters`,
-          )
-        : "",
-    ),
+    caption(column, [
+      days && "by UTC day",
+      kept.length < total && `${kept.length} of ${total}${more}; ask for fewer with the parameters`,
+      part,
+    ]),
     canvas,
     h(
       "p",
@@ -77,36 +49,44 @@ async function lines({ rows }, { column, value, when, who }) {
   // It can only be measured where it is shown.
   requestAnimationFrame(() =>
     timeChart(canvas, {
-      lines: kept.map(([name, avg]) => [name, { unit: "", avg }]),
-      timestamps: stamps,
+      lines: aligned.map(([name, avg]) => [name, { unit: "", avg }]),
+      timestamps: moments,
       height: 300,
+      days,
     }).catch(() => canvas.replaceWith("The chart cannot be drawn; the table has every value.")),
   );
   return figure;
 }
 
-function shortest(values) {
+const partOf = ({ rows, cursor }) =>
+  cursor ? `from the first ${count(rows.length, "row")}; more are not loaded` : "";
+
+function caption(column, remarks) {
+  const told = remarks.filter(Boolean).join("; ");
+  return h("figcaption", {}, column, told && h("span", { class: "dim" }, ` ${told}`));
+}
+
+function span(values) {
   const known = values.filter((value) => value !== null);
   return known.length
     ? `${number.format(Math.min(...known))} to ${number.format(Math.max(...known))}`
     : NONE;
 }
 
-function bars({ rows }, { column, value, who }) {
+function bars(answer, value) {
+  const { columns, rows } = answer;
   const kept = rows.slice(0, MOST_BARS);
+  const name = naming(columns, kept);
   const most = Math.max(...kept.map((row) => Math.abs(row[value] ?? 0)), 1e-9);
   const write = writer(kept.map((row) => row[value]));
+  const more = answer.cursor ? "+" : "";
   return h(
     "figure",
     { class: "panel figure" },
-    h(
-      "figcaption",
-      {},
-      column,
-      rows.length > kept.length
-        ? h("span", { class: "dim" }, ` the first ${MOST_BARS} of ${count(rows.length, "row")}`)
-        : "",
-    ),
+    caption(columns[value].name, [
+      rows.length > kept.length && `the first ${MOST_BARS} of ${rows.length}${more} rows`,
+      partOf(answer),
+    ]),
     h(
       "ul",
       { class: "bars" },
@@ -116,7 +96,7 @@ function bars({ rows }, { column, value, who }) {
         return h(
           "li",
           {},
-          h("span", { class: "who" }, who >= 0 ? (row[who] ?? NONE) : String(place + 1)),
+          h("span", { class: "who" }, name(row) || String(place + 1)),
           h("span", { class: "track", "aria-hidden": "true" }, bar),
           h("span", { class: "number" }, write(row[value])),
         );
@@ -148,7 +128,11 @@ export function tableOf({ columns, rows }) {
           "tr",
           {},
           columns.map((column) =>
-            h("th", { scope: "col", class: isNumber(column) ? "number" : null }, column.name),
+            h(
+              "th",
+              { scope: "col", class: isNumber(column) ? "number" : null },
+              isDay(column) ? `${column.name} (UTC)` : column.name,
+            ),
           ),
         ),
       ),
@@ -168,9 +152,18 @@ export function tableOf({ columns, rows }) {
 }
 
 function td(column, text, row, columns) {
+  if (isMoment(column)) return h("td", {}, local(text));
   if (column.name !== "resource_id" || text === NONE)
     return h("td", { class: isNumber(column) ? "number" : null }, text);
   const of = (name) => row[columns.findIndex((each) => each.name === name)] ?? "";
   const parameters = { account: of("account_id"), region: of("region") };
   return h("td", {}, h("a", { href: link("host", [text], parameters) }, text));
+}
+
+/** A moment in the reader's time; what is none stays as it is. */
+function local(text) {
+  const moment = toMoment(text);
+  if (Number.isNaN(moment)) return text;
+  const datetime = new Date(moment).toISOString();
+  return h("time", { datetime, title: datetime }, toDated(moment));
 }

@@ -1,7 +1,10 @@
 // Numbers and times as people read them.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const tenths = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+const one = new Intl.NumberFormat("en", tenths);
+// Just under a threshold stays under it.
+const down = new Intl.NumberFormat("en", { ...tenths, roundingMode: "floor" });
 const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const two = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const THIN = "\u202f"; // a narrow space that does not break
@@ -18,7 +21,7 @@ export function measure(value, unit) {
   if (value === null || value === undefined) return NONE;
   switch (unit) {
     case "percent":
-      return `${value < 10 && value > 0 ? one.format(value) : whole.format(value)}${THIN}%`;
+      return `${Number.isInteger(value) ? whole.format(value) : down.format(value)}${THIN}%`;
     case "bytes":
       return bytes(value);
     case "bytes_per_second":
@@ -63,6 +66,11 @@ const exact = new Intl.DateTimeFormat("en-GB", {
   second: "2-digit",
 });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const utcDay = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  timeZone: "UTC",
+});
 const dated = new Intl.DateTimeFormat("en-GB", {
   day: "numeric",
   month: "short",
@@ -82,6 +90,8 @@ export const toClock = (value) => clock.format(new Date(value));
 export const toExactClock = (value) => exact.format(new Date(value));
 export const toDay = (value) => day.format(new Date(value));
 export const toDated = (value) => dated.format(new Date(value));
+/** A day of UTC, which may be another one here. */
+export const toUtcDay = (value) => utcDay.format(new Date(value));
 
 /** How long ago, in one unit. */
 export function ago(value) {

@@ -1,9 +1,10 @@
 // uPlot, loaded when the first chart is drawn: bands, thresholds and gaps.
 
 import { svg } from "./dom.js";
-import { measure, toClock, toDated, toDay } from "./format.js";
+import { measure, toClock, toDay, toUtcDay } from "./format.js";
 
 const HEIGHT = 190;
+const DAY = 86_400; // seconds
 const PALETTE = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7"];
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5], [14, 4], [5, 2, 1, 2, 1, 2], [3, 7]];
 
@@ -41,14 +42,15 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 /**
  * A chart over time into an element, kept as wide as it.
- * `lines` are pairs of a name and columns `{unit, avg, min, max, thresholds}`.
+ * `lines` are pairs of a name and columns `{unit, avg, min, max, thresholds}`; with `days`,
+ * timestamps are days of UTC.
  */
 export async function timeChart(
   element,
-  { lines, timestamps, step = 0, tell, from, to, height = HEIGHT },
+  { lines, timestamps, step = 0, tell, from, to, height = HEIGHT, days = false },
 ) {
   const UPlot = await loaded();
-  const stamps = timestamps.map((each) => Date.parse(each) / 1000);
+  const stamps = timestamps.map((each) => new Date(each) / 1000);
   const gaps = gapsOf(stamps, step);
   const { data, series, bands } = columnsOf(lines, stamps, gaps);
   const unit = lines[0][1].unit;
@@ -61,8 +63,11 @@ export async function timeChart(
     font: "12px system-ui, sans-serif",
   };
   const span = from && to ? [Date.parse(from) / 1000, Date.parse(to) / 1000] : null;
+  const [first, last] = span ?? [stamps[0], stamps.at(-1)];
+  const write = days ? daily : writerOf(last - first);
   const chart = new UPlot(
     {
+      tzDate: (stamp) => dateOf(UPlot, stamp, days),
       width: width(element),
       height,
       series: [{}, ...series],
@@ -79,7 +84,12 @@ export async function timeChart(
         y: { range: (_, least, most) => rangeOf(unit, least, most) },
       },
       axes: [
-        { ...axis, values: (u, places) => ticks(u, places), space: 70, size: 30 },
+        {
+          ...axis,
+          values: (_, places) => write(places),
+          space: 70,
+          size: write === both ? 44 : 30,
+        },
         {
           ...axis,
           values: (_, places) => places.map((each) => measure(each, unit)),
@@ -194,14 +204,17 @@ function lonely(u, place) {
   const found = [];
   const [first, last] = u.series[0].idxs ?? [0, values.length - 1];
   for (let at = first; at <= last; at += 1) {
-    if (
-      (values[at] ?? null) !== null &&
-      (values[at - 1] ?? null) === null &&
-      (values[at + 1] ?? null) === null
-    )
-      found.push(at);
+    const alone = beside(values, at, -1) === null && beside(values, at, 1) === null;
+    if ((values[at] ?? null) !== null && alone) found.push(at);
   }
   return found;
+}
+
+/** The next value on one side, passing over what belongs to other series. */
+function beside(values, at, step) {
+  let next = at + step;
+  while (next in values && values[next] === undefined) next += step;
+  return values[next] ?? null;
 }
 
 function rangeOf(unit, least, most) {
@@ -211,16 +224,29 @@ function rangeOf(unit, least, most) {
   return [low, high > low ? high + (high - low) * 0.08 : low + 1];
 }
 
-function ticks(u, places) {
-  const [from, to] = [u.scales.x.min, u.scales.x.max];
-  const text = to - from > 2.2 * 86_400 ? toDay : to - from > 86_400 * 1.2 ? toDated : toClock;
-  let before = "";
-  return places.map((each) => {
-    const word = text(each * 1000);
-    const same = word === before;
-    before = word;
-    return same ? "" : word;
-  });
+/** How the time axis is written, by its length in seconds. */
+function writerOf(length) {
+  if (length > 2.2 * DAY) return (places) => onceEach(places, toDay);
+  return length > 1.2 * DAY ? both : (places) => onceEach(places, toClock);
+}
+
+const daily = (places) => onceEach(places, toUtcDay);
+
+/** The time, and below it the day where another one begins. */
+function both(places) {
+  const days = onceEach(places, toDay);
+  return places.map((each, place) => `${toClock(each * 1000)}\n${days[place]}`);
+}
+
+function onceEach(places, text) {
+  const words = places.map((each) => text(each * 1000));
+  return words.map((word, place) => (word === words[place - 1] ? "" : word));
+}
+
+/** Days begin at midnight of UTC, all else where the reader is. */
+function dateOf(UPlot, stamp, days) {
+  const date = new Date(stamp * 1000);
+  return days ? UPlot.tzDate(date, "Etc/UTC") : date;
 }
 
 function limits(u, { warning, critical }) {
