@@ -9,7 +9,8 @@ export class ApiError extends Error {
   }
 }
 
-export const get = (path, parameters, signal) => ask(path + query(parameters), { signal });
+export const get = (path, parameters, signal, { fresh = false } = {}) =>
+  ask(path + query(parameters), { signal, cache: fresh ? "reload" : "default" });
 
 export const post = (path, body, signal) =>
   ask(path, {
@@ -29,13 +30,13 @@ function query(parameters = {}) {
 async function ask(path, { signal, ...options }) {
   const patience = AbortSignal.timeout(PATIENCE);
   let response;
-  let answer;
+  let text;
   try {
     response = await fetch(path, {
       ...options,
       signal: signal ? AbortSignal.any([signal, patience]) : patience,
     });
-    answer = await response.json().catch(() => ({}));
+    text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(
@@ -43,9 +44,20 @@ async function ask(path, { signal, ...options }) {
       patience.aborted ? "it did not answer within 35 seconds" : "it cannot be reached",
     );
   }
+  const answer = parsed(text);
   if (!response.ok)
-    throw new ApiError(response.status, answer.Message ?? answer.message ?? response.statusText);
+    throw new ApiError(response.status, answer?.Message ?? answer?.message ?? response.statusText);
+  if (answer === undefined) throw new ApiError(response.status, "it is no JSON");
   return answer;
+}
+
+/** What JSON says; undefined if the text is none. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether a request was given up because the view was left. */
@@ -64,6 +76,11 @@ export function explain(what, error) {
       return {
         title: "The API does not answer",
         advice: `It is asked at ${location.host}:${said.toLowerCase()} Check that “chalice local” still runs there, then retry.`,
+      };
+    case error.status < 300:
+      return {
+        title: "The API’s answer cannot be read",
+        advice: `What ${location.host} answers is not the API’s:${said.toLowerCase()} Check what runs there, then retry.`,
       };
     case error.status === 403:
       return {

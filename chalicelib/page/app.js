@@ -14,6 +14,11 @@ const main = document.getElementById("main");
 let leaving = new AbortController();
 let shown = null; // {path, update}
 
+// Where one was in each entry of the browser's history, to come back to when its view is there.
+const left = new Map();
+let entry = null;
+history.scrollRestoration = "manual";
+
 function place() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...parts] = path.split("/").map(decode);
@@ -30,6 +35,7 @@ function decode(text) {
 
 /** Show the view of the address; a view that only has new parameters updates itself. */
 async function show({ first = false } = {}) {
+  const back = turnTo();
   const { path, name, parts, parameters } = place();
   if (!first && shown?.path === path && shown.update) {
     shown.update(parameters);
@@ -38,7 +44,8 @@ async function show({ first = false } = {}) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const [title, section, module] = VIEWS[name] ?? [null, "", null];
+  const known = Object.hasOwn(VIEWS, name) && (name !== "host" || parts[0]);
+  const [title, section, module] = known ? VIEWS[name] : [null, "", null];
   mark(section);
   shown = { path };
   if (!module) return missing();
@@ -49,10 +56,10 @@ async function show({ first = false } = {}) {
     parts,
     parameters,
     signal,
-    title: (text) => (document.title = `${text} · Infrastructure monitoring`),
+    title: entitle,
     /** Keep state in the address without a new entry in the browser's history. */
     keep: (href) => {
-      history.replaceState(null, "", href);
+      history.replaceState(history.state, "", href);
       shown.path = place().path;
       context.parameters = place().parameters;
     },
@@ -66,8 +73,43 @@ async function show({ first = false } = {}) {
     window.scrollTo(0, 0);
     heading.focus({ preventScroll: true });
   }
-  start?.();
+  const started = start?.();
+  if (!back) return undefined;
+  await started;
+  if (!signal.aborted) comeBack(back, heading);
   return undefined;
+}
+
+/** Note where one leaves an entry of the history; where one was in the one that is entered. */
+function turnTo() {
+  if (entry !== null) left.set(entry, whereabouts());
+  if (!history.state) history.replaceState(Date.now(), "");
+  entry = history.state;
+  return left.get(entry);
+}
+
+function whereabouts() {
+  const focused = document.activeElement;
+  const selector = !main.contains(focused)
+    ? null
+    : focused.id
+      ? `[id="${CSS.escape(focused.id)}"]`
+      : focused.matches("a[href]")
+        ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]`
+        : null;
+  const place = selector ? [...main.querySelectorAll(selector)].indexOf(focused) : -1;
+  return { top: window.scrollY, selector, place };
+}
+
+/** To where one was, unless one has gone on meanwhile. */
+function comeBack({ top, selector, place }, heading) {
+  if (window.scrollY === 0) window.scrollTo(0, top);
+  if (document.activeElement === heading && place >= 0)
+    main.querySelectorAll(selector)[place]?.focus({ preventScroll: true });
+}
+
+function entitle(text) {
+  document.title = `${text} · Infrastructure monitoring`;
 }
 
 function mark(section) {
@@ -80,7 +122,8 @@ function mark(section) {
 function missing() {
   const heading = h("h1", { tabindex: "-1" }, "There is no such page");
   main.replaceChildren(heading, h("p", {}, h("a", { href: "#/" }, "Go to the fleet")));
-  announce("There is no such page");
+  entitle(heading.textContent);
+  announce(heading.textContent);
   heading.focus();
 }
 

@@ -43,6 +43,14 @@ export function status(name, word = name) {
   return h("span", { class: `status ${name}` }, icon(name), word);
 }
 
+/** A button that waits keeps the focus, which a disabled one would lose. */
+export function rest(button, resting) {
+  if (resting) button.setAttribute("aria-disabled", "true");
+  else button.removeAttribute("aria-disabled");
+}
+
+export const rests = (button) => button.hasAttribute("aria-disabled");
+
 const live = document.getElementById("live");
 
 /** Tell screen readers, and nobody else. */

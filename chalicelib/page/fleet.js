@@ -10,6 +10,7 @@ const STATUSES = ["critical", "missing", "warning", "ok"];
 const FIRST = 40; // rows before the browser may paint
 const MORE = 120; // rows in each further step
 const NAMED = 8; // missing hosts by name
+const MINUTE = 60_000;
 
 export function view(context) {
   const { signal, keep } = context;
@@ -22,6 +23,11 @@ export function view(context) {
     { type: "button", class: "quiet", onclick: () => start(true) },
     "Refresh",
   );
+  let shown = null; // {fleet, list}
+  const tellTime = () => when.replaceChildren(...(shown ? since(shown.fleet) : []));
+  const minutes = setInterval(tellTime, MINUTE);
+  document.addEventListener("visibilitychange", tellTime, { signal });
+  signal.addEventListener("abort", () => clearInterval(minutes));
 
   async function start(again = false) {
     const [fleet, trouble] = await Promise.all([
@@ -29,12 +35,16 @@ export function view(context) {
         what: "the fleet",
         rows: 8,
         retry: () => start(true),
-        ask: () => get("hosts", {}, signal),
-        show: (answer) => {
-          when.replaceChildren(...since(answer));
-          replace(top, "absent", absent(answer.hosts));
-          if (!answer.hosts.length) return nothing();
-          return table(answer, { parameters: context.parameters, keep });
+        ask: () => get("hosts", {}, signal, { fresh: again }),
+        show: (fleet) => {
+          const list = shown?.list.isThere() ? shown.list : table(context.parameters, keep);
+          const isNew = list !== shown?.list;
+          shown = { fleet, list };
+          tellTime();
+          replace(top, "absent", absent(fleet.hosts));
+          if (!fleet.hosts.length) return nothing();
+          list.fill(fleet.hosts);
+          return isNew ? list.content : undefined; // what somebody types in stays
         },
       }),
       alarms(top, signal),
@@ -42,6 +52,7 @@ export function view(context) {
     if (!fleet) return; // one explanation is enough
     replace(top, "trouble", trouble && failure("the alarms", trouble, () => start(true)));
     announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
+    await shown.list.filled();
   }
 
   return {
@@ -176,8 +187,8 @@ function absent(all) {
 
 // --- The table ---------------------------------------------------------------------------------
 
-function table(fleet, { parameters, keep }) {
-  const found = tally(fleet.hosts);
+/** The list of hosts with what chooses from it: `fill` it as often as there is something new. */
+function table(parameters, keep) {
   const state = {
     q: parameters.get("q") ?? "",
     status: STATUSES.includes(parameters.get("status")) ? parameters.get("status") : "",
@@ -186,7 +197,7 @@ function table(fleet, { parameters, keep }) {
         ? parameters.get("sort")
         : "",
   };
-  const rows = fleet.hosts.map((host, place) => ({ host, place, text: text(host), element: null }));
+  let rows = []; // {host, place, text, element}
   const body = h("tbody", { role: "rowgroup" });
   const shownCount = h("p", { class: "dim shown" });
   const noMatch = h(
@@ -206,7 +217,7 @@ function table(fleet, { parameters, keep }) {
         onclick: () => change({ status: state.status === each ? "" : each }),
       },
       icon(each),
-      h("b", { class: found[each] ? null : "none" }, String(found[each])),
+      h("b", {}),
       ` ${each}`,
     ),
   );
@@ -269,10 +280,13 @@ function table(fleet, { parameters, keep }) {
   }
 
   let building = 0;
+  let whole = Promise.resolve();
+  let done = null;
   function arrange() {
     const order = [...rows].sort(ORDERS[state.sort] ?? ((a, b) => a.place - b.place));
     cancelAnimationFrame(building);
     let at = 0;
+    if (!done) whole = new Promise((resolve) => (done = resolve));
     const step = (most) => {
       const part = document.createDocumentFragment();
       for (const row of order.slice(at, at + most)) {
@@ -283,13 +297,28 @@ function table(fleet, { parameters, keep }) {
       body.append(part);
       at += most;
       if (at < order.length) building = requestAnimationFrame(() => step(MORE));
+      else done = done?.();
     };
     step(FIRST);
   }
-  arrange();
-  apply();
 
-  return [
+  function fill(hosts) {
+    const focused = document.activeElement;
+    const href = body.contains(focused) ? CSS.escape(focused.getAttribute("href")) : "";
+    const found = tally(hosts);
+    for (const tile of tiles) {
+      const number = tile.querySelector("b");
+      number.textContent = String(found[tile.dataset.status]);
+      number.classList.toggle("none", !found[tile.dataset.status]);
+    }
+    rows = hosts.map((host, place) => ({ host, place, text: text(host), element: null }));
+    body.replaceChildren();
+    arrange();
+    apply();
+    if (href) body.querySelector(`a[href="${href}"]`)?.focus({ preventScroll: true });
+  }
+
+  const content = [
     h("div", { class: "tiles", role: "group", "aria-label": "Show only hosts that are" }, tiles),
     h(
       "div",
@@ -321,4 +350,5 @@ function table(fleet, { parameters, keep }) {
       "Lines are averages of the newest eight windows; values are the newest one’s 95th percentile, of the network its average.",
     ),
   ];
+  return { content, fill, filled: () => whole, isThere: () => body.isConnected };
 }

@@ -95,6 +95,7 @@ function told(host) {
       "p",
       { class: "sub" },
       status(host.status),
+      host.status === "missing" && h("span", {}, "sent nothing in the newest window"),
       h(
         "span",
         {},
@@ -116,8 +117,30 @@ async function figures(host, state) {
       "Nothing in this range",
       "Choose a longer one, or see whether the host still reports.",
     );
-  const charts = await Promise.all(found.map(([type, word]) => figure(type, word, host, state)));
-  return [h("div", { class: "charts" }, charts), latest(host)];
+  const drawable = ([type]) => Object.keys(host.history[type].measurements).length > 0;
+  const charts = await Promise.all(
+    found.filter(drawable).map(([type, word]) => figure(type, word, host, state)),
+  );
+  const others = found
+    .filter((each) => !drawable(each))
+    .map(([type, word]) => undrawn(type, word, host));
+  return [h("div", { class: "charts" }, charts, others), latest(host)];
+}
+
+/** In the place of a chart: what is measured is nothing that a chart shows. */
+function undrawn(type, title, host) {
+  const fromAgent = host.latest[type]?.source === "cloudwatch" && ["memory", "disk"].includes(type);
+  return h(
+    "section",
+    { class: "panel undrawn", "aria-label": `${title} history` },
+    h("h2", {}, title),
+    h(
+      "p",
+      { class: "sub" },
+      "Nothing that can be drawn is measured; what is measured is in the table below.",
+      fromAgent && " How full it is, an instance tells with the CloudWatch agent.",
+    ),
+  );
 }
 
 /** All that was measured, chart or not. */

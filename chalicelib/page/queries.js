@@ -1,15 +1,32 @@
 // Named queries: which there are, their parameters, and the answer as a chart or a table.
 
-import { announce, h, link } from "./dom.js";
+import { announce, h, link, rest, rests } from "./dom.js";
 import { get, isLeft, post } from "./api.js";
 import { bytes, count, duration } from "./format.js";
 import { empty, failure, load } from "./states.js";
 import { chartOf, tableOf } from "./answers.js";
+import { isNumber, subject } from "./series.js";
 
 const PAGE = 500;
 const PACES = [300, 500, 1000, 2000]; // milliseconds between looks
 const KINDS = { integer: { type: "number", step: "1" }, number: { type: "number", step: "any" } };
-const HINTS = { metric_type: ["cpu", "memory", "disk", "network"] };
+// What sources measure of each type, its default first (docs/sources.md); there may be others.
+const MEASUREMENTS = {
+  cpu: ["utilization", "load_average", "load_average_5m", "load_average_15m"],
+  memory: ["percent", "used", "available", "swap_percent"],
+  disk: ["percent", "percent:/", "used", "free", "ebs_read_bytes", "ebs_write_bytes"],
+  network: ["bytes_received_rate", "bytes_sent_rate", "bytes_received", "bytes_sent"],
+};
+const HINTS = { metric_type: Object.keys(MEASUREMENTS), measurement: MEASUREMENTS.cpu };
+// What else could be asked where there are no rows, by the parameter that says it.
+const OTHERS = {
+  days: "more days",
+  resource: "other hosts",
+  metric_type: "another metric type",
+  measurement: "another measurement",
+  label: "another label",
+  below_percent: "a higher percentage",
+};
 
 export function view(context) {
   const { parts, parameters, signal, title } = context;
@@ -38,11 +55,11 @@ export function view(context) {
               h("p", {}, h("a", { href: link("queries") }, "All queries")),
             );
       },
-    }).then(
-      (answer) =>
-        answer &&
-        announce(name ? `Query ${name}` : count(answer.queries.length, "query", "queries")),
-    );
+    }).then((answer) => {
+      if (!answer) return undefined;
+      announce(name ? `Query ${name}` : count(answer.queries.length, "query", "queries"));
+      return context.answering;
+    });
 
   return {
     heading,
@@ -94,17 +111,22 @@ function catalog(queries) {
 
 // --- One query -----------------------------------------------------------------------------------
 
-function asking(query, { parameters, signal, keep }) {
+function asking(query, context) {
+  const { parameters, signal, keep } = context;
   const result = h("div", { class: "result" });
   const state = { as: parameters.get("as") ?? "", y: parameters.get("y") ?? "" };
   const fields = query.parameters.map((each) => field(each, parameters.get(`p.${each.name}`)));
   const button = h("button", { type: "submit", class: "primary" }, "Ask");
   const given = () => Object.fromEntries(fields.map(({ name, input }) => [name, input.value]));
-  const place = (id) =>
+  // What the answer that is shown was asked with, whatever the fields say by now.
+  let answered = { id: null, values: {} };
+  const place = () =>
     link("queries", [query.name], {
-      ...Object.fromEntries(Object.entries(given()).map(([key, value]) => [`p.${key}`, value])),
+      ...Object.fromEntries(
+        Object.entries(answered.values).map(([key, value]) => [`p.${key}`, value]),
+      ),
       ...state,
-      id,
+      id: answered.id,
     });
   const form = h(
     "form",
@@ -117,24 +139,27 @@ function asking(query, { parameters, signal, keep }) {
     ),
     h("p", {}, button),
   );
-  let answered = null;
+  follow(fields);
 
   const change = (parts) => {
     Object.assign(state, parts);
-    keep(place(answered));
+    keep(place());
   };
 
-  async function ask(id) {
-    button.disabled = true;
+  async function ask(known) {
+    if (rests(button)) return;
+    rest(button, true);
     result.setAttribute("aria-busy", "true");
+    let asked = known;
     try {
-      const identity =
-        id ??
-        (await post("queries", { name: query.name, parameters: typed(query, given()) }, signal)).id;
-      answered = identity;
+      asked ??= await begun(query, given(), signal);
+      answered = asked;
       change({});
-      const answer = await awaited(identity, result, signal);
-      result.replaceChildren(...shown(answer, { state, change, signal }));
+      const answer = await awaited(asked.id, result, signal);
+      result.replaceChildren(
+        told(asked.values),
+        ...shown(answer, { query, state, change, signal }),
+      );
       announce(
         answer.state === "SUCCEEDED"
           ? `Answered: ${count(answer.rows.length, "row")}${answer.cursor ? " and more" : ""}`
@@ -143,9 +168,9 @@ function asking(query, { parameters, signal, keep }) {
     } catch (error) {
       if (isLeft(error)) return;
       if (!("status" in error)) console.error(error);
-      result.replaceChildren(failure("the answer", error, () => ask()));
+      result.replaceChildren(failure("the answer", error, () => ask(asked)));
     } finally {
-      button.disabled = false;
+      rest(button, false);
       result.removeAttribute("aria-busy");
     }
   }
@@ -154,19 +179,48 @@ function asking(query, { parameters, signal, keep }) {
     event.preventDefault();
     ask();
   });
-  if (parameters.get("id")) ask(parameters.get("id"));
+  if (parameters.get("id"))
+    context.answering = ask({ id: parameters.get("id"), values: filled(query, given()) });
   return [form, result];
+}
+
+async function begun(query, given, signal) {
+  const values = filled(query, given);
+  const body = { name: query.name, parameters: typed(query, values) };
+  return { id: (await post("queries", body, signal)).id, values };
+}
+
+/** What was asked. */
+function told(values) {
+  const words = Object.entries(values).map(([name, value]) =>
+    h("span", {}, `${name.replaceAll("_", " ")} `, h("b", {}, value)),
+  );
+  return words.length ? h("p", { class: "sub asked" }, words) : "";
+}
+
+/** Another metric type has other measurements: its default takes the place of the one before. */
+function follow(fields) {
+  const [type, measurement] = ["metric_type", "measurement"].map((name) =>
+    fields.find((each) => each.name === name),
+  );
+  if (!type || !measurement) return;
+  const known = () => MEASUREMENTS[type.input.value];
+  let before = known();
+  const change = () => {
+    if (!known()) return;
+    if (measurement.input.value === before?.[0]) measurement.input.value = known()[0];
+    before = known();
+    measurement.hint(before);
+  };
+  change();
+  type.input.addEventListener("input", change);
 }
 
 function field({ name, type, default: preset }, asked) {
   const id = `p-${name}`;
-  const hints =
-    HINTS[name] &&
-    h(
-      "datalist",
-      { id: `${id}-list` },
-      HINTS[name].map((value) => h("option", { value })),
-    );
+  const hints = HINTS[name] && h("datalist", { id: `${id}-list` });
+  const hint = (values) => hints.replaceChildren(...values.map((value) => h("option", { value })));
+  if (hints) hint(HINTS[name]);
   const input = h("input", {
     id,
     name,
@@ -180,11 +234,18 @@ function field({ name, type, default: preset }, asked) {
   return {
     name,
     input,
+    hint,
     row: h("p", {}, h("label", { for: id }, name.replaceAll("_", " ")), input, hints, like),
   };
 }
 
-/** Values as JSON has them; what is left empty takes its default. */
+/** The values that are meant: what is left empty takes its default. */
+const filled = (query, given) =>
+  Object.fromEntries(
+    query.parameters.map(({ name, default: preset }) => [name, given[name] || (preset ?? "")]),
+  );
+
+/** Values as JSON has them. */
 function typed(query, given) {
   return Object.fromEntries(
     query.parameters
@@ -223,7 +284,7 @@ function pause(milliseconds, signal) {
   });
 }
 
-function shown(answer, { state, change, signal }) {
+function shown(answer, { query, state, change, signal }) {
   if (answer.state !== "SUCCEEDED") {
     return [
       h(
@@ -237,15 +298,11 @@ function shown(answer, { state, change, signal }) {
   const facts = h(
     "p",
     { class: "sub facts" },
-    h("span", {}, `${count(answer.rows.length, "row")}${answer.cursor ? " so far" : ""}`),
+    h("span", {}, rowsOf(answer)),
     h("span", {}, `took ${duration(answer.seconds)}`),
     h("span", {}, `${bytes(answer.bytes_scanned)} read`),
   );
-  if (!answer.rows.length)
-    return [
-      facts,
-      empty("No rows", "Nothing matches in this time. Ask for more days, or for other hosts."),
-    ];
+  if (!answer.rows.length) return [facts, empty("No rows", adviceOn(query))];
   const body = h("div", {});
   const buttons = ["chart", "table"].map((as) =>
     h(
@@ -254,50 +311,34 @@ function shown(answer, { state, change, signal }) {
       as === "chart" ? "Chart" : "Table",
     ),
   );
-  const numbers = answer.columns.filter((each) =>
-    /^(tinyint|smallint|integer|int|bigint|double|float|real|decimal)/.test(each.type),
-  );
+  const numbers = answer.columns.filter(isNumber);
   const column = h(
     "select",
     { id: "y", onchange: () => pick({ y: column.value }) },
     numbers.map(({ name }) => h("option", { value: name }, name)),
   );
   const columnBox = h("p", {}, h("label", { for: "y" }, "Show"), column);
-  const preferred = numbers.find((each) => each.type === "double") ?? numbers[0];
+  const more = moreOf(answer, signal, (mayFocus) => {
+    facts.firstChild.textContent = rowsOf(answer);
+    announce(facts.firstChild.textContent);
+    const { scrollTop } = body.querySelector(".scroll") ?? {};
+    pick({});
+    const table = body.querySelector(".scroll");
+    if (table) table.scrollTop = scrollTop;
+    const pressed = buttons.find((each) => each.getAttribute("aria-pressed") === "true");
+    // The last page takes the button away.
+    if (mayFocus) (answer.cursor ? more.querySelector("button") : (table ?? pressed)).focus();
+  });
 
-  async function pick(parts) {
+  function pick(parts) {
     change(parts);
     const as = !numbers.length ? "table" : state.as || "chart";
     column.value = numbers.some((each) => each.name === state.y)
       ? state.y
-      : (preferred?.name ?? "");
+      : (subject(numbers)?.name ?? "");
     for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.as === as));
     columnBox.hidden = as === "table";
-    body.replaceChildren(as === "chart" ? await chartOf(answer, column.value) : tableOf(answer));
-    body.append(more());
-  }
-
-  function more() {
-    if (!answer.cursor) return "";
-    const button = h("button", { type: "button", onclick: next }, `Load the next ${PAGE} rows`);
-    async function next() {
-      button.disabled = true;
-      try {
-        const page = await get(
-          `queries/${encodeURIComponent(answer.id)}`,
-          { limit: PAGE, cursor: answer.cursor },
-          signal,
-        );
-        answer.rows.push(...page.rows);
-        answer.cursor = page.cursor;
-        facts.firstChild.textContent = `${count(answer.rows.length, "row")}${answer.cursor ? " so far" : ""}`;
-        announce(facts.firstChild.textContent);
-        await pick({});
-      } catch (error) {
-        if (!isLeft(error)) body.append(failure("the next rows", error, next));
-      }
-    }
-    return h("p", {}, button);
+    body.replaceChildren(as === "chart" ? chartOf(answer, column.value) : tableOf(answer));
   }
 
   pick({});
@@ -312,5 +353,48 @@ function shown(answer, { state, change, signal }) {
       numbers.length ? columnBox : "",
     ),
     body,
+    more,
   ];
+}
+
+const rowsOf = ({ rows, cursor }) => `${count(rows.length, "row")}${cursor ? " so far" : ""}`;
+
+/** A button for the next rows of an answer that goes on, and what went wrong with it. */
+function moreOf(answer, signal, tell) {
+  const button = h("button", { type: "button", onclick: next }, `Load the next ${PAGE} rows`);
+  const trouble = h("div", {});
+  const box = h("div", { class: "next", hidden: !answer.cursor }, h("p", {}, button), trouble);
+  async function next() {
+    if (rests(button)) return;
+    rest(button, true);
+    try {
+      const page = await get(
+        `queries/${encodeURIComponent(answer.id)}`,
+        { limit: PAGE, cursor: answer.cursor },
+        signal,
+      );
+      const mayFocus = box.contains(document.activeElement);
+      answer.rows.push(...page.rows);
+      answer.cursor = page.cursor;
+      trouble.replaceChildren();
+      box.hidden = !answer.cursor;
+      tell(mayFocus);
+    } catch (error) {
+      if (isLeft(error)) return;
+      trouble.replaceChildren(failure("the next rows", error, next));
+    } finally {
+      rest(button, false);
+    }
+  }
+  return box;
+}
+
+/** What could be asked instead, where nothing was found. */
+function adviceOn({ parameters }) {
+  const names = parameters.map(({ name }) => name);
+  // Who is idle for longer is idle for less, too.
+  const found = names.includes("below_percent") ? names.filter((name) => name !== "days") : names;
+  const others = found.map((name) => OTHERS[name]).filter(Boolean);
+  const words = new Intl.ListFormat("en", { type: "disjunction" }).format(others);
+  return `Nothing matches.${words && ` Ask for ${words}.`}`;
 }

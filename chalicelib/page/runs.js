@@ -1,9 +1,9 @@
 // The newest runs with their branches in time, and a button to start one.
 
-import { announce, h, icon, status } from "./dom.js";
+import { announce, h, icon, rest, rests, status } from "./dom.js";
 import { explain, get, isLeft, post } from "./api.js";
 import { ago, count, duration, moment, toExactClock } from "./format.js";
-import { empty, load } from "./states.js";
+import { empty, failure, load } from "./states.js";
 
 const SIGNS = { SUCCEEDED: "ok", RUNNING: "running", PENDING_REDRIVE: "running" };
 const WORDS = {
@@ -16,6 +16,7 @@ const WORDS = {
 };
 const TYPES = { cpu: "CPU", memory: "Memory", disk: "Disk", network: "Network" };
 const PACE = 2_000; // milliseconds between two looks at a run under way
+const TRIES = 4; // looks that fail before the page gives up, each after twice the time
 const PATIENCE = 15_000; // until a started run should be listed
 
 export function view({ signal }) {
@@ -23,20 +24,56 @@ export function view({ signal }) {
   const box = h("div", {});
   const said = h("p", { class: "said", role: "status" });
   const button = h("button", { type: "button", class: "primary", onclick: run }, "Run now");
+  const trouble = h("div", {});
   let timer = 0;
+  let listed = false;
+  let failed = 0; // looks, one after the other
   let awaited = null; // {name, until} of a run that was started here
   signal.addEventListener("abort", () => clearTimeout(timer));
 
+  const ask = () => get("runs", {}, signal);
+  const show = ({ runs }) => (runs.length ? list(runs) : nothing());
+
+  async function start() {
+    const answer = await load(box, { what: "the runs", retry: start, ask, show });
+    if (!answer) return;
+    listed = true;
+    announce(
+      `${count(answer.runs.length, "run")}; the newest ${answer.runs.length ? WORDS[answer.runs[0].status] : "is still to come"}`,
+    );
+    next(answer.runs);
+  }
+
+  /** Look once more, quietly: what is listed stays until there is something newer. */
   async function look() {
     clearTimeout(timer);
-    const answer = await load(box, {
-      what: "the runs",
-      retry: look,
-      ask: () => get("runs", {}, signal),
-      show: ({ runs }) => (runs.length ? list(runs) : nothing()),
-    });
-    if (answer) next(answer.runs);
-    return answer;
+    if (!listed) return start();
+    try {
+      const answer = await ask();
+      failed = 0;
+      trouble.replaceChildren();
+      box.replaceChildren(show(answer));
+      return next(answer.runs);
+    } catch (error) {
+      return isLeft(error) ? undefined : after(error);
+    }
+  }
+
+  function after(error) {
+    failed += 1;
+    if (failed < TRIES) {
+      const word = "The last look failed; trying again.";
+      if (failed === 1) announce(word);
+      trouble.replaceChildren(h("p", { class: "said" }, status("warning", word)));
+      timer = setTimeout(look, PACE * 2 ** failed);
+      return;
+    }
+    rest(button, false);
+    const again = () => {
+      failed = 0;
+      return look();
+    };
+    trouble.replaceChildren(failure("the runs", error, again));
   }
 
   /** Look again while something goes on; people's focus is in nothing that is replaced. */
@@ -53,12 +90,14 @@ export function view({ signal }) {
       awaited = null;
     }
     const waits = awaited && !mine && Date.now() < awaited.until;
-    button.disabled = Boolean(under || waits);
+    rest(button, under || waits);
     if (under || waits) timer = setTimeout(look, PACE);
   }
 
   async function run() {
-    button.disabled = true;
+    if (rests(button)) return;
+    rest(button, true);
+    failed = 0;
     said.replaceChildren("Starting a run …");
     try {
       const { name } = await post("runs", null, signal);
@@ -67,7 +106,7 @@ export function view({ signal }) {
       await look();
     } catch (error) {
       if (isLeft(error)) return;
-      button.disabled = false;
+      rest(button, false);
       const { title, advice } =
         error.status === 409
           ? { title: "A run is under way", advice: "This list follows it." }
@@ -87,15 +126,10 @@ export function view({ signal }) {
         button,
       ),
       said,
+      trouble,
       box,
     ],
-    start: async () => {
-      const answer = await look();
-      if (answer)
-        announce(
-          `${count(answer.runs.length, "run")}; the newest ${answer.runs.length ? WORDS[answer.runs[0].status] : "is still to come"}`,
-        );
-    },
+    start,
     update: () => {},
   };
 }

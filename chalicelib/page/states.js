@@ -1,6 +1,6 @@
 // Loading, failing, being empty: the same everywhere.
 
-import { announce, h, icon } from "./dom.js";
+import { announce, h, icon, rest, rests } from "./dom.js";
 import { explain, isLeft } from "./api.js";
 
 const turns = new WeakMap();
@@ -8,7 +8,8 @@ const FLICKER = 180; // milliseconds without a word; a quick answer shows no pla
 
 /**
  * Fill a box with what `ask` brings: a placeholder meanwhile, an explanation and Retry if it fails.
- * Gives what was asked for, or undefined if it failed or the view was left.
+ * Gives what was asked for, or undefined if it failed or the view was left. A `show` that gives
+ * undefined has changed what is there.
  */
 export async function load(box, { what, ask, show, rows = 4, retry }) {
   const turn = {};
@@ -25,7 +26,7 @@ export async function load(box, { what, ask, show, rows = 4, retry }) {
     const shown = await show(answer);
     if (turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
-    box.replaceChildren(...[shown].flat().filter(Boolean));
+    if (shown !== undefined) box.replaceChildren(...[shown].flat().filter(Boolean));
     return answer;
   } catch (error) {
     if (isLeft(error) || turns.get(box) !== turn) return undefined;
@@ -43,11 +44,14 @@ export async function load(box, { what, ask, show, rows = 4, retry }) {
 export function failure(what, error, again) {
   const { title, advice } = explain(what.charAt(0).toUpperCase() + what.slice(1), error);
   const retry = async () => {
+    const button = box.querySelector("button");
+    if (rests(button)) return;
     announce("Trying again");
-    box.querySelector("button").disabled = true;
+    rest(button, true);
     await again();
     // The button is gone, and the focus must not be lost with it.
-    if (!box.isConnected) document.querySelector("h1").focus({ preventScroll: true });
+    if (document.activeElement === document.body)
+      (document.querySelector(".trouble button") ?? document.querySelector("h1")).focus();
   };
   const box = h(
     "section",
