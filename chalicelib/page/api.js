@@ -37,8 +37,8 @@ async function ask(path, { signal, ...options }) {
       signal: signal ? AbortSignal.any([signal, patience]) : patience,
     });
     text = await response.text();
-  } catch (error) {
-    if (signal?.aborted) throw error;
+  } catch {
+    if (signal?.aborted) throw signal.reason;
     throw new ApiError(
       0,
       patience.aborted ? "it did not answer within 35 seconds" : "it cannot be reached",

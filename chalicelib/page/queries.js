@@ -392,9 +392,9 @@ function moreOf(answer, signal, tell) {
 /** What could be asked instead, where nothing was found. */
 function adviceOn({ parameters }) {
   const names = parameters.map(({ name }) => name);
-  // Who is idle for longer is idle for less, too.
+  // The more days, the fewer hosts are idle on all of them.
   const found = names.includes("below_percent") ? names.filter((name) => name !== "days") : names;
   const others = found.map((name) => OTHERS[name]).filter(Boolean);
-  const words = new Intl.ListFormat("en", { type: "disjunction" }).format(others);
+  const words = new Intl.ListFormat("en-GB", { type: "disjunction" }).format(others);
   return `Nothing matches.${words && ` Ask for ${words}.`}`;
 }
