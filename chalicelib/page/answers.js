@@ -76,7 +76,7 @@ function span(values) {
 function bars(answer, value) {
   const { columns, rows } = answer;
   const kept = rows.slice(0, MOST_BARS);
-  const name = naming(columns, kept);
+  const name = naming(columns, rows);
   const most = Math.max(...kept.map((row) => Math.abs(row[value] ?? 0)), 1e-9);
   const write = writer(kept.map((row) => row[value]));
   const more = answer.cursor ? "+" : "";

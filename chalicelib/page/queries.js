@@ -168,7 +168,8 @@ function asking(query, context) {
     } catch (error) {
       if (isLeft(error)) return;
       if (!("status" in error)) console.error(error);
-      result.replaceChildren(failure("the answer", error, () => ask(asked)));
+      const gone = error.status === 404; // Athena's rows are deleted some day: ask anew
+      result.replaceChildren(failure("the answer", error, () => ask(gone ? undefined : asked)));
     } finally {
       rest(button, false);
       result.removeAttribute("aria-busy");
