@@ -9,9 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .options import OPERATIONS, Commands, add_operations, assignment, exits
+from .options import DEFAULT_PORT, OPERATIONS, Commands, add_operations, assignment, exits
 
-DEFAULT_PORT = 4566
 MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
 
 

@@ -19,6 +19,7 @@ from .local.errors import LocalCloudError
 from .local.joints import Mail
 from .local.package import OBSERVABILITY, QUERIES, STORAGE, package, transform
 from .observe import observe, redeliver, wait_until_settled
+from .options import DEFAULT_PORT
 from .report import print_report
 
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
@@ -83,6 +84,10 @@ def up(options: argparse.Namespace) -> int:
             console.print(
                 f"ready: {cloud.endpoint} (region eu-west-1, any credentials; Ctrl-C stops it)"
             )
+            if options.port == DEFAULT_PORT:
+                console.print(
+                    "the page, from another terminal: .venv/bin/chalice local --stage local"
+                )
             # In short naps: a signal that another thread got wakes nobody.
             while True:
                 time.sleep(1)

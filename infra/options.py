@@ -1,10 +1,13 @@
-"""The options of the commands that operate a deployed stage; imports nothing heavy."""
+"""Options of the commands, mostly of those that operate a deployed stage; imports nothing heavy."""
 
 import argparse
 from datetime import date
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+# Of the local cloud: where stage local of .chalice/config.json looks for it.
+DEFAULT_PORT = 4566
 
 OPERATIONS = ("verify", "redrive", "replay", "quarantine", "query")
 

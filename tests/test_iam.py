@@ -429,10 +429,10 @@ UNSEEN = (
     ),
     Unseen(
         roles=(COMPACTION,),
-        actions=("s3:GetBucketLocation",),
+        actions=("s3:GetBucketLocation", "s3:ListBucketMultipartUploads"),
         resource=BUCKET,
-        reason="Athena looks where the bucket of its results is:"
-        " https://docs.aws.amazon.com/athena/latest/ug/s3-permissions.html",
+        reason="Step Functions' own policy for Athena has them:"
+        " https://docs.aws.amazon.com/step-functions/latest/dg/connect-athena.html",
     ),
     Unseen(
         roles=(COMPACTION,),
@@ -443,9 +443,9 @@ UNSEEN = (
     ),
     Unseen(
         roles=(COMPACTION,),
-        actions=PARTS,
+        actions=("s3:GetObject", *PARTS),
         resource="/archive/*",
-        reason="as above, of Parquet",
+        reason="as above, of Parquet; and it may look whether an object is there",
     ),
     Unseen(
         roles=(ORCHESTRATOR, REPLAY, COMPACTION),

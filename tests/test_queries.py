@@ -4,6 +4,7 @@ The history is made of real EC2 traces: see nab_history.py.
 """
 
 import gzip
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -105,6 +106,17 @@ def test_compacting_twice_gives_the_same_rows_as_once(asked: Asked) -> None:
     assert asked.rows("archive") == before
 
 
+def test_of_two_compactions_at_once_the_second_waits_for_the_first(asked: Asked) -> None:
+    before, cloud = asked.rows("archive"), asked.history.cloud
+    sfn, arn = cloud.client("stepfunctions"), machine_arn(cloud, "InfraMonitoring-Compaction")
+    days = json.dumps({"days": asked.history.days[:3]})
+    started = [sfn.start_execution(stateMachineArn=arn, input=days) for _ in range(2)]
+    ended = [wait_for(cloud, each["executionArn"]) for each in started]
+    assert [each["status"] for each in ended] == ["SUCCEEDED"] * 2
+    assert ended[0]["stopDate"] <= ended[1]["stopDate"]
+    assert asked.rows("archive") == before
+
+
 def test_a_compaction_that_was_cut_off_leaves_no_row_twice(asked: Asked) -> None:
     """What an INSERT that failed half-way has left is deleted first."""
     s3 = asked.history.cloud.client("s3")
@@ -192,6 +204,17 @@ def test_a_query_that_reads_too_much_is_cancelled(asked: Asked) -> None:
     assert ask(asked.stage, sql).scanned_bytes == pytest.approx(len(body), rel=1e-3)
     with pytest.raises(OperationError, match=r"CANCELLED: Bytes scanned limit.*fewer days"):
         ask(Stage("tight", endpoint=cloud.endpoint), sql)
+
+
+def wait_for(cloud: RunningCloud, execution: str) -> Any:
+    """An execution that has ended."""
+    sfn, until = cloud.client("stepfunctions"), time.monotonic() + 120
+    while time.monotonic() < until:
+        described = sfn.describe_execution(executionArn=execution)
+        if described["status"] != "RUNNING":
+            return described
+        time.sleep(0.2)
+    return pytest.fail("the execution did not end")
 
 
 def tick(cloud: RunningCloud, rule: str) -> None:

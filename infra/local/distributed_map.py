@@ -107,6 +107,8 @@ def _eval_sdk_task(
 def _capitalized(value: Any) -> Any:
     if isinstance(value, dict):
         return {name[0].upper() + name[1:]: _capitalized(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_capitalized(each) for each in value]
     return value.isoformat() if isinstance(value, datetime) else value
 
 
