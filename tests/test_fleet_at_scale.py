@@ -21,7 +21,7 @@ from chalicelib.records import METRIC_TYPES
 from .conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 
 # The first test waits for the fixture, which does all the work.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 HOSTS = 2_000
 CHUNK = 200
