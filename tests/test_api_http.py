@@ -1,6 +1,7 @@
 """The API over HTTP: `chalice local` over the running local cloud, with what it has measured."""
 
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -315,6 +316,7 @@ def names(api: Api) -> list[str]:
     return sorted(each["resource_id"] for each in api.get("/hosts")["hosts"])
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: apt-get install curl")
 def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     examples = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
