@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from moto.dynamodb.models import DynamoDBBackend
 
 from .feeds import READS, WRITES, Feeds, items
-
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+from .shared import Wsgi
 
 
 class _Limited(NamedTuple):

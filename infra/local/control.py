@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .shared import Wsgi
+
 if TYPE_CHECKING:
     from .cloud import LocalCloud
 
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # No bucket can be called this: S3's names have no underscore.
 _PREFIX = "/_local/"

@@ -15,7 +15,7 @@ from typing import Any
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from .control import Wsgi
+from .shared import Wsgi
 
 # What one answer has at most, before attributes are projected.
 _PAGE_BYTES = 1_000_000

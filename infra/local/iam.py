@@ -25,8 +25,8 @@ from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.sts.models import sts_backends
 
 from . import permissions
-from .control import Wsgi
 from .policies import Call, Use, evaluate
+from .shared import Wsgi
 
 # Distinct calls that are kept; a run of four branches makes about fifty.
 _KEPT = 10_000

@@ -1,8 +1,8 @@
-"""What the joints share: clients, and loops that go on."""
+"""What the local cloud's parts share: clients, web applications, and loops that go on."""
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,6 +11,9 @@ from .errors import LocalCloudError
 
 # (service) -> the administrator's client; (service, role ARN) -> one under a role
 Clients = Callable[..., Any]
+
+# As PEP 3333 has it: (environ, start_response) -> the body
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _LOG = logging.getLogger(__name__)
 
