@@ -1,8 +1,10 @@
 """The API over HTTP: `chalice local` over the running local cloud, with what it has measured."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -324,6 +326,7 @@ def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> 
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", examples.replace("http://127.0.0.1:8000", api.address)],
         cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -27,7 +27,6 @@ def app_client(folder: Path, **changes: str) -> Iterator[Client]:
     forget()
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
     config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host", **changes}
-    config["lambda_timeout"] = 900  # however slow the machine: what continues has its own tests
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
     with Client(app.app, stage_name="prod", project_dir=str(folder)) as client:

@@ -15,10 +15,12 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chalice.local import LambdaContext
 from chalice.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,8 +156,14 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
 
 
 @pytest.fixture
-def handler(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
+def handler(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., dict[str, Any]]]:
     """Puts an object and lets the app's handler have its event; what the handler answers."""
+    # Chalice's test client gives three seconds; what goes on in another invocation is not for here.
+    monkeypatch.setattr(
+        "chalice.test.LambdaContext", partial(LambdaContext, max_runtime_ms=900_000)
+    )
     with app_client(tmp_path, RETENTION_DAYS=TWENTY_YEARS) as client:
 
         def handle(body: bytes | None, key: str = "raw-metrics/2024/06/01/x.json") -> Any:
