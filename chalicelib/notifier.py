@@ -4,20 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from .alarm_message import Change, alarm_message, change_of
 from .errors import InvalidEventError, StorageError
 from .hosts import SEARCHES, Stored, Suspect, highest, stored_from_item, suspects_of
 from .items import Item
-from .notification import (
-    Change,
-    Message,
-    Place,
-    Run,
-    Runs,
-    alarm_message,
-    change_of,
-    run_message,
-    run_of,
-)
+from .notification import Message, Place
+from .run_message import Run, Runs, run_message, run_of
 from .settings import NotifierSettings, Settings
 
 # How far back an alarm's beginning is looked for.

@@ -211,6 +211,11 @@ class NotifierSettings:
         return cls(**_read(cls, environ))
 
 
+def stage_suffix(stage: str) -> str:
+    """What names of AWS's things end in: nothing on local and prod, else `-STAGE`."""
+    return "" if stage in ("local", "prod") else f"-{stage}"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
     """What only the API has to know; each field is one of its environment variables."""
@@ -231,8 +236,7 @@ class ApiSettings:
 
     @property
     def suffix(self) -> str:
-        """What names end in on stages beside local and prod."""
-        return "" if self.stage in ("local", "prod") else f"-{self.stage}"
+        return stage_suffix(self.stage)
 
     @property
     def work_group(self) -> str:

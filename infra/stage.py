@@ -16,10 +16,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.settings import stage_suffix
 from chalicelib.ticks import RAW_PREFIX
-
-# Stages that have the plain names; the others' end in `-<stage>`.
-_PLAIN = ("local", "prod")
 
 _DATED = re.compile(RAW_PREFIX + r"(\d{4})/(\d{2})/(\d{2})/")
 
@@ -68,7 +66,7 @@ class Stage:
 
     @property
     def suffix(self) -> str:
-        return "" if self.name in _PLAIN else f"-{self.name}"
+        return stage_suffix(self.name)
 
     def client(self, service: str) -> Any:
         """A client on the credentials and region of the environment."""

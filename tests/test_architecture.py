@@ -10,7 +10,17 @@ from .conftest import ROOT
 
 PURE = {"errors", "windows", "records", "settings", "parsing", "enrichment", "items", "lines"}
 PURE |= {"storage", "metrics", "statistics", "ticks", "results", "map_runs", "telemetry"}
-PURE |= {"alarms", "batches", "hosts", "names", "notification", "queries", "refusal", "unpacking"}
+PURE |= {
+    "alarm_message",
+    "alarms",
+    "batches",
+    "hosts",
+    "names",
+    "notification",
+    "queries",
+    "refusal",
+}
+PURE |= {"run_message", "unpacking"}
 USE_CASES = {"collector", "notifier", "planning", "processor"}
 # The part of its work that a use case has given to a module of its own.
 PARTS = {"collector": {"planning"}, "processor": {"writing"}}

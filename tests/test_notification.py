@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.alarm_message import Change, alarm_message, change_of
 from chalicelib.alarms import ALARMS, alarm_of
 from chalicelib.errors import InvalidEventError
 from chalicelib.hosts import (
@@ -22,20 +23,9 @@ from chalicelib.hosts import (
     missing,
     suspects_of,
 )
-from chalicelib.notification import (
-    Change,
-    Message,
-    Place,
-    Run,
-    Runs,
-    alarm_message,
-    change_of,
-    run_message,
-    run_of,
-    span,
-    subject_line,
-)
+from chalicelib.notification import Message, Place, span, subject_line
 from chalicelib.records import Measurement
+from chalicelib.run_message import Run, Runs, run_message, run_of
 
 from .conftest import ACCOUNT, REGION, ROOT, SETTINGS, WINDOW_END, point
 

@@ -101,6 +101,7 @@ class _Routes:
 
     def file(self, name: str) -> Response:
         """One of the page's files; the page itself without a name."""
+        # Of the page's requests only, as all that answers.
         from . import assets  # noqa: PLC0415
 
         with http_errors():
