@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import ModuleType
 
 from .asking import Answer, Column
@@ -76,6 +76,10 @@ def in_terminal(drawn: Lines | Bars) -> str:
         plt.date_form("Y-m-d H:M")
         plt.plotsize(width, min(height - 3, 25))
         plt.title(_title(drawn))
+        ends = {moment for points in drawn.series.values() for moment, _ in points}
+        if len(ends) == 1:  # plotext would show a century
+            day = [f"{max(ends) + timedelta(hours=hours):%Y-%m-%d %H:%M}" for hours in (-12, 12)]
+            plt.xlim(*day)
         for name, points in drawn.series.items():
             moments = [f"{moment:%Y-%m-%d %H:%M}" for moment, _ in points]
             plt.plot(moments, [each for _, each in points], label=name)

@@ -1,5 +1,6 @@
 """What of an answer a chart shows."""
 
+import re
 import sys
 from datetime import datetime
 from typing import Any
@@ -61,6 +62,11 @@ def test_more_lines_than_can_be_told_apart_are_left_out_and_counted() -> None:
     drawn = chart(answer(OVER_TIME, *rows))
     assert isinstance(drawn, Lines)
     assert (len(drawn.series), drawn.left_out) == (MAX_SERIES, 3)
+
+
+def test_one_moment_is_drawn_within_its_day() -> None:
+    drawn = chart(answer(OVER_TIME, ("a", "2026-11-01 18:00:00.000", "1")))
+    assert set(re.findall(r"(\d{4})-\d\d-\d\d", in_terminal(drawn))) == {"2026"}
 
 
 def test_what_cannot_be_drawn_is_said() -> None:
