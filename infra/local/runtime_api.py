@@ -3,7 +3,9 @@
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -29,6 +31,11 @@ class RuntimeApiServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.work = work
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a connection that broke: a process that is killed leaves it as it is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -48,7 +55,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._body()
         failed = self.path.endswith("/error")
-        self._answer(202, b'{"status":"OK"}')
+        # The outcome counts also if the process is gone before it is told so.
+        with suppress(ConnectionError):
+            self._answer(202, b'{"status":"OK"}')
         self.server.work.report(body, error=failed)
 
     def _body(self) -> bytes:
