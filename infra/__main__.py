@@ -3,10 +3,13 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from .options import DEFAULT_PORT, OPERATIONS, Commands, add_operations, assignment, exits
@@ -227,5 +230,18 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _leave(status: int) -> NoReturn:
+    """End the process, whatever moto's threads still do: one may sleep in a retry for a minute.
+
+    Over them the interpreter's own end trips: DuckDB then lists all its types as leaked.
+    """
+    if threading.active_count() > 1:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
