@@ -20,20 +20,23 @@ CHALICE = Path(sys.executable).with_name("chalice")
 
 
 @contextmanager
-def chalice_local(endpoint: str, folder: Path, *, stage: str = "local") -> Iterator[str]:
+def chalice_local(
+    endpoint: str, folder: Path, *, stage: str = "local", port: int = 0
+) -> Iterator[str]:
     """The address at which a stage is served; `folder` is for its configuration.
 
     Stage local's endpoint is the local cloud's usual port, so the project is linked into a
     folder of its own with another one in its configuration. Other stages take it from the
     environment, as they do with credentials and region.
     """
+    folder.mkdir(exist_ok=True)
     for name in ("app.py", "chalicelib"):
         (folder / name).symlink_to(ROOT / name)
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
     config["stages"]["local"]["environment_variables"]["AWS_ENDPOINT_URL"] = endpoint
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
-    port = free_port()
+    port = port or free_port()
     command = [str(CHALICE), "--project-dir", str(folder), "local", "--stage", stage]
     quiet = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("w") as log:

@@ -602,6 +602,29 @@ def test_an_api_that_is_gone_is_explained(
         expect(page.get_by_role("alert").first).to_contain_text("The API does not answer")
 
 
+def test_a_refresh_that_fails_keeps_the_fleet_until_one_succeeds(
+    browser: Browser, cloud: RunningCloud, tmp_path: Path
+) -> None:
+    port = free_port()
+    rows, trouble = ".fleet tbody tr:visible", "section[role=alert]"
+    with tab(browser, f"http://127.0.0.1:{port}") as page:
+        with chalice_local(cloud.endpoint, tmp_path / "first", port=port):
+            page.goto("/")
+            page.get_by_label("Filter").fill(SILENT)
+            expect(page.locator(rows)).to_have_count(1)
+        for _ in range(2):
+            page.get_by_role("button", name="Refresh").click()
+            expect(page.locator(trouble)).to_have_count(1)
+            expect(page.locator(trouble)).to_contain_text("The API does not answer")
+            expect(page.locator(rows)).to_have_count(1)
+            expect(page.get_by_text("Newest window ended")).to_be_visible()
+        with chalice_local(cloud.endpoint, tmp_path / "second", port=port):
+            page.locator(trouble).get_by_role("button", name="Retry").click()
+            expect(page.locator(trouble)).to_have_count(0)
+            expect(page.locator(rows)).to_have_count(1)
+            expect(page.get_by_label("Filter")).to_have_value(SILENT)
+
+
 def test_what_is_not_the_api_s_answer_is_no_fault_of_the_page(page: Page) -> None:
     """Mocked: a proxy answers with a page of its own."""
     page.route("**/alarms", lambda route: route.fulfill(body="<h1>Log in</h1>"))

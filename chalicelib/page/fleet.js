@@ -34,6 +34,7 @@ export function view(context) {
       load(box, {
         what: "the fleet",
         rows: 8,
+        keeps: true, // with its time on top
         retry: () => start(true),
         ask: () => get("hosts", {}, signal, { fresh: again }),
         show: (fleet) => {

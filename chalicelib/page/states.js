@@ -9,9 +9,9 @@ const FLICKER = 180; // milliseconds without a word; a quick answer shows no pla
 /**
  * Fill a box with what `ask` brings: a placeholder meanwhile, an explanation and Retry if it fails.
  * Gives what was asked for, or undefined if it failed or the view was left. A `show` that gives
- * undefined has changed what is there.
+ * undefined has changed what is there. With `keeps`, what was shown stays under the explanation.
  */
-export async function load(box, { what, ask, show, rows = 4, retry }) {
+export async function load(box, { what, ask, show, rows = 4, retry, keeps = false }) {
   const turn = {};
   turns.set(box, turn); // an answer that comes after a newer question is not shown
   box.setAttribute("aria-busy", "true");
@@ -27,18 +27,24 @@ export async function load(box, { what, ask, show, rows = 4, retry }) {
     if (turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
     if (shown !== undefined) box.replaceChildren(...[shown].flat().filter(Boolean));
+    else clear(box, ".trouble");
     return answer;
   } catch (error) {
     if (isLeft(error) || turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
     if (!("status" in error)) console.error(error);
     const again = retry ?? (() => load(box, { what, ask, show, rows }));
-    box.replaceChildren(failure(what, error, again));
+    clear(box, keeps ? ".trouble, .skeleton" : "*");
+    box.prepend(failure(what, error, again));
     return undefined;
   } finally {
     clearTimeout(waiting);
     if (turns.get(box) === turn) box.removeAttribute("aria-busy");
   }
+}
+
+function clear(box, what) {
+  for (const child of [...box.children]) if (child.matches(what)) child.remove();
 }
 
 export function failure(what, error, again) {
