@@ -12,6 +12,9 @@ from infra.local.runtime_api import RuntimeApiServer
 
 INIT_ERROR = b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
 
+# As many as may wait to be accepted.
+RESETS = RuntimeApiServer.request_queue_size
+
 
 class Outcomes:
     """Takes what is reported, and has no work."""
@@ -63,10 +66,10 @@ def test_a_process_that_is_killed_after_its_report_leaves_no_traceback(
 def test_an_outcome_counts_though_nobody_reads_the_answer(
     server: RuntimeApiServer, outcomes: Outcomes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(50):
+    for _ in range(RESETS):
         with connection(server) as client:
             client.sendall(INIT_ERROR)
-    for _ in range(50):
+    for _ in range(RESETS):
         assert outcomes.reported.get(timeout=10) == (b"{}", True)
     server.server_close()
     assert capfd.readouterr().err == ""
