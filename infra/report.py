@@ -26,6 +26,9 @@ _STYLES = {
 # A month, of every account; https://aws.amazon.com/cloudwatch/pricing/
 FREE_ALARM_METRICS = 10
 
+# A cold start measures itself: its CPU is not the machine's.
+AGAIN = "measured when the events were delivered once more, to warm functions; the mail was before"
+
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -80,6 +83,8 @@ def _measured(observation: Observation) -> RenderableType:
         for name, measurement in item["measurements"]["M"].items():
             table.add_row(host, kind, name, _value(measurement["M"]), _styled(_status(item, name)))
             host = kind = ""
+    if any(not each.cold for each in observation.invocations.get("data-collector", ())):
+        return Group(table, Text(AGAIN, style="dim"))
     return table
 
 

@@ -318,6 +318,7 @@ def names(api: Api) -> list[str]:
     return sorted(each["resource_id"] for each in api.get("/hosts")["hosts"])
 
 
+# What people paste is curl; `.ci/run` has it.
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: apt-get install curl")
 def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api.md").read_text()

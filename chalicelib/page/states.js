@@ -33,7 +33,7 @@ export async function load(box, { what, ask, show, rows = 4, retry, keeps = fals
     if (isLeft(error) || turns.get(box) !== turn) return undefined;
     clearTimeout(waiting);
     if (!("status" in error)) console.error(error);
-    const again = retry ?? (() => load(box, { what, ask, show, rows }));
+    const again = retry ?? (() => load(box, { what, ask, show, rows, keeps }));
     clear(box, keeps ? ".trouble, .skeleton" : "*");
     box.prepend(failure(what, error, again));
     return undefined;
