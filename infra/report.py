@@ -27,7 +27,7 @@ _STYLES = {
 FREE_ALARM_METRICS = 10
 
 # A cold start measures itself: its CPU is not the machine's.
-AGAIN = "measured when the events were delivered once more, to warm functions; the mail was before"
+AGAIN = "of the second delivery of the run's events; the mail tells of the first"
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 

@@ -64,7 +64,7 @@ def test_run_ends_0_with_a_report_of_everything() -> None:
         "FROM infra_monitoring.metrics",
         "data-collector",
         "log-processor",
-        "measured when the events were delivered once more",
+        "of the second delivery",
         "All is well.",
     ):
         assert words in done.stdout, words
@@ -118,7 +118,7 @@ def test_a_run_that_does_not_end_in_time_is_reported_as_still_running() -> None:
     assert done.returncode == 1, done.stderr
     assert "still running after" in done.stdout
     assert "Not all is well" in done.stdout
-    assert "delivered once more" not in done.stdout
+    assert "second delivery" not in done.stdout
     assert not _beside_progress(done.stderr)
 
 
