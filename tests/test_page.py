@@ -476,6 +476,17 @@ def test_another_metric_type_brings_its_measurement(page: Page) -> None:
     expect(page.get_by_label("measurement")).to_have_value("used")
 
 
+@pytest.mark.parametrize(
+    ("given", "measurement"),
+    [("", "percent"), ("&p.measurement=used", "used"), ("&p.measurement=percent", "percent")],
+)
+def test_an_address_with_a_metric_type_only_has_its_measurement(
+    page: Page, given: str, measurement: str
+) -> None:
+    page.goto(f"/#/queries/trend?p.metric_type=memory{given}")
+    expect(page.get_by_label("measurement")).to_have_value(measurement)
+
+
 def test_no_rows_say_what_else_to_ask_for(page: Page) -> None:
     ask(page, "trend?p.measurement=nothing")
     expect(page.locator(".result .empty")).to_contain_text(

@@ -39,6 +39,7 @@ export function field({ name, type, default: preset }, asked) {
   const like = preset === "%" ? h("small", { class: "dim" }, "% stands for anything") : null;
   return {
     name,
+    preset,
     input,
     hint,
     row: h("p", {}, h("label", { for: id }, name.replaceAll("_", " ")), input, hints, like),
@@ -52,7 +53,7 @@ export function follow(fields) {
   );
   if (!type || !measurement) return;
   const known = () => MEASUREMENTS[type.input.value];
-  let before = known();
+  let before = MEASUREMENTS[type.preset]; // an address may name the type only
   const change = () => {
     if (!known()) return;
     if (measurement.input.value === before?.[0]) measurement.input.value = known()[0];
