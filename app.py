@@ -9,18 +9,19 @@ from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import __version__
 from chalicelib.api.routes import create_blueprint
-from chalicelib.aws.fleet import fleet_opener
-from chalicelib.aws.invocation import invoke_later
-from chalicelib.aws.notices import Notices
+from chalicelib.aws.cloudwatch_fleet import fleet_opener
+from chalicelib.aws.lambda_invoke import invoke_later
+from chalicelib.aws.notifications import Notices
 from chalicelib.aws.store import MetricStore, create_store
-from chalicelib.collector import respond
-from chalicelib.metrics import counts
-from chalicelib.notifier import notify
-from chalicelib.processor import process_event
-from chalicelib.settings import ApiSettings, NotifierSettings, Settings
-from chalicelib.sources import Source, create_sources
-from chalicelib.telemetry import emit, logger, observed
-from chalicelib.ticks import RAW_PREFIX
+from chalicelib.collect.collector import respond
+from chalicelib.collect.sources import create_sources
+from chalicelib.collect.sources.protocol import Source
+from chalicelib.model.object_keys import RAW_PREFIX
+from chalicelib.model.settings import ApiSettings, NotifierSettings, Settings
+from chalicelib.notify.notifier import notify
+from chalicelib.process.processor import process_event
+from chalicelib.telemetry.instrumentation import emit, logger, observed
+from chalicelib.telemetry.metrics import counts
 
 if TYPE_CHECKING:
     from chalicelib.api.service import Service
@@ -76,7 +77,7 @@ def get_notices() -> Notices:
 @cache
 def get_service() -> "Service":
     # Only the API's cold starts pay for it.
-    from chalicelib.aws.service import create_service  # noqa: PLC0415
+    from chalicelib.aws.api_service import create_service  # noqa: PLC0415
 
     return create_service(get_settings(), ApiSettings.from_environ(os.environ))
 

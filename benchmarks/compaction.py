@@ -21,14 +21,24 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from chalicelib.enrichment import enrich
-from chalicelib.lines import lines
-from chalicelib.names import Names
-from chalicelib.records import Measurement, MetricType, Record, Unit
-from infra.asking import Answer, ask, size
+from chalicelib.model.enrichment import enrich
+from chalicelib.model.records import (
+    Measurement,
+    MetricType,
+    Record,
+    Unit,
+)
+from chalicelib.process.output_keys import Names
+from chalicelib.process.processed_lines import lines
 from infra.local.cloud import LocalCloud
-from infra.stage import Stage
-from tests.conftest import ACCOUNT, BUCKET, REGION, SETTINGS
+from infra.operate.athena import Answer, ask, size
+from infra.operate.deployment import Stage
+from tests.conftest import (
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    SETTINGS,
+)
 
 WINDOW = timedelta(hours=3)
 

@@ -28,19 +28,19 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there instead
 
-from chalicelib.aws import fleet
-from chalicelib.planning import INLINE_CHUNKS, Plan
-from chalicelib.records import METRIC_TYPES
-from chalicelib.results import Result, report
-from chalicelib.sources import Series, Target
-from chalicelib.sources.cloudwatch import (
+from chalicelib.aws import cloudwatch_fleet as fleet
+from chalicelib.collect.fan_out import INLINE_CHUNKS, Plan
+from chalicelib.collect.requests import Tick, chunk_event, manifest_key, plan_key
+from chalicelib.collect.sources.cloudwatch import (
     DOLLARS_PER_METRIC,
     KNOWN,
     RUNS_PER_MONTH,
     STATISTICS,
 )
-from chalicelib.sources.instances import PART_INSTANCES
-from chalicelib.ticks import Tick, chunk_event, manifest_key, plan_key
+from chalicelib.collect.sources.inventory import PART_INSTANCES
+from chalicelib.collect.sources.protocol import Series, Target
+from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.results import Result, report
 
 STAGE = json.loads((ROOT / ".chalice" / "config.json").read_text())
 VARIABLES = STAGE["environment_variables"]
@@ -79,7 +79,7 @@ TYPE_EVENTS = 20
 OTHER_EVENTS = 17  # so that 2,000 hosts come to the 377 that were counted
 MAP_CONCURRENCY = 5
 
-# Series of a host as in tests/test_fleet_at_scale.py: CPU, two of network, memory, one disk.
+# As in tests/scale/test_two_thousand_instances.py: CPU, two of network, memory, one disk.
 SERIES_OF: dict[str, int] = {"cpu": 1, "memory": 1, "disk": 1, "network": 2}
 SIZES = (1, 2_000, 10_000, 100_000)
 

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there instead
 
 with atheris.instrument_imports(include=["chalicelib", "json", "codecs"]):
-    from chalicelib import enrichment, items, lines, parsing, records
+    from chalicelib.model import enrichment, items, records
+    from chalicelib.process import parsing
+    from chalicelib.process import processed_lines as lines
     from tests.conftest import ACCOUNT, REGION, SETTINGS
 
 SEEDS = ROOT / "tests" / "data" / "inputs"

@@ -23,9 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chalicelib import records
-from chalicelib.parsing import MAX_RECORD_BYTES
-from chalicelib.records import Measurement, Record
+from chalicelib.model import records
+from chalicelib.model.records import Measurement, Record
+from chalicelib.process.parsing import MAX_RECORD_BYTES
 from infra.local.cloud import LocalCloud
 
 BUCKET = "infra-monitoring-pipeline-data"

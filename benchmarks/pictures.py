@@ -20,9 +20,15 @@ from typing import NamedTuple
 from PIL import Image
 from playwright.sync_api import Browser
 
-from tests.browser import CHROMIUM, PHONE, Scheme, chromium, tab
 from tests.conftest import RunningCloud, start_cloud, stop_cloud
-from tests.served import chalice_local
+from tests.support.browser import (
+    CHROMIUM,
+    PHONE,
+    Scheme,
+    chromium,
+    tab,
+)
+from tests.support.chalice_local import chalice_local
 
 from .page import fleet
 

@@ -1,224 +1,83 @@
-"""Command line: the local cloud (`run`, `up`, `lint`, `audit`), the `agent`, operation."""
+"""Command line of the project: `python -m infra COMMAND`.
+
+Each command is a module with `add_arguments(parser)` and `run(options)`, which returns the exit
+status. Only the module of the command in use is imported: `--help` stays fast, and a host that
+runs the agent needs the agent's packages only.
+"""
 
 import argparse
 import logging
-import math
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
 
-from .options import DEFAULT_PORT, OPERATIONS, Commands, add_operations, assignment, exits
+from .command_line import CommandError
 
-MAX_INTERVAL = 7 * 86_400  # seconds; a record's longest window
+
+class Command(NamedTuple):
+    """The module of a command, relative to this package, and its line in `--help`."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "run": Command(".develop.run", "run the whole pipeline once in a local cloud, print a report"),
+    "up": Command(".develop.up", "keep a local cloud running until Ctrl-C"),
+    "lint": Command(".develop.lint", "run cfn-lint on every template"),
+    "audit": Command(".develop.audit", "run checkov, bandit and pip-audit"),
+    "agent": Command(".agent.command", "measure this host and push the records to S3"),
+    "verify": Command(".operate.verify", "compare the stored data with the raw objects"),
+    "redrive": Command(".operate.redrive", "send failed events and runs again"),
+    "replay": Command(".operate.replay", "process raw objects again"),
+    "quarantine": Command(".operate.quarantine", "list, export, fix and resubmit rejected records"),
+    "query": Command(".operate.query", "run a named query or SQL in Athena"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status."""
-    options = _parser().parse_args(arguments)
-    _quiet(verbose=options.verbose)
+    """Run a command and return its exit status."""
+    options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
+    _configure_logging(verbose=options.verbose)
     signal.signal(signal.SIGTERM, _interrupt)
-    if options.command == "agent":
-        # A host that pushes has what ships and boto3, and nothing of the local cloud's packages.
-        from .agent import agent
-
-        return agent(options)
-    if options.command in OPERATIONS:
-        from .operations import operate
-
-        return operate(options)
-    # What takes a second to import waits until --help has been answered.
-    from rich.console import Console
-
-    from .commands import LocalCloudError, audit, lint, run, up
-
-    console = Console(stderr=True, highlight=False)
-    command = {"run": run, "up": up, "lint": lint, "audit": audit}[options.command]
     try:
-        return command(options)
-    except LocalCloudError as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
-        return 1
+        status: int = options.run(options)
+    except CommandError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
     except KeyboardInterrupt:
-        console.print("stopped")
-        return 0 if options.command == "up" else 130
+        sys.stderr.write("stopped\n")
+        return 130
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; of the commands, only the one in `arguments` gets its own arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m infra",
-        description="Run the whole pipeline on this machine, without AWS; push this machine's"
-        " metrics into one; or verify a stage and repair it.",
+        description="Run the pipeline on this machine without an AWS account, push this host's"
+        " metrics into a deployed pipeline, or operate a deployed stage.",
     )
-    parser.add_argument("--verbose", action="store_true", help="show the log of the local cloud")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser(
-        "run",
-        help="start, deploy, fire the clock once, print a report",
-        description="Start the local cloud, deploy the app into it, fire the clock once, wait"
-        " until every object is processed, and print what happened. Exits 0 if all is well.",
-    )
-    _add_common(run, port=0, port_help="port on 127.0.0.1 (default: any free one)")
-
-    run.add_argument("--svg", metavar="FILE", help="also write the report as a picture")
-
-    up = commands.add_parser(
-        "up",
-        help="keep the local cloud up until Ctrl-C",
-        description="Start the local cloud, deploy the app, fire the clock once, and stay up:"
-        " point any AWS client at the endpoint (region eu-west-1, any credentials).",
-    )
-    _add_common(
-        up, port=DEFAULT_PORT, port_help=f"port on 127.0.0.1 (default: {DEFAULT_PORT}; 0: any)"
-    )
-    up.add_argument("--no-tick", action="store_true", help="do not fire the clock at the start")
-
-    lint = commands.add_parser(
-        "lint",
-        help="cfn-lint on every template",
-        description="Package a stage and run cfn-lint on infra/storage.yaml, on the template with"
-        " the overlay merged in, and on what the SAM transform makes of it.",
-    )
-    lint.add_argument("--stage", default="prod", help="default: %(default)s")
-
-    audit = commands.add_parser(
-        "audit",
-        help="checkov, bandit and pip-audit",
-        description="Look for weaknesses: checkov in the templates, bandit in the code, pip-audit"
-        " in the locks. Needs `.local/audit`, which `make audit` makes.",
-        epilog="exit status: 0 if all of them ran and found nothing, else 1",
-    )
-    audit.add_argument("--stage", default="prod", help="default: %(default)s")
-    audit.add_argument(
-        "--if-reachable",
-        action="store_true",
-        help="exit 0 also where pip-audit's service cannot be asked; it is said all the same",
-    )
-
-    _add_agent(commands)
-    add_operations(commands)
+    parser.add_argument("--verbose", action="store_true", help="show the local cloud's log")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((each for each in arguments if not each.startswith("-")), "")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help)
+        if name == chosen:
+            module: Any = import_module(command.module, __package__)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
     return parser
 
 
-def _add_agent(commands: Commands) -> None:
-    agent = commands.add_parser(
-        "agent",
-        help="measure this machine and push the records to S3",
-        description="Measure this machine's CPU, memory, disk and network at every --interval of"
-        " the clock, and put the records into raw-metrics/ of the bucket, as one object. What"
-        " S3 does not take stays in the spool and is sent before anything newer."
-        " Credentials, region and endpoint are the AWS environment's.",
-        epilog=exits(
-            "everything was sent (or, without --once, after Ctrl-C)",
-            "something stays in the spool or went wrong",
-        ),
-    )
-    mode = agent.add_mutually_exclusive_group()
-    mode.add_argument("--once", action="store_true", help="measure, send and exit")
-    mode.add_argument(
-        "--dry-run",
-        nargs="?",
-        choices=("lines", "pretty"),
-        const="lines",
-        help="print the object instead of sending it, as it is or pretty; needs no bucket",
-    )
-    agent.add_argument("--bucket", help="where to (default: the environment's BUCKET_NAME)")
-    _add_measuring(agent)
-    _add_names(agent)
-    _add_spool(agent)
-
-
-def _add_spool(agent: argparse.ArgumentParser) -> None:
-    agent.add_argument(
-        "--spool",
-        metavar="DIR",
-        help="what is not sent yet (default: ~/.local/state/infra-monitoring/spool, or under"
-        " XDG_STATE_HOME)",
-    )
-    agent.add_argument(
-        "--max-spool-mb",
-        type=_positive_float,
-        default=100.0,
-        metavar="MB",
-        help="beyond it the oldest objects are dropped (default: %(default)g)",
-    )
-
-
-def _add_measuring(agent: argparse.ArgumentParser) -> None:
-    agent.add_argument(
-        "--interval",
-        type=_interval,
-        default=10_800,
-        metavar="SECONDS",
-        help="between measurements, and the length of a record's window (default: %(default)s)",
-    )
-    agent.add_argument(
-        "--align",
-        type=_interval,
-        default=300,
-        metavar="SECONDS",
-        help="windows end on multiples of it (default: %(default)s)",
-    )
-    agent.add_argument(
-        "--cpu-seconds",
-        type=_positive_float,
-        default=1.0,
-        metavar="SECONDS",
-        help="how long CPU utilization is watched (default: %(default)g)",
-    )
-
-
-def _add_names(agent: argparse.ArgumentParser) -> None:
-    agent.add_argument("--host", help="name in the records (default: this machine's host name)")
-    agent.add_argument(
-        "--account-id", default="", help="in the records (default: the bucket's, by the processor)"
-    )
-    agent.add_argument(
-        "--region-label",
-        default="",
-        metavar="REGION",
-        help="in the records (default: the bucket's, by the processor)",
-    )
-
-
-def _add_common(parser: argparse.ArgumentParser, *, port: int, port_help: str) -> None:
-    parser.add_argument("--port", type=int, default=port, help=port_help)
-    parser.add_argument(
-        "--email", default="you@example.com", help="who would be told (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=assignment,
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="override settings of the stage, as in --set CPU_THRESHOLDS=50,60",
-    )
-
-
-def _interval(text: str) -> int:
-    seconds = int(text)
-    if not 1 <= seconds <= MAX_INTERVAL:
-        raise argparse.ArgumentTypeError(f"{text} is not within 1 to {MAX_INTERVAL} seconds")
-    return seconds
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def _quiet(*, verbose: bool) -> None:
-    """Keep down moto, which speaks of every failed state; the report tells that better."""
+def _configure_logging(*, verbose: bool) -> None:
+    """Hide moto's log, which has an entry for every failed state, unless `verbose`."""
     if verbose:
         logging.basicConfig(level=logging.INFO)
         return
@@ -230,10 +89,10 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _leave(status: int) -> NoReturn:
-    """End the process, whatever moto's threads still do: one may sleep in a retry for a minute.
+def _exit(status: int) -> NoReturn:
+    """End the process even while moto's threads run; one can sleep in a retry for a minute.
 
-    Over them the interpreter's own end trips: DuckDB then lists all its types as leaked.
+    A normal interpreter exit with these threads alive makes DuckDB report leaked types.
     """
     if threading.active_count() > 1:
         with suppress(BrokenPipeError):
@@ -244,4 +103,4 @@ def _leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _leave(main())
+    _exit(main())

@@ -22,8 +22,8 @@ import yaml
 from moto import mock_aws
 
 from chalicelib.aws.store import MetricStore
-from chalicelib.records import Measurement, Record
-from chalicelib.settings import Settings, Threshold
+from chalicelib.model.records import Measurement, Record
+from chalicelib.model.settings import Settings, Threshold
 from infra.local.cloud import create_client
 
 # Each session reads the services' models anew otherwise: a third of a second for EC2's, a test.

@@ -19,7 +19,16 @@ from rich.table import Table
 from .replay import Outcome, replay
 from .scenarios import SCENARIOS, Scenario
 from .traces import crossing
-from .verdict import WATCHED, Told, Trouble, fired, limit, sustained, told, troubles
+from .verdict import (
+    WATCHED,
+    Told,
+    Trouble,
+    fired,
+    limit,
+    sustained,
+    told,
+    troubles,
+)
 
 _CONSOLE = Console(width=200, highlight=False)
 

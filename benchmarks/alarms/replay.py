@@ -21,27 +21,34 @@ from botocore.config import Config
 from moto import mock_aws
 from moto.cloudwatch.models import cloudwatch_backends
 
-from chalicelib.aws.fleet import fleet_opener
-from chalicelib.aws.notices import Notices
+from chalicelib.aws.cloudwatch_fleet import fleet_opener
+from chalicelib.aws.notifications import Notices
 from chalicelib.aws.store import create_store
-from chalicelib.collector import respond
-from chalicelib.metrics import Metric, counts, of_invocation
-from chalicelib.notifier import notify
-from chalicelib.processor import Arrival, process
-from chalicelib.records import METRIC_TYPES
-from chalicelib.settings import NotifierSettings, Settings
-from chalicelib.sources import create_sources
-from chalicelib.ticks import Tick, raw_key
-from infra.local import alarms, cloudwatch, resources
-from infra.local.alarm_changes import Change, announce
-from infra.local.clock import Clock
-from infra.local.environment import FunctionSpec, Invocation
-from infra.local.feeds import Feeds
-from infra.local.metrics import Metrics
+from chalicelib.collect.collector import respond
+from chalicelib.collect.requests import Tick, raw_key
+from chalicelib.collect.sources import create_sources
+from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.settings import NotifierSettings, Settings
+from chalicelib.notify.notifier import notify
+from chalicelib.process.processor import Arrival, process
+from chalicelib.telemetry.metrics import Metric, counts, of_invocation
+from infra.local.cloudformation import resources
+from infra.local.cloudwatch import alarms
+from infra.local.cloudwatch import api as cloudwatch
+from infra.local.cloudwatch.alarm_changes import Change, announce
+from infra.local.cloudwatch.clock import Clock
+from infra.local.cloudwatch.metrics import Metrics
+from infra.local.cloudwatch.service_metrics import Feeds
+from infra.local.lambda_.environment import FunctionSpec, Invocation
 from infra.local.package import OBSERVABILITY, STORAGE
 
 from .scenarios import Scenario
-from .traces import CADENCE, START, Point, Traces
+from .traces import (
+    CADENCE,
+    START,
+    Point,
+    Traces,
+)
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch"

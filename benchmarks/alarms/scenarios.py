@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from .traces import BUSY, CALM, DISK, NETWORK, START, Feed
+from .traces import (
+    BUSY,
+    CALM,
+    DISK,
+    NETWORK,
+    START,
+    Feed,
+)
 
 # web-1 and web-3 are the same trace, a week and 80 minutes apart: so each stretch of it lies twice
 # in the windows, differently. Nobody recorded memory: web-2's is a third copy of that trace.

@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 
 from .replay import SETTLED, Outcome, Span
 from .scenarios import Scenario
-from .traces import CADENCE, START, Breach, tick_from
+from .traces import (
+    CADENCE,
+    START,
+    Breach,
+    tick_from,
+)
 
 # alarm -> the traces' metric that it is about
 WATCHED = {"HighCPU": "CPUUtilization", "HighMemory": "mem_used_percent"}

@@ -24,8 +24,8 @@ from urllib.request import Request, urlopen
 
 from moto.server import ThreadedMotoServer
 
-from infra.local import mended
-from infra.stage import Days, Stage
+from infra.local import moto_fixes as mended
+from infra.operate.deployment import Days, Stage
 
 from .audit import Verdict, audit, read
 from .events import object_created

@@ -15,14 +15,19 @@ from random import Random
 from typing import Any, Self
 
 from infra.local.cloud import LocalCloud
-from infra.stage import Days
+from infra.operate.deployment import Days
 
 from .audit import audit, read
 from .events import object_created
 from .outcome import Outcome
 from .plan import Plan
 from .proxy import Proxy
-from .scenario import BUCKET, Json, Scenario, draw
+from .scenario import (
+    BUCKET,
+    Json,
+    Scenario,
+    draw,
+)
 from .verification import problems_of, verify_by_command
 
 _RETRY_SECONDS = (0.5, 1.0)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from infra.ledger import Difference
-from infra.stage import Days, Stage
-from infra.verify import Ledger, counts, describe
+from infra.operate.deployment import Days, Stage
+from infra.operate.reconciliation import Difference
+from infra.operate.verify import Ledger, counts, describe
 
 from .audit import Verdict
 from .scenario import ENVIRONMENT

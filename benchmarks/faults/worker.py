@@ -23,11 +23,13 @@ from typing import Any
 from botocore.config import Config
 
 import app
-from chalicelib import batches, records, writing
 from chalicelib.aws import store
-from chalicelib.errors import InfraMonitoringError
-from chalicelib.sources import Harvest, Inventory, Scope, Target
-from chalicelib.windows import Window
+from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Target
+from chalicelib.model import records
+from chalicelib.model.errors import InfraMonitoringError
+from chalicelib.model.windows import Window
+from chalicelib.process import batching as batches
+from chalicelib.process import writing
 
 from .scenario import Json, reading
 

@@ -24,9 +24,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.browser import CHROMIUM, chromium, tab
 from tests.conftest import start_cloud, stop_cloud
-from tests.served import chalice_local
+from tests.support.browser import CHROMIUM, chromium, tab
+from tests.support.chalice_local import chalice_local
 
 from . import fleet
 

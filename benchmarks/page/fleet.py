@@ -15,8 +15,14 @@ from typing import Any
 
 import requests
 
-from chalicelib.records import Measurement, MetricType, Record, Unit, encode
-from chalicelib.statistics import Period, reduce_window
+from chalicelib.model.records import (
+    Measurement,
+    MetricType,
+    Record,
+    Unit,
+    encode,
+)
+from chalicelib.model.window_statistics import Period, reduce_window
 
 _FOLDER = Path(__file__).resolve().parents[2] / "tests" / "data" / "nab"
 _BUCKET = "infra-monitoring-pipeline-data"

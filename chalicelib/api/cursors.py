@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InvalidRequestError
+from ..model.errors import InvalidRequestError
 
 _DIGEST = 12
 

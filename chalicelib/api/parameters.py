@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 
-from ..errors import InvalidEventError, InvalidRequestError
-from ..windows import format_utc, parse_utc
+from ..model.errors import InvalidEventError, InvalidRequestError
+from ..model.windows import format_utc, parse_utc
 
 MAX_LIMIT = 500
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..errors import InvalidRequestError, UnknownThingError
-from ..items import Item
-from ..records import METRIC_TYPES
-from ..windows import format_utc
+from ..model.errors import InvalidRequestError, UnknownThingError
+from ..model.items import Item
+from ..model.records import METRIC_TYPES
+from ..model.windows import format_utc
 from . import cursors, parameters
 from .parameters import Span
 

@@ -22,7 +22,7 @@ from chalice.app import (
     Response,
 )
 
-from ..errors import (
+from ..model.errors import (
     BusyError,
     InvalidRequestError,
     StorageError,
@@ -102,7 +102,7 @@ class _Routes:
     def file(self, name: str) -> Response:
         """One of the page's files; the page itself without a name."""
         # Of the page's requests only, as all that answers.
-        from . import assets  # noqa: PLC0415
+        from . import static_files as assets  # noqa: PLC0415
 
         with http_errors():
             file = assets.file_of(name or assets.START)

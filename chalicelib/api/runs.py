@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..errors import BusyError
-from ..records import METRIC_TYPES
-from ..windows import format_utc
+from ..model.errors import BusyError
+from ..model.records import METRIC_TYPES
+from ..model.windows import format_utc
 from . import parameters
 
 MOST = 50

@@ -7,8 +7,23 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..settings import ApiSettings, Settings
-from . import alarm_states, answers, fleet, history, records, runs
+from ..model.settings import ApiSettings, Settings
+from . import (
+    alarms as alarm_states,
+)
+from . import (
+    host_history as history,
+)
+from . import (
+    hosts as fleet,
+)
+from . import (
+    queries as answers,
+)
+from . import (
+    records,
+    runs,
+)
 from .parameters import Given
 
 Answer = dict[str, Any]

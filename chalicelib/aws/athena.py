@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..api.answers import Page
-from ..errors import InvalidRequestError, StorageError, UnknownThingError
-from ..queries import NamedQuery, read_named_query
-from .translation import translated
+from ..api.queries import Page
+from ..model.errors import InvalidRequestError, StorageError, UnknownThingError
+from ..model.named_queries import NamedQuery, read_named_query
+from .errors import translated
 
 # A stage's named queries change with its template only.
 _KEPT_SECONDS = 300

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from ..errors import ObjectNotFoundError, StorageError
-from ..items import Item
-from ..storage import StoredObject
-from .translation import translated
+from ..model.errors import ObjectNotFoundError, StorageError
+from ..model.items import Item
+from ..model.storage import StoredObject
+from .errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -1,4 +1,4 @@
-// An answer's rows as named series over time, by the command line's rules (infra/charts.py).
+// An answer's rows as named series over time, by the command line's rules (infra/operate/charts.py).
 
 import { NONE } from "./format.js";
 

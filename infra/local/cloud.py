@@ -31,18 +31,23 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import alarms, athena, athena_tasks, cloudwatch, distributed_map, ec2, iam, mended, resources
-from .alarm_changes import announce
-from .capacity import Capacity, with_capacity
-from .clock import Clock
+from . import moto_fixes as mended
+from .athena import api as athena
+from .cloudformation import resources
+from .cloudwatch import alarms
+from .cloudwatch import api as cloudwatch
+from .cloudwatch.alarm_changes import announce
+from .cloudwatch.clock import Clock
+from .cloudwatch.metrics import Metrics
+from .cloudwatch.service_metrics import Feeds
 from .control import with_control
+from .dynamodb.capacity import Capacity, with_capacity
+from .dynamodb.fast_reads import with_fast_reads
+from .ec2 import instances as ec2
 from .errors import LocalCloudError
-from .fast_reads import with_fast_reads
-from .feeds import Feeds
-from .functions import Functions
-from .invocations import ASYNC_RETRY_SECONDS
-from .joints import Joints, Mail
-from .metrics import Metrics
+from .iam import enforcement as iam
+from .lambda_.functions import Functions
+from .lambda_.invocations import ASYNC_RETRY_SECONDS
 from .package import (
     OBSERVABILITY,
     QUERIES,
@@ -53,8 +58,13 @@ from .package import (
     transform,
     without_rest_api,
 )
+from .stepfunctions import athena_tasks, distributed_map
+from .wiring import Joints, Mail
 
 REGION = "eu-west-1"
+
+# Stage local of .chalice/config.json connects to this port.
+DEFAULT_PORT = 4566
 ACCOUNT = "123456789012"
 HOST = "127.0.0.1"
 STAGE = "local"

@@ -1,0 +1,275 @@
+"""EC2 and CloudWatch of one account in one region, behind `sources.cloudwatch.Fleet`."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from ..collect.sources.cloudwatch import Points, Query
+from ..collect.sources.inventory import Instance
+from ..collect.sources.protocol import Scope, Series
+from ..model.errors import StorageError
+from ..model.settings import Role, Settings
+from .errors import translated
+
+# Limits of one GetMetricData request.
+_QUERIES = 500
+
+# AWS gives up to 1,000 instances a page. botocore holds a page whole, as XML and as parsed: one of
+# 2,000 took a function over its 128 MB; in pages of 200 the same fleet peaks at 89.
+_INSTANCES = 200
+
+_POINTS = 100_800  # the most in one answer
+
+# Answers may be less full than they could be. A service that goes on sending tokens after this
+# many times the pages that the points need is not telling the truth.
+_PATIENCE = 20
+_ATTEMPTS = 5
+
+# Of an assumed role's credentials: more than an invocation lasts.
+_SPARE = timedelta(minutes=5)
+
+Credentials = Mapping[str, str]
+
+# The function's: clients find them by themselves.
+_OWN: Credentials = {}
+
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "LimitExceededException"})
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    parameter_validation=False,
+    retries={"mode": "standard", "total_max_attempts": 3},
+)
+
+
+def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet], list[str]]]":
+    """Opens every account and region of the settings; what cannot be is reported, not raised."""
+    # One session for all: each would keep a copy of EC2's large service model.
+    session = boto3.Session()
+    assumed = _AssumedRoles(session, settings.external_id)
+    opened: dict[tuple[str, str], tuple[Credentials, AwsFleet]] = {}
+
+    def open_fleets(scope: Scope) -> "tuple[list[AwsFleet], list[str]]":
+        fleets: list[AwsFleet] = []
+        failures: list[str] = []
+        for role in settings.roles or (None,):
+            try:
+                credentials = _OWN if role is None else assumed.credentials(role)
+            except StorageError as error:
+                failures.append(str(error))
+                continue
+            account = scope.account_id if role is None else role.account_id
+            name = account if role is None else role.name
+            for region in settings.regions or (scope.region,):
+                key = (account, region)
+                if key not in opened or opened[key][0] is not credentials:
+                    tags = settings.ec2_tags
+                    fleet = AwsFleet(
+                        session, account, region, name, tags=tags, credentials=credentials
+                    )
+                    opened[key] = (credentials, fleet)
+                fleets.append(opened[key][1])
+        return fleets, failures
+
+    return open_fleets
+
+
+class _AssumedRoles:
+    """The credentials of each role, kept until shortly before they expire."""
+
+    def __init__(self, session: boto3.Session, external_id: str) -> None:
+        self._session = session
+        self._external_id = external_id
+        self._kept: dict[str, tuple[datetime, Credentials]] = {}
+
+    def credentials(self, role: Role) -> Credentials:
+        """What a client of the role needs; the same object as long as it is good."""
+        expires, credentials = self._kept.get(role.arn, (datetime.min.replace(tzinfo=UTC), {}))
+        if datetime.now(UTC) + _SPARE < expires:
+            return credentials
+        request = {"RoleArn": role.arn, "RoleSessionName": "infra-monitoring"}
+        if self._external_id:
+            request["ExternalId"] = self._external_id
+        with translated("assume role", role.arn):
+            answer = self._session.client("sts", config=_CONFIG).assume_role(**request)
+        given = answer["Credentials"]
+        credentials = {
+            "aws_access_key_id": given["AccessKeyId"],
+            "aws_secret_access_key": given["SecretAccessKey"],
+            "aws_session_token": given["SessionToken"],
+        }
+        self._kept[role.arn] = (given["Expiration"], credentials)
+        return credentials
+
+
+class AwsFleet:
+    """See `sources.cloudwatch.Fleet`."""
+
+    def __init__(
+        self,
+        session: boto3.Session,
+        account_id: str,
+        region: str,
+        account_name: str,
+        *,
+        tags: Mapping[str, str],
+        credentials: Credentials = _OWN,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.account_id = account_id
+        self.region = region
+        self.account_name = account_name
+        self._session = session
+        self._credentials = credentials
+        self._tags = tags
+        self._sleep = sleep
+        self._clients: dict[str, Any] = {}
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            factory: Any = self._session.client
+            self._clients[service] = factory(
+                service, region_name=self.region, config=_CONFIG, **self._credentials
+            )
+        return self._clients[service]
+
+    def instances(self, start: str, most: int) -> tuple[list[Instance], str]:
+        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
+        filters += [
+            {"Name": f"tag:{name}", "Values": [value]} for name, value in self._tags.items()
+        ]
+        request: dict[str, Any] = {"Filters": filters, "MaxResults": _INSTANCES}
+        found: list[Instance] = []
+        token = start
+        while True:
+            if token:
+                request["NextToken"] = token
+            with translated("describe instances in", self.region):
+                page = self._client("ec2").describe_instances(**request)
+            found += [
+                _instance(instance)
+                for reservation in page["Reservations"]
+                for instance in reservation["Instances"]
+            ]
+            token = page.get("NextToken", "")
+            if not token or len(found) >= most:
+                return found, token
+
+    def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
+        with translated("list metrics in", self.region):
+            pages = self._client("cloudwatch").get_paginator("list_metrics")
+            for page in pages.paginate(Namespace=namespace, MetricName=metric_name):
+                for metric in page["Metrics"]:
+                    dimensions = tuple(
+                        (each["Name"], each["Value"]) for each in metric["Dimensions"]
+                    )
+                    yield Series(namespace, metric_name, dimensions)
+
+    def points(
+        self, queries: Sequence[Query], *, start: datetime, end: datetime, period: int
+    ) -> Points:
+        found: dict[Query, list[tuple[float, float]]] = {}
+        for first in range(0, len(queries), _QUERIES):
+            batch = {
+                f"q{number}": query
+                for number, query in enumerate(queries[first : first + _QUERIES])
+            }
+            for identity, points in self._batch(batch, start, end, period).items():
+                found[batch[identity]] = [
+                    point
+                    for point in sorted(points.items())
+                    if start.timestamp() <= point[0] < end.timestamp()
+                ]
+        return found
+
+    def _batch(
+        self, batch: Mapping[str, Query], start: datetime, end: datetime, period: int
+    ) -> dict[str, dict[float, float]]:
+        """One request's worth; queries that stay partial are asked for again, then an error."""
+        points: dict[str, dict[float, float]] = {identity: {} for identity in batch}
+        asked: Mapping[str, Query] = batch
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._back_off(attempt - 1)
+            partial = self._pages(asked, points, start, end, period)
+            if not partial:
+                return points
+            asked = {identity: batch[identity] for identity in batch if identity in partial}
+        detail = f"{len(asked)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
+        raise StorageError("get metric data in", self.region, "PartialData", detail)
+
+    def _pages(
+        self,
+        asked: Mapping[str, Query],
+        points: dict[str, dict[float, float]],
+        start: datetime,
+        end: datetime,
+        period: int,
+    ) -> set[str]:
+        """Read all pages into `points`; the queries whose data is not whole."""
+        request: dict[str, Any] = {
+            "MetricDataQueries": [_request(*each, period) for each in asked.items()],
+            "StartTime": start,
+            "EndTime": end,
+            "ScanBy": "TimestampAscending",
+        }
+        states: dict[str, str] = {}
+        expected = len(asked) * (end - start).total_seconds() / period
+        most = _PATIENCE * math.ceil(expected / _POINTS)
+        for _ in range(most):
+            answer = self._get_metric_data(request)
+            for result in answer["MetricDataResults"]:
+                states[result["Id"]] = result["StatusCode"]
+                moments = (moment.timestamp() for moment in result["Timestamps"])
+                points[result["Id"]].update(zip(moments, result["Values"], strict=True))
+            if not answer.get("NextToken"):
+                return {each for each in asked if states.get(each, "Complete") != "Complete"}
+            request["NextToken"] = answer["NextToken"]
+        detail = f"still more pages after {most}"
+        raise StorageError("get metric data in", self.region, "TooManyPages", detail)
+
+    def _get_metric_data(self, request: dict[str, Any]) -> Any:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with translated("get metric data in", self.region):
+                    return self._client("cloudwatch").get_metric_data(**request)
+            except StorageError as error:
+                if error.code not in _THROTTLED or attempt == _ATTEMPTS - 1:
+                    raise
+            self._back_off(attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _back_off(self, attempt: int) -> None:
+        """Full jitter: up to 200 ms at first, twice as much each time, 2 s at most."""
+        self._sleep(random.uniform(0, min(2.0, 0.2 * 2**attempt)))  # nosec B311 # noqa: S311 - no secret
+
+
+def _request(identity: str, query: Query, period: int) -> dict[str, Any]:
+    series = query.series
+    return {
+        "Id": identity,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": series.namespace,
+                "MetricName": series.metric_name,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
+            },
+            "Period": period,
+            "Stat": query.statistic,
+        },
+    }
+
+
+def _instance(described: Mapping[str, Any]) -> Instance:
+    tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", [])}
+    labels = {"instance_type": str(described.get("InstanceType", ""))}
+    if "Name" in tags:
+        labels["name"] = tags["Name"]
+    return Instance(described["InstanceId"], labels, described.get("PrivateIpAddress", ""), tags)

@@ -1,0 +1,104 @@
+"""The state machine and CloudWatch's alarms: `api.runs.Pipeline`, `api.alarm_states.Alarms`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from ..model.errors import StorageError
+from ..model.settings import ApiSettings
+from .errors import translated
+
+# Histories read side by side, and kept of executions that have ended: these never change.
+_WORKERS = 5
+_KEPT = 100
+
+Client = Callable[[str], Any]
+Event = Mapping[str, Any]
+
+
+class Pipeline:
+    """The executions of the stage's state machine."""
+
+    def __init__(self, settings: ApiSettings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._kept: dict[str, Sequence[Event]] = {}
+
+    def executions(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        return self._list(maxResults=limit)[:limit]
+
+    def is_running(self) -> bool:
+        return bool(self._list(maxResults=1, statusFilter="RUNNING"))
+
+    def _list(self, **request: Any) -> Sequence[Mapping[str, Any]]:
+        with translated("list executions of", self._machine):
+            answer = self._sfn.list_executions(stateMachineArn=self._machine, **request)
+        found: Sequence[Mapping[str, Any]] = answer["executions"]
+        return found
+
+    def histories(self, executions: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Event]]:
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+            return list(pool.map(self._history, executions))
+
+    def _history(self, execution: Mapping[str, Any]) -> Sequence[Event]:
+        arn = execution["executionArn"]
+        if arn in self._kept:
+            return self._kept[arn]
+        with translated("read history of", arn):
+            pages = self._sfn.get_paginator("get_execution_history")
+            events = [
+                event for page in pages.paginate(executionArn=arn) for event in page["events"]
+            ]
+        if execution["status"] != "RUNNING":
+            if len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[arn] = events
+        return events
+
+    def start(self, name: str, document: Mapping[str, str]) -> None:
+        text = msgspec.json.encode(document).decode()
+        try:
+            with translated("start execution of", self._machine):
+                self._sfn.start_execution(stateMachineArn=self._machine, name=name, input=text)
+        except StorageError as error:
+            if error.code != "ExecutionAlreadyExists":
+                raise
+
+    @property
+    def _sfn(self) -> Any:
+        return self._client("stepfunctions")
+
+    @cached_property
+    def _machine(self) -> str:
+        """The state machine's ARN: by its name where nobody has told it."""
+        if self._settings.pipeline:
+            return self._settings.pipeline
+        with translated("ask for the account of", "these credentials"):
+            sts = self._client("sts")
+            account = sts.get_caller_identity()["Account"]
+        return (
+            f"arn:{sts.meta.partition}:states:{sts.meta.region_name}:{account}"
+            f":stateMachine:InfraMonitoring-Pipeline-Orch{self._settings.suffix}"
+        )
+
+
+class AlarmReader:
+    """CloudWatch's alarms."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self, prefix: str) -> Iterable[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        with translated("describe alarms", f"{prefix}*"):
+            pages = (
+                self._client("cloudwatch")
+                .get_paginator("describe_alarms")
+                .paginate(AlarmNamePrefix=prefix, AlarmTypes=["MetricAlarm", "CompositeAlarm"])
+            )
+            for page in pages:
+                found += [*page.get("CompositeAlarms", ()), *page.get("MetricAlarms", ())]
+        return found

@@ -1,0 +1,1 @@
+"""The agent: measures its host and pushes the records to S3. Needs boto3 and what ships."""

@@ -1,0 +1,37 @@
+"""What the commands share: errors that become an exit status, and argument types."""
+
+import argparse
+import math
+
+
+class CommandError(Exception):
+    """The command failed; the message is one line that says what to do. Exit status 1."""
+
+    exit_status = 1
+
+
+class UsageError(CommandError):
+    """The options contradict each other. Exit status 2."""
+
+    exit_status = 2
+
+
+def exit_statuses(zero: str, one: str) -> str:
+    """The line of a command's help that lists its exit statuses."""
+    return f"exit status: 0 if {zero}, 1 if {one}, 2 for a mistake in the options."
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """NAME=VALUE as its two parts."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value

@@ -1,0 +1,163 @@
+"""Lambda's Invoke: it answers, or tries an event up to three times and then keeps a dead letter."""
+
+import base64
+import json
+import sched
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.awslambda.models import LambdaFunction
+
+from chalicelib.model.windows import format_utc
+
+from ..shared import Clients
+from .environment import FunctionSpec, Invocation
+from .functions import Functions
+
+# Waits before the retries of an asynchronous invocation, as on AWS.
+ASYNC_RETRY_SECONDS = (60.0, 120.0)
+_RETRY_POLL_SECONDS = 0.05
+
+
+class Invocations:
+    """The invocations of moto's functions, and the queue of the asynchronous ones."""
+
+    def __init__(
+        self, clients: Clients, functions: Functions, retry_seconds: Sequence[float]
+    ) -> None:
+        self._clients = clients
+        self._functions = functions
+        self._retry_seconds = retry_seconds
+        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="event")
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._retries = sched.scheduler()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no asynchronous invocation is waiting or under way."""
+        with self._lock:
+            return self._pending == 0
+
+    @property
+    def only_retries_left(self) -> bool:
+        """Whether no asynchronous invocation is under way; some may wait to be tried again."""
+        with self._lock:
+            return self._pending == len(self._retries.queue)
+
+    def run_retries(self, stopping: threading.Event) -> None:
+        """Try again what is due, until it is time to stop."""
+        while not stopping.wait(_RETRY_POLL_SECONDS):
+            self._retries.run(blocking=False)
+
+    def close(self) -> None:
+        """Nothing is tried any more."""
+        for waiting in self._retries.queue:
+            self._retries.cancel(waiting)
+            self._end()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def invoke(
+        self, function: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]
+    ) -> bytes:
+        """What Lambda's Invoke does with a function of moto's."""
+        payload = body.encode() if isinstance(body, str) else body or b"{}"
+        if headers.get("X-Amz-Invocation-Type") == "Event":
+            self._submit(function, payload)
+            return b""
+        invocation = self._functions.invoke(spec_of(function), payload)
+        if invocation.error:
+            response_headers["x-amz-function-error"] = "Unhandled"
+        response_headers["x-amz-log-result"] = _log_tail_header(invocation)
+        return invocation.payload
+
+    def _submit(self, function: LambdaFunction, payload: bytes) -> None:
+        with self._lock:
+            self._pending += 1
+        self._pool.submit(self._try, function, payload, 0)
+
+    def _try(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        """One try of an asynchronous invocation; the next one waits outside of the pool."""
+        again = False
+        try:
+            config: Mapping[str, Any] = {}
+            if function.event_invoke_config:
+                # moto keeps what was configured before, too.
+                config = function.event_invoke_config[-1].response()
+            retries = int(config.get("MaximumRetryAttempts", 2))
+            invocation = self._functions.invoke(spec_of(function), payload)
+            if not invocation.error:
+                return
+            if again := tried < retries:
+                self._retry_later(function, payload, tried)
+                return
+            destination = (
+                config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+            )
+            if destination:
+                self._dead_letter(destination, function, payload, invocation, tried + 1)
+        finally:
+            if not again:
+                self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def _retry_later(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
+        arguments = (self._try, function, payload, tried + 1)
+        self._retries.enter(self._retry_seconds[tried], 0, self._pool.submit, arguments)
+
+    def _dead_letter(
+        self,
+        queue_arn: str,
+        function: LambdaFunction,
+        payload: bytes,
+        invocation: Invocation,
+        attempts: int,
+    ) -> None:
+        # Lambda sends under the function's role; it knows where the queue is by itself.
+        url = self._clients("sqs").get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
+        sqs = self._clients("sqs", function.role)
+        record = {
+            "version": "1.0",
+            "timestamp": format_utc(datetime.now(UTC)),
+            "requestContext": {
+                "requestId": invocation.request_id,
+                "functionArn": f"{function.function_arn}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": attempts,
+            },
+            "requestPayload": json.loads(payload),
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            },
+            "responsePayload": json.loads(invocation.payload),
+        }
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(record))
+
+
+def spec_of(function: LambdaFunction) -> FunctionSpec:
+    """What moto keeps of a deployed function."""
+    return FunctionSpec(
+        name=function.function_name,
+        arn=function.function_arn,
+        role=function.role,
+        handler=str(function.handler),
+        runtime=str(function.run_time),
+        region=function.region,
+        memory_mb=int(function.memory_size),
+        timeout=float(function.timeout),
+        environment=dict(function.environment_vars),
+        code=function.code_bytes,
+    )
+
+
+def _log_tail_header(invocation: Invocation) -> str:
+    """The value of `X-Amz-Log-Result`."""
+    return base64.b64encode(invocation.log_tail.encode()).decode()

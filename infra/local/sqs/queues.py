@@ -1,0 +1,28 @@
+"""SQS: how many messages wait in each queue, as CloudWatch is told."""
+
+import threading
+
+from ..cloudwatch.service_metrics import Feeds
+from ..shared import Clients, going_on
+
+_POLL_SECONDS = 0.5
+_WAITING = "ApproximateNumberOfMessages"
+
+
+class Queues:
+    """Looks at every queue again and again."""
+
+    def __init__(self, clients: Clients, feeds: Feeds) -> None:
+        self._clients = clients
+        self._feeds = feeds
+
+    def run(self, stopping: threading.Event) -> None:
+        """Tell of the queues, until it is time to stop."""
+        while not stopping.wait(_POLL_SECONDS):
+            for url in self._clients("sqs").list_queues().get("QueueUrls", []):
+                with going_on(url):
+                    self._tell_of(url)
+
+    def _tell_of(self, url: str) -> None:
+        held = self._clients("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[_WAITING])
+        self._feeds.queue(url.rpartition("/")[2], int(held["Attributes"][_WAITING]))

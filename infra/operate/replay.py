@@ -1,0 +1,271 @@
+"""`python -m infra replay`: raw objects go through `log-processor` again, in AWS, not from here."""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from chalicelib.model.object_keys import RAW_PREFIX
+
+from ..command_line import CommandError, exit_statuses
+from .arguments import add_days, add_stores
+from .aws_errors import aws_errors
+from .deployment import Days, Stage, days_of, stage_of
+from .raw_objects import RawObject, list_raw
+
+# Each takes about 25 of the 25,000 events that an execution's history may have, and half a
+# kilobyte of the 256 that its state may have.
+MAX_PREFIXES = 300
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the objects under one prefix fared; `manifest` names the files with each of them."""
+
+    prefix: str
+    complete: bool
+    objects: int
+    failed: int
+    manifest: str
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An object that failed after its retries."""
+
+    key: str
+    why: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = (
+        "Start a state machine that sends every raw object of these days through log-processor"
+        " again. The same items and lines are written again under the same keys."
+    )
+    parser.epilog = exit_statuses(
+        "every object was processed (with --no-wait: the replay was started)",
+        "an object failed or the command failed",
+    )
+    add_days(parser)
+    parser.add_argument(
+        "--prefix",
+        default="",
+        help="only objects whose names start with this, for example --prefix cpu",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be replayed")
+    parser.add_argument("--no-wait", action="store_true", help="start the replay and return")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue with the days that the last replay of the same days did not finish",
+    )
+    add_stores(parser)
+
+
+@aws_errors()
+def run(options: argparse.Namespace) -> int:
+    """Replay the days that the options name; 0 if every object was processed."""
+    stage, days = stage_of(options), days_of(options)
+    console = Console(highlight=False, soft_wrap=True)
+    found = [each for each in list_raw(stage, days) if name_of(each).startswith(options.prefix)]
+    prefixes = prefixes_of(found, options.prefix)
+    if options.dry_run or not found:
+        _print_plan(console, prefixes, found)
+        return 0
+    if len(prefixes) > MAX_PREFIXES:
+        raise CommandError(
+            f"{len(prefixes)} prefixes are more than the {MAX_PREFIXES} that one replay may have:"
+            " choose fewer days, or --prefix"
+        )
+    series = Series(stage, series_name(days, options.prefix))
+    execution = series.resume() if options.resume else series.start(prefixes)
+    if execution is None:
+        console.print(f"{series.name} has succeeded: there is nothing to resume")
+        return 0
+    console.print(f"{execution}")
+    if options.no_wait:
+        return 0
+    try:
+        status = watch(stage, execution, total=len(found))
+    except KeyboardInterrupt:
+        console.print("the replay goes on by itself; the same command shows it again")
+        return 130
+    return _report(console, stage, execution, status)
+
+
+def name_of(raw: RawObject) -> str:
+    """The part of a raw object's key that `--prefix` is about: behind the day, if there is one."""
+    tail = raw.key.removeprefix(RAW_PREFIX)
+    return tail.split("/", 3)[3] if raw.dated else tail
+
+
+def prefixes_of(found: Sequence[RawObject], prefix: str) -> list[str]:
+    """Prefixes that list these objects, in the order of time: days, then keys without a day."""
+    days = sorted({each.day for each in found if each.dated})
+    keys = sorted(each.key for each in found if not each.dated)
+    return [f"{RAW_PREFIX}{day:%Y/%m/%d}/{prefix}" for day in days] + keys
+
+
+def series_name(days: Days, prefix: str) -> str:
+    """What the executions that replay the same are called, before their number."""
+    name = f"replay-{days.first:%Y%m%d}-{days.last:%Y%m%d}"
+    return f"{name}-{re.sub(r'[^A-Za-z0-9_]', '_', prefix)[:40]}" if prefix else name
+
+
+class Series:
+    """The executions that replay the same days: `<name>-1`, `<name>-2` and so on."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self._stage = stage
+        self._sfn = stage.client("stepfunctions")
+        self.name = name
+
+    def start(self, prefixes: Sequence[str]) -> str:
+        """Replay all of it; the execution's ARN. If one of them is running, it is that."""
+        number, latest = self._latest()
+        if latest and latest["status"] == "RUNNING":
+            return str(latest["executionArn"])
+        return self._start(number + 1, prefixes)
+
+    def resume(self) -> str | None:
+        """Replay what the last of them has left; None if that is nothing."""
+        number, latest = self._latest()
+        if latest is None:
+            raise CommandError(f"there is no {self.name} to resume: leave out --resume")
+        if latest["status"] == "RUNNING":
+            return str(latest["executionArn"])
+        left = prefixes_left(self._sfn, latest["executionArn"])
+        return self._start(number + 1, left) if left else None
+
+    def _start(self, number: int, prefixes: Sequence[str]) -> str:
+        # The same name with the same input twice is one execution, if two people do this at once.
+        started = self._sfn.start_execution(
+            stateMachineArn=self._stage.replay_arn,
+            name=f"{self.name}-{number}",
+            input=json.dumps({"prefixes": [{"prefix": each} for each in prefixes]}),
+        )
+        return str(started["executionArn"])
+
+    def _latest(self) -> tuple[int, dict[str, Any] | None]:
+        pages = self._sfn.get_paginator("list_executions")
+        found: dict[int, dict[str, Any]] = {}
+        for page in pages.paginate(stateMachineArn=self._stage.replay_arn):
+            for each in page["executions"]:
+                match = re.fullmatch(re.escape(self.name) + r"-(\d+)", each["name"])
+                if match:
+                    found[int(match[1])] = each
+        return max(found.items(), key=lambda each: each[0]) if found else (0, None)
+
+
+def prefixes_left(sfn: Any, execution: str) -> list[str]:
+    """The prefixes of a replay that were not replayed whole."""
+    described = sfn.describe_execution(executionArn=execution)
+    complete = {each.prefix for each in outcomes(sfn, execution) if each.complete}
+    asked = [each["prefix"] for each in json.loads(described["input"])["prefixes"]]
+    return [each for each in asked if each not in complete]
+
+
+def outcomes(sfn: Any, execution: str) -> Iterator[Outcome]:
+    """Of each prefix that an execution is done with, from its history."""
+    for page in sfn.get_paginator("get_execution_history").paginate(executionArn=execution):
+        for event in page["events"]:
+            details = event.get("stateExitedEventDetails", {})
+            if details.get("name") in {"Complete", "Incomplete"}:
+                yield _outcome(json.loads(details["output"]))
+
+
+def _outcome(output: dict[str, Any]) -> Outcome:
+    failure = output.get("failure", {})
+    counted = output.get("objects", {})
+    return Outcome(
+        prefix=output["prefix"],
+        complete=output["complete"],
+        objects=counted.get("total", 0),
+        failed=counted.get("failed", 0),
+        manifest=output.get("map_run", {}).get("ResultWriterDetails", {}).get("Key", ""),
+        failure=": ".join(failure[each] for each in ("Error", "Cause") if failure.get(each)),
+    )
+
+
+def failed_objects(s3: Any, bucket: str, manifest: str) -> Iterator[Failed]:
+    """The objects that failed, from the files that the Distributed Map wrote."""
+    if not manifest:
+        return
+    for file in _json(s3, bucket, manifest)["ResultFiles"]["FAILED"]:
+        for child in _json(s3, bucket, file["Key"]):
+            words = (child.get("Error"), child.get("Cause"))
+            why = ": ".join(word for word in words if word)
+            yield Failed(json.loads(child["Input"])["Key"], why)
+
+
+def _json(s3: Any, bucket: str, key: str) -> Any:
+    return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def watch(
+    stage: Stage, execution: str, *, total: int, sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Show the progress of an execution until it ends; its status."""
+    sfn = stage.client("stepfunctions")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("replaying", total=total)
+        while True:
+            status = str(sfn.describe_execution(executionArn=execution)["status"])
+            done, failed = _count(sfn, execution)
+            words = f"replaying, {failed} failed" if failed else "replaying"
+            progress.update(task, completed=done, description=words)
+            if status != "RUNNING":
+                return status
+            sleep(_POLL_SECONDS)
+
+
+def _count(sfn: Any, execution: str) -> tuple[int, int]:
+    """The objects that are done with, and those of them that failed."""
+    done = failed = 0
+    for page in sfn.get_paginator("list_map_runs").paginate(executionArn=execution):
+        for run in page["mapRuns"]:
+            counts = sfn.describe_map_run(mapRunArn=run["mapRunArn"])["itemCounts"]
+            failed += counts["failed"]
+            done += counts["succeeded"] + counts["failed"]
+    return done, failed
+
+
+def _report(console: Console, stage: Stage, execution: str, status: str) -> int:
+    s3 = stage.client("s3")
+    found = list(outcomes(stage.client("stepfunctions"), execution))
+    for each in found:
+        if each.failure:
+            console.print(f"{each.prefix}: {each.failure}", style="red", markup=False)
+        for failed in failed_objects(s3, stage.bucket, each.manifest):
+            console.print(f"{failed.key}: {failed.why}", style="red", markup=False)
+    failures = sum(each.failed for each in found)
+    done = sum(each.objects for each in found) - failures
+    console.print(f"{status}: {done:,} objects replayed, {failures:,} failed")
+    if status != "SUCCEEDED":
+        console.print("the same command with --resume goes on with what is left")
+    return 0 if status == "SUCCEEDED" else 1
+
+
+def _print_plan(console: Console, prefixes: Sequence[str], found: Sequence[RawObject]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("prefix", overflow="fold")
+    table.add_column("objects", justify="right")
+    table.add_column("bytes", justify="right")
+    for prefix in prefixes:
+        here = [each.size for each in found if each.key.startswith(prefix)]
+        table.add_row(prefix, f"{len(here):,}", f"{sum(here):,}")
+    console.print(table)
+    console.print(f"{len(found):,} objects would be replayed" if found else "there is no object")

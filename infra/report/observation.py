@@ -1,0 +1,245 @@
+"""What a run left behind, read through the AWS APIs like any client would."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ..local.cloud import (
+    APP_STACK,
+    OBSERVABILITY_STACK,
+    QUERIES_STACK,
+    STORAGE_STACK,
+    LocalCloud,
+)
+from ..local.errors import LocalCloudError
+from ..local.lambda_.environment import Invocation
+from ..local.wiring import Mail
+
+QUERY = """\
+SELECT metric_type, measurement, round(value_last, 1) AS value, unit, status
+FROM infra_monitoring.metrics
+WHERE measurement IN ('utilization', 'percent', 'bytes_sent', 'bytes_received')
+ORDER BY metric_type, measurement"""
+
+# A branch has four tries of at most 45 seconds and waits of 70 seconds between them.
+_SETTLE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch of the state machine; durations in seconds, from entering to leaving."""
+
+    state: str
+    status: str
+    seconds: float
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm's state, and how many metrics of it are billed; none of a composite one's."""
+
+    name: str
+    state: str
+    reason: str
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A run and everything it wrote, so far if it is still running."""
+
+    execution: str
+    status: str
+    reason: str
+    seconds: float
+    branches: Sequence[Branch]
+    items: Sequence[dict[str, Any]]
+    objects: dict[str, list[tuple[str, int]]]
+    invocations: dict[str, list[Invocation]]
+    mails: Sequence[Mail]
+    alarms: Sequence[Alarm]
+    rows: Sequence[Sequence[str | None]]
+    scanned_bytes: int
+
+    @property
+    def well(self) -> bool:
+        """The run succeeded, every record is enriched, and nothing is in quarantine."""
+        return (
+            self.status == "SUCCEEDED"
+            and bool(self.items)
+            and all("processed_at" in item for item in self.items)
+            and not self.objects["quarantine/"]
+        )
+
+
+def outputs(cloud: LocalCloud) -> dict[str, str]:
+    """The outputs of all stacks."""
+    cloudformation = cloud.client("cloudformation")
+    found: dict[str, str] = {}
+    for name in (STORAGE_STACK, QUERIES_STACK, APP_STACK, OBSERVABILITY_STACK):
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        found |= {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+    return found
+
+
+def wait_until_settled(cloud: LocalCloud) -> bool:
+    """Wait until no execution runs and no event is on its way; whether that came to be.
+
+    Once an execution has failed, the three minutes in which its events are tried again are
+    not waited for: what there is to see is there.
+    """
+    machine = outputs(cloud)["StateMachineArn"]
+    sfn = cloud.client("stepfunctions")
+    until = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < until:
+        executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+        statuses = {each["status"] for each in executions}
+        if statuses and "RUNNING" not in statuses:
+            failed = statuses != {"SUCCEEDED"}
+            if cloud.joints.idle or (failed and cloud.joints.only_retries_left):
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def redeliver(cloud: LocalCloud) -> None:
+    """Send the functions the events of the newest execution once more, if it succeeded.
+
+    AWS does so too at times (delivery is at least once), and it must change no count. It also
+    shows warm starts, and measures the CPU without the cold starts of the run itself. Only a
+    mail would come twice, so the notifier is left out.
+    """
+    newest, history = _newest_execution(cloud)
+    if newest["status"] != "SUCCEEDED":
+        return
+    for event in history:
+        if event["type"] != "TaskScheduled":
+            continue
+        parameters = json.loads(event["taskScheduledEventDetails"]["parameters"])
+        if "Payload" in parameters and not parameters["Payload"]["detail-type"].startswith("Run"):
+            cloud.client("lambda").invoke(
+                FunctionName=parameters["FunctionName"], Payload=json.dumps(parameters["Payload"])
+            )
+    wait_until_settled(cloud)
+
+
+def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    sfn = cloud.client("stepfunctions")
+    machine = outputs(cloud)["StateMachineArn"]
+    executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+    if not executions:
+        raise LocalCloudError("no execution of the state machine has started")
+    newest = executions[0]
+    return newest, sfn.get_execution_history(executionArn=newest["executionArn"])["events"]
+
+
+def observe(cloud: LocalCloud) -> Observation:
+    """Read the newest execution and all that is stored."""
+    names = outputs(cloud)
+    newest, history = _newest_execution(cloud)
+    rows, scanned = _ask(cloud, names["WorkGroupName"])
+    ended = newest.get("stopDate") or datetime.now(UTC)
+    return Observation(
+        execution=newest["name"],
+        status=newest["status"],
+        reason=_reason(history),
+        seconds=(ended - newest["startDate"]).total_seconds(),
+        branches=list(_branches(history)),
+        items=_items(cloud, names["TableName"]),
+        objects={
+            prefix: _objects(cloud, names["BucketName"], prefix)
+            for prefix in ("raw-metrics/", "processed/", "quarantine/")
+        },
+        invocations={name: list(each) for name, each in cloud.functions.invocations.items()},
+        mails=list(cloud.joints.mails),
+        alarms=_alarms(cloud),
+        rows=rows,
+        scanned_bytes=scanned,
+    )
+
+
+def _reason(history: Sequence[dict[str, Any]]) -> str:
+    """Why the execution failed; empty if it did not."""
+    for event in reversed(history):
+        if failed := event.get("executionFailedEventDetails"):
+            return f"{failed.get('error', '')}: {failed.get('cause', '')}"
+    return ""
+
+
+_DRAWN = [f"Invoke{name}Collector" for name in ("CPU", "Memory", "Disk", "Network")]
+
+
+def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
+    entered: dict[str, datetime] = {}
+    branches = []
+    for event in history:
+        if event["type"] == "TaskStateEntered":
+            entered[event["stateEnteredEventDetails"]["name"]] = event["timestamp"]
+        elif event["type"] == "TaskStateExited":
+            name = event["stateExitedEventDetails"]["name"]
+            if not name.startswith("Invoke"):
+                continue
+            output = json.loads(event["stateExitedEventDetails"]["output"])
+            branches.append(
+                Branch(
+                    state=name,
+                    status=output.get("status", "FAILED"),
+                    seconds=(event["timestamp"] - entered[name]).total_seconds(),
+                    records=output.get("records", 0),
+                )
+            )
+    return sorted(branches, key=lambda branch: _DRAWN.index(branch.state))
+
+
+def _alarms(cloud: LocalCloud) -> list[Alarm]:
+    """The composite alarms first, then the others as the template has them."""
+    described = cloud.client("cloudwatch").describe_alarms()
+    return [
+        Alarm(
+            each["AlarmName"],
+            each["StateValue"],
+            each["StateReason"],
+            metrics=0 if "AlarmRule" in each else billed_metrics(each),
+        )
+        for each in (*described["CompositeAlarms"], *described["MetricAlarms"])
+    ]
+
+
+def billed_metrics(alarm: Mapping[str, Any]) -> int:
+    """How many metrics a metric alarm watches; each is billed, an expression is not."""
+    return sum("MetricStat" in query for query in alarm.get("Metrics") or []) or 1
+
+
+def _items(cloud: LocalCloud, table: str) -> list[dict[str, Any]]:
+    pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=table)
+    return [item for page in pages for item in page["Items"]]
+
+
+def _objects(cloud: LocalCloud, bucket: str, prefix: str) -> list[tuple[str, int]]:
+    pages = cloud.client("s3").get_paginator("list_objects_v2")
+    return [
+        (entry["Key"], entry["Size"])
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix)
+        for entry in page.get("Contents", [])
+    ]
+
+
+def _ask(cloud: LocalCloud, work_group: str) -> tuple[list[list[str | None]], int]:
+    athena = cloud.client("athena")
+    query = athena.start_query_execution(QueryString=QUERY, WorkGroup=work_group)
+    identity = query["QueryExecutionId"]
+    while True:
+        execution = athena.get_query_execution(QueryExecutionId=identity)["QueryExecution"]
+        if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
+            break
+        time.sleep(0.05)
+    if execution["Status"]["State"] != "SUCCEEDED":
+        reason = execution["Status"].get("StateChangeReason", "no reason given")
+        raise LocalCloudError(f"Athena did not answer: {reason}")
+    rows = athena.get_query_results(QueryExecutionId=identity)["ResultSet"]["Rows"]
+    values = [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
+    return values, execution["Statistics"]["DataScannedInBytes"]

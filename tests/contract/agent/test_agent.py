@@ -1,0 +1,724 @@
+"""The agent: what it measures, and that each record arrives once whatever breaks on the way."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from chalicelib.collect.sources.host import HostSource
+from chalicelib.model import records
+from chalicelib.model.records import METRIC_TYPES, Record
+from chalicelib.model.windows import Window
+from chalicelib.process.processor import Arrival, process
+from infra.__main__ import main
+from infra.agent.agent import (
+    Agent,
+    Identity,
+    Schedule,
+    back_off,
+)
+from infra.agent.spool import (
+    Entry,
+    Spool,
+    SpoolError,
+    default_folder,
+)
+from infra.agent.upload import DeliveryError
+from tests.conftest import (
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    ROOT,
+    SETTINGS,
+    Backend,
+    RunningCloud,
+)
+
+Eventually = Callable[..., Any]
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+KEY = re.compile(r"raw-metrics/\d{4}/\d\d/\d\d/agent-web-1-\d{6}-[0-9a-f]{12}\.json")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def arguments(spool: Path, *more: str) -> list[str]:
+    common = ["--bucket", BUCKET, "--spool", str(spool), "--cpu-seconds", "0.05"]
+    return ["agent", *common, *(() if "--host" in more else ("--host", "web-1")), *more]
+
+
+def start(endpoint: str, command: Sequence[str], **changes: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra", *command],
+        cwd=ROOT,
+        env={**os.environ, "AWS_ENDPOINT_URL": endpoint},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **changes,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Its exit status and what it said."""
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def push(endpoint: str, spool: Path, *more: str, **changes: Any) -> tuple[int, str]:
+    return finish(start(endpoint, arguments(spool, "--once", *more), **changes))
+
+
+def spooled(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """An endpoint where nobody listens, and nobody else can begin to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@dataclass
+class FakeS3:
+    """A real server on loopback that takes PUTs, or answers with `status` and `code`."""
+
+    status: int = 200
+    code: str = ""
+    on_put: Callable[[], None] = lambda: None
+    requests: int = 0
+    puts: list[tuple[str, bytes]] = field(default_factory=list)
+    endpoint: str = ""
+
+    def take(self, path: str, body: bytes) -> tuple[int, bytes]:
+        self.requests += 1
+        if self.status == 200:
+            self.puts.append((path.removeprefix(f"/{BUCKET}/"), body))
+        self.on_put()
+        if self.status == 200:
+            return 200, b""
+        return self.status, f"<Error><Code>{self.code}</Code><Message>no</Message></Error>".encode()
+
+
+@pytest.fixture
+def fake_s3() -> Iterator[FakeS3]:
+    fake = FakeS3()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = fake.take(self.path, body)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a client that was killed: that is the test
+                super().handle()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    fake.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def spool_object(folder: Path, time: datetime, body: bytes = b"{}\n") -> Entry:
+    entry = Entry.of(body, host="web-1", time=time)
+    with Spool(folder, max_bytes=10**6, log=lambda _: None) as spool:
+        spool.add(entry, body)
+    return entry
+
+
+# --- What is sent -----------------------------------------------------------------------
+
+
+def test_one_object_holds_a_record_of_each_type(backend: Backend, spool: Path) -> None:
+    assert main(arguments(spool, "--once")) == 0
+    (key,) = backend.keys()
+    sent = [records.decode(line) for line in backend.body(key).splitlines()]
+    assert [record.metric_type for record in sent] == list(METRIC_TYPES)
+    assert {(record.source, record.resource_id) for record in sent} == {("host", "web-1")}
+
+
+def test_the_key_is_dated_and_names_the_host(backend: Backend, spool: Path) -> None:
+    main(arguments(spool, "--once"))
+    (key,) = backend.keys()
+    assert KEY.fullmatch(key)
+
+
+def test_the_window_ends_on_the_alignment(backend: Backend, spool: Path) -> None:
+    main(arguments(spool, "--once", "--interval", "7200", "--align", "3600"))
+    record = records.decode(backend.body(backend.keys()[0]).splitlines()[0])
+    assert (record.window_seconds, record.timestamp.timestamp() % 3600) == (7200, 0)
+
+
+def test_the_processor_makes_the_identity_where_the_object_lands(
+    backend: Backend, spool: Path
+) -> None:
+    main(arguments(spool, "--once"))
+    (key,) = backend.keys()
+    process(Arrival(BUCKET, key, ACCOUNT, REGION), settings=SETTINGS, store=backend.store)
+    stored = {item["metric_id"]["S"] for item in backend.items()}
+    sent = [records.decode(line) for line in backend.body(key).splitlines()]
+    assert stored == {
+        str(
+            records.metric_id(
+                account_id=ACCOUNT,
+                region=REGION,
+                resource_id="web-1",
+                metric_type=record.metric_type,
+                window=Window(record.timestamp, 10_800),
+            )
+        )
+        for record in sent
+    }
+
+
+def test_an_account_and_a_region_that_are_given_are_kept(backend: Backend, spool: Path) -> None:
+    main(arguments(spool, "--once", "--account-id", "210987654321", "--region-label", "office"))
+    record = records.decode(backend.body(backend.keys()[0]).splitlines()[0])
+    assert (record.account_id, record.region) == ("210987654321", "office")
+
+
+def test_the_bucket_can_come_from_the_environment(
+    backend: Backend, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUCKET_NAME", BUCKET)
+    assert main(["agent", "--once", "--spool", str(spool), "--cpu-seconds", "0.05"]) == 0
+    assert len(backend.keys()) == 1
+
+
+def test_odd_letters_of_a_host_stay_out_of_the_key_and_in_the_record(
+    backend: Backend, spool: Path
+) -> None:
+    main(arguments(spool, "--once", "--host", "büro/1"))
+    (key,) = backend.keys()
+    assert "/agent-b_ro_1-" in key
+    assert records.decode(backend.body(key).splitlines()[0]).resource_id == "büro/1"
+
+
+def test_a_dry_run_prints_records_and_needs_neither_bucket_nor_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["agent", "--dry-run", "--cpu-seconds", "0.05"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [records.decode(line.encode()).metric_type for line in lines] == list(METRIC_TYPES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_can_be_pretty(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["agent", "--dry-run=pretty", "--cpu-seconds", "0.05"])
+    assert '\n  "metric_type": "cpu",\n' in capsys.readouterr().out
+
+
+def test_nothing_of_the_local_cloud_is_imported() -> None:
+    script = (
+        "import sys; from infra.__main__ import main; main(['agent', '--dry-run']);"
+        "print({'moto', 'duckdb', 'sqlglot', 'rich', 'chalice'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+# --- The spool --------------------------------------------------------------------------
+
+
+def test_the_spool_is_its_owners_alone(spool: Path) -> None:
+    spool_object(spool, NOON)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [spool, *spool.iterdir()]}
+    assert modes.pop("spool") == 0o700
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_spool_that_others_can_write_is_refused(spool: Path) -> None:
+    spool.mkdir()
+    spool.chmod(0o777)
+    with pytest.raises(SpoolError, match="can be written by, others"):
+        spool_object(spool, NOON)
+
+
+def test_the_default_spool_respects_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "infra-monitoring" / "spool"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert default_folder() == Path("/home/somebody/.local/state/infra-monitoring/spool")
+
+
+def test_beyond_its_bound_the_oldest_is_dropped_loudly_and_counted(spool: Path) -> None:
+    said: list[str] = []
+    entries = [Entry.of(b"x" * 400, host="web-1", time=NOON + n * timedelta(1)) for n in range(3)]
+    with Spool(spool, max_bytes=800, log=said.append) as opened:
+        for entry in entries:
+            opened.add(entry, b"x" * 400)
+        assert opened.entries() == entries[1:]
+        assert opened.dropped == 1
+    assert said == [
+        f"WARNING: DROPPED {entries[0].name}, never sent: the spool {spool} is full"
+        " (800 bytes, --max-spool-mb)"
+    ]
+
+
+def test_a_drop_shows_in_the_count_of_the_run(spool: Path) -> None:
+    spool_object(spool, NOON)
+    with closed_port() as endpoint:
+        status, said = push(endpoint, spool, "--max-spool-mb", "0.000001")
+    assert status == 1
+    assert "0 sent, 1 still spooled, 1 dropped" in said
+
+
+def test_a_partial_file_is_set_aside_with_a_message_and_never_sent(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    name = spool_object(spool, NOON).name
+    (spool / name).rename(spool / f"{name}.tmp")
+    status, said = push(fake_s3.endpoint, spool)
+    assert status == 0
+    assert f"was not written to its end; kept as {name}.corrupt, not sent" in said
+    assert [key for key, _ in fake_s3.puts if "20261122" in key] == []
+    assert len(fake_s3.puts) == 1
+    assert (spool / f"{name}.corrupt").exists()
+
+
+def test_a_corrupt_file_is_set_aside_with_a_message_and_does_not_hold_up_others(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    broken = spool_object(spool, NOON)
+    (spool / broken.name).write_bytes(b"{")
+    good = spool_object(spool, NOON + timedelta(hours=3))
+    _, said = push(fake_s3.endpoint, spool)
+    assert f"{broken.name} is corrupt" in said
+    assert broken.key not in dict(fake_s3.puts)
+    assert fake_s3.puts[0][0] == good.key
+
+
+def test_files_that_are_not_the_agents_are_left_alone(fake_s3: FakeS3, spool: Path) -> None:
+    spool.mkdir(mode=0o700)
+    for name in ("notes.json", "notes.tmp", "99999999T999999.000000Z-x-000000000000.json"):
+        (spool / name).write_text("mine")
+    push(fake_s3.endpoint, spool, "--max-spool-mb", "0.000001")
+    assert len(fake_s3.puts) == 1
+    assert sum(path.read_text() == "mine" for path in spool.iterdir()) == 3
+
+
+def test_what_cannot_be_spooled_is_sent_at_once(fake_s3: FakeS3, spool: Path) -> None:
+    """A limit of 0 bytes a file stands for the full disk."""
+    status, said = push(
+        fake_s3.endpoint,
+        spool,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert (status, len(fake_s3.puts)) == (0, 1)
+    assert "cannot be spooled" in said
+    assert [path.name for path in spool.iterdir()] == ["lock"]
+
+
+def test_a_second_agent_says_so_and_fails(fake_s3: FakeS3, spool: Path) -> None:
+    with Spool(spool, max_bytes=1000, log=lambda _: None):
+        status, said = push(fake_s3.endpoint, spool)
+    assert status == 1
+    assert said == f"error: another agent (process {os.getpid()}) is using the spool {spool}\n"
+    assert fake_s3.requests == 0
+
+
+# --- What goes wrong on the way ---------------------------------------------------------
+
+
+def test_an_endpoint_that_is_down_leaves_the_object_for_the_next_time(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    with closed_port() as endpoint:
+        status, said = push(endpoint, spool)
+    (left,) = spooled(spool)
+    assert status == 1
+    assert "EndpointConnectionError" in said
+    assert push(fake_s3.endpoint, spool)[0] == 0
+    entry = Entry.from_name(left.name)
+    assert entry is not None
+    assert fake_s3.puts[0][0] == entry.key
+    assert spooled(spool) == []
+
+
+def test_the_oldest_is_sent_first(fake_s3: FakeS3, spool: Path) -> None:
+    times = [NOON, NOON - timedelta(days=40), NOON - timedelta(hours=3)]
+    entries = [spool_object(spool, each) for each in times]
+    push(fake_s3.endpoint, spool)
+    sent = [key for key, _ in fake_s3.puts]
+    assert sent[:3] == [entries[1].key, entries[2].key, entries[0].key]
+
+
+def test_an_agent_killed_while_it_sends_loses_nothing(fake_s3: FakeS3, spool: Path) -> None:
+    """SIGKILL with the object in the spool and S3 not having answered."""
+    reached, gone = threading.Event(), threading.Event()
+    fake_s3.status = 503
+
+    def never_answer() -> None:
+        reached.set()
+        gone.wait(30)
+
+    fake_s3.on_put = never_answer
+    process = start(fake_s3.endpoint, arguments(spool, "--once"))
+    assert reached.wait(30)
+    process.kill()
+    finish(process)
+    gone.set()
+    (left,) = spooled(spool)
+    body = left.read_bytes()
+    fake_s3.status, fake_s3.on_put = 200, lambda: None
+    assert push(fake_s3.endpoint, spool)[0] == 0
+    assert fake_s3.puts[0][1] == body
+
+
+def test_an_object_that_s3_took_unheard_is_sent_again_to_the_same_key(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    """SIGKILL after S3 has the object and before the agent knows."""
+    processes: list[subprocess.Popen[str]] = []
+    started = threading.Event()
+
+    def kill() -> None:
+        assert started.wait(30)
+        processes[0].kill()
+
+    fake_s3.on_put = kill
+    processes.append(start(fake_s3.endpoint, arguments(spool, "--once")))
+    started.set()
+    finish(processes[0])
+    fake_s3.on_put = lambda: None
+    push(fake_s3.endpoint, spool)
+    sent = [key for key, _ in fake_s3.puts]
+    assert sent[0] == sent[1]
+    assert fake_s3.puts[0] == fake_s3.puts[1]
+    assert len(sent) == 3  # the third is the second run's own
+
+
+def test_a_bucket_that_is_not_there_is_a_clear_error_and_the_object_stays(
+    backend: Backend, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(spool, "--once", "--bucket", "no-such-bucket")) == 1
+    error = capsys.readouterr().err
+    assert "error: S3 refused s3://no-such-bucket/raw-metrics/" in error
+    assert "NoSuchBucket" in error
+    assert "0 sent, 1 still spooled" in error
+    assert len(spooled(spool)) == 1
+    assert backend.keys() == []
+
+
+def test_a_refusal_stops_the_sending_at_the_first_object(fake_s3: FakeS3, spool: Path) -> None:
+    fake_s3.status, fake_s3.code = 403, "AccessDenied"
+    spool_object(spool, NOON)
+    status, said = push(fake_s3.endpoint, spool)
+    assert (status, fake_s3.requests, len(spooled(spool))) == (1, 1, 2)
+    assert "AccessDenied: no; the agent needs s3:PutObject on raw-metrics/*" in said
+
+
+def test_a_server_error_is_tried_again_once_and_then_left(fake_s3: FakeS3, spool: Path) -> None:
+    fake_s3.status, fake_s3.code = 503, "SlowDown"
+    status, said = push(fake_s3.endpoint, spool)
+    assert (status, fake_s3.requests, len(spooled(spool))) == (1, 2, 1)
+    assert said.startswith("warning: S3 refused")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--interval", "100", "--align", "300"), "--interval 100 is not a multiple of --align 300"),
+        (("--interval", "0"), "0 is not within 1 to 604800 s"),
+        (("--max-spool-mb", "nan"), "nan is not a number above 0"),
+        (("--once", "--dry-run"), "not allowed with argument"),
+    ],
+)
+def test_a_bad_option_is_one_clear_line(
+    more: Sequence[str], words: str, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(arguments(spool, *more))
+    except SystemExit as end:
+        status = int(str(end.code))
+    assert status != 0
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("endpoint", ["no endpoint", "http://[broken"])
+def test_an_endpoint_that_is_none_is_one_clear_line(endpoint: str, spool: Path) -> None:
+    status, said = push(endpoint, spool)
+    assert status == 1
+    assert "Traceback" not in said
+    assert len(spooled(spool)) == 1
+
+
+def test_no_bucket_is_a_clear_error(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BUCKET_NAME", raising=False)
+    assert main(["agent", "--once", "--spool", str(spool)]) == 1
+    assert capsys.readouterr().err == "error: no bucket: give --bucket, or set BUCKET_NAME\n"
+
+
+# --- The loop ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_loop_pushes_at_each_tick_and_ends_clean(
+    how: int, fake_s3: FakeS3, spool: Path, eventually: Eventually
+) -> None:
+    process = start(fake_s3.endpoint, arguments(spool, "--interval", "1", "--align", "1"))
+    eventually(lambda: len(fake_s3.puts) >= 3)
+    process.send_signal(how)
+    status, said = finish(process)
+    assert status == 0
+    assert said.endswith("stopped\n")
+    assert not list(spool.glob("*.tmp"))
+    ends = [records.decode(body.splitlines()[0]).timestamp for _, body in fake_s3.puts[:3]]
+    assert ends[1] - ends[0] == ends[2] - ends[1] == timedelta(seconds=1)
+
+
+def test_a_signal_while_a_spool_is_sent_lets_the_object_under_way_arrive(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    with closed_port() as endpoint:
+        for _ in range(3):
+            push(endpoint, spool)
+    process = start(fake_s3.endpoint, arguments(spool))
+    fake_s3.on_put = lambda: process.send_signal(signal.SIGTERM)
+    status, said = finish(process)
+    assert (status, len(fake_s3.puts), len(spooled(spool))) == (0, 1, 2)
+    assert said.endswith("1 sent, 2 still spooled\nstopped\n")
+
+
+def test_a_second_signal_does_not_wait_for_a_server_that_hangs(
+    fake_s3: FakeS3, spool: Path
+) -> None:
+    with closed_port() as endpoint:
+        push(endpoint, spool)
+    process, freed = start(fake_s3.endpoint, arguments(spool)), threading.Event()
+
+    def hang() -> None:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        freed.wait(timeout=60)
+
+    fake_s3.on_put = hang
+    status, said = finish(process)
+    freed.set()
+    assert (status, len(spooled(spool))) == (130, 1)
+    assert said.endswith("stopped\n")
+    assert "Traceback" not in said
+
+
+class World:
+    """A clock that only waiting moves, and an S3 that fails so often, for one loop."""
+
+    def __init__(self, folder: Path, *, hours: float, failures: int, permanent: bool) -> None:
+        self.moment = NOON + timedelta(minutes=17)
+        self.tries: list[datetime] = []
+        self.sent: list[str] = []
+        self._end = self.moment + timedelta(hours=hours)
+        self._failures, self._permanent = failures, permanent
+        with Spool(folder, max_bytes=10**6, log=lambda _: None) as spool:
+            source = HostSource(cpu_interval=0.01, now=lambda: self.moment)
+            agent = Agent(
+                spool,
+                self._put,
+                source,
+                Identity("web-1"),
+                Schedule(10_800, 300),
+                log=lambda _: None,
+                now=lambda: self.moment,
+            )
+            agent.run_until(self._wait)
+
+    def _put(self, key: str, _: bytes) -> None:
+        self.tries.append(self.moment)
+        if len(self.tries) <= self._failures:
+            raise DeliveryError("down", permanent=self._permanent)
+        self.sent.append(key)
+
+    def _wait(self, seconds: float) -> bool:
+        self.moment += timedelta(seconds=seconds)
+        return self.moment > self._end
+
+
+def test_ticks_are_on_the_clock(spool: Path) -> None:
+    world = World(spool, hours=9, failures=0, permanent=False)
+    assert [f"{each:%H:%M:%S}" for each in world.tries] == ["15:00:00", "18:00:00", "21:00:00"]
+
+
+def test_between_ticks_it_tries_again_ever_more_slowly(spool: Path) -> None:
+    world = World(spool, hours=5, failures=6, permanent=False)
+    waits = [
+        (later - earlier).total_seconds()
+        for earlier, later in zip(world.tries, world.tries[1:], strict=False)
+    ]
+    assert len(world.sent) == 1
+    for number, wait in enumerate(waits):
+        assert 5 * 2**number <= wait <= 10 * 2**number
+
+
+def test_a_refusal_waits_for_the_next_tick_which_sends_both(spool: Path) -> None:
+    world = World(spool, hours=8, failures=1, permanent=True)
+    assert [f"{each:%H:%M}" for each in world.tries] == ["15:00", "18:00", "18:00"]
+    assert len(world.sent) == 2
+
+
+def test_waits_never_exceed_a_quarter_of_an_hour() -> None:
+    assert max(back_off(attempt) for attempt in range(2000)) <= 900
+
+
+# --- The whole way ----------------------------------------------------------------------
+
+
+def items_of(cloud: RunningCloud, host: str) -> list[dict[str, Any]]:
+    pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName="InfraMetrics")
+    found = [item for page in pages for item in page["Items"]]
+    return [item for item in found if item["resource_id"]["S"] == host]
+
+
+def raw_objects(cloud: RunningCloud, host: str) -> dict[str, bytes]:
+    s3 = cloud.client("s3")
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="raw-metrics/").get("Contents", [])
+    keys = [entry["Key"] for entry in listed if f"/agent-{host}-" in entry["Key"]]
+    return {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+
+@pytest.fixture
+def host(cloud: RunningCloud, eventually: Eventually) -> Iterator[str]:
+    """A host of a test's own, of which the shared cloud knows nothing afterwards."""
+    name = f"pushing-{uuid.uuid4().hex[:8]}"
+    yield name
+    eventually(lambda: idle(cloud))
+    s3, dynamodb = cloud.client("s3"), cloud.client("dynamodb")
+    for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        if name in entry["Key"]:
+            s3.delete_object(Bucket=BUCKET, Key=entry["Key"])
+    for item in items_of(cloud, name) + items_of(cloud, f"{name}-other"):
+        key = {attribute: item[attribute] for attribute in ("metric_id", "timestamp")}
+        dynamodb.delete_item(TableName="InfraMetrics", Key=key)
+
+
+def idle(cloud: RunningCloud) -> bool:
+    return bool(requests.get(f"{cloud.endpoint}/_local/idle", timeout=5).json())
+
+
+def test_what_was_measured_while_the_endpoint_was_down_arrives_once_and_enriched(
+    cloud: RunningCloud, host: str, spool: Path, eventually: Eventually
+) -> None:
+    often = ("--host", host, "--interval", "1", "--align", "1")
+    with closed_port() as endpoint:
+        for _ in range(2):
+            assert push(endpoint, spool, *often)[0] == 1
+            time.sleep(1.1)  # a window of its own for each
+    assert push(cloud.endpoint, spool, *often)[0] == 0
+
+    objects = raw_objects(cloud, host)
+    sent = [records.decode(line) for body in objects.values() for line in body.splitlines()]
+    assert (len(objects), len(sent), spooled(spool)) == (3, 12, [])
+
+    def enriched() -> list[dict[str, Any]]:
+        return [item for item in items_of(cloud, host) if "processed_at" in item]
+
+    # Twelve, but for a machine whose clock is set back meanwhile: then some share a window.
+    windows = {_identity(record) for record in sent}
+    eventually(lambda: {_identity_of(item) for item in enriched()} == windows)
+    eventually(lambda: idle(cloud))
+    assert sorted(map(_identity_of, items_of(cloud, host))) == sorted(windows)
+
+
+def _identity(record: Record) -> tuple[str, str]:
+    there = record.identified(account_id="123456789012", region="eu-west-1")
+    return str(there.metric_id), f"{record.timestamp:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _identity_of(item: dict[str, Any]) -> tuple[str, str]:
+    return item["metric_id"]["S"], item["timestamp"]["S"]
+
+
+def test_a_repeated_send_changes_no_count(
+    cloud: RunningCloud, host: str, spool: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    with closed_port() as endpoint:
+        push(endpoint, spool, "--host", host)
+    shutil.copytree(spool, tmp_path / "again")
+    for folder in (spool, tmp_path / "again"):
+        assert push(cloud.endpoint, folder, "--host", f"{host}-other")[0] == 0
+    eventually(lambda: len(items_of(cloud, host)) == 4)
+    eventually(lambda: all("processed_at" in item for item in items_of(cloud, host)))
+    eventually(lambda: idle(cloud))
+    counts = (
+        len([key for key in raw_objects(cloud, host) if "-other-" not in key]),
+        len(items_of(cloud, host)),
+    )
+    assert counts == (1, 4)
+
+
+# --- The page ---------------------------------------------------------------------------
+
+
+PAGE = ROOT / "docs" / "agent.md"
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{PAGE.name} has no {language}"
+    return [str(each) for each in found]
+
+
+def test_the_policy_on_the_page_allows_one_action_on_one_prefix() -> None:
+    (policy,) = map(json.loads, blocks("json"))
+    (statement,) = policy["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "s3:PutObject")
+    assert re.fullmatch(r"arn:aws:s3:::[\w-]+/raw-metrics/\*", statement["Resource"])
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_units_on_the_page(tmp_path: Path) -> None:
+    program = "/opt/infra-monitoring/.venv/bin/python"
+    for unit in blocks("ini"):
+        name = unit.splitlines()[0].rpartition("/")[2]
+        (tmp_path / name).write_text(unit.replace(program, sys.executable))
+    timer = tmp_path / "infra-monitoring-agent.timer"
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(timer), str(timer.with_suffix(".service"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in done.stderr.splitlines() if "infra-monitoring" in line]
+    assert (done.returncode, ours) == (0, [])

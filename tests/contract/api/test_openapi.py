@@ -1,0 +1,69 @@
+"""docs/openapi.yaml: valid, and of the routes that there are."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+
+import app
+from chalicelib import __version__
+from chalicelib.api import parameters, runs
+from tests.support.api import openapi
+
+# What the page adds is for browsers.
+_PAGE = ("/", "/page/{file}")
+
+
+def operations() -> Iterator[tuple[str, str, Any]]:
+    for path, methods in openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_it_is_valid() -> None:
+    validate(openapi())
+
+
+def test_the_guard_itself_sees_what_is_not() -> None:
+    broken = copy.deepcopy(openapi())
+    del broken["paths"]["/hosts"]["get"]["responses"]
+    broken["paths"]["/hosts"]["get"]["parameters"] = [{"name": "x"}]
+    with pytest.raises(OpenAPIValidationError):
+        validate(broken)
+
+
+def test_it_has_every_route_and_no_other() -> None:
+    routes = {
+        (path.replace("{identity}", "{id}"), method.lower())
+        for path, methods in app.app.routes.items()
+        for method in methods
+        if path not in _PAGE
+    }
+    assert {(path, method) for path, method, _ in operations()} == routes
+
+
+def test_only_health_is_open() -> None:
+    open_ones = {path for path, _, operation in operations() if operation.get("security") == []}
+    assert open_ones == {"/health"}
+    assert openapi()["security"] == [{"signature": []}]
+
+
+def test_every_operation_tells_of_its_errors() -> None:
+    for path, method, operation in operations():
+        codes = set(operation["responses"])
+        assert "500" in codes, (path, method)
+        assert path == "/health" or {"400", "503"} <= codes, (path, method)
+
+
+def test_its_limits_are_the_codes() -> None:
+    shared = openapi()["components"]["parameters"]["Limit"]["schema"]
+    assert shared["maximum"] == parameters.MAX_LIMIT
+    (limit,) = openapi()["paths"]["/runs"]["get"]["parameters"]
+    assert limit["schema"]["maximum"] == runs.MOST
+
+
+def test_its_version_is_the_apps() -> None:
+    assert openapi()["info"]["version"] == __version__

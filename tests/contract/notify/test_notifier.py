@@ -1,0 +1,251 @@
+"""The notifier between a table, a state machine and topics of moto's."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from chalicelib.aws.notifications import Notices
+from chalicelib.model.errors import InvalidEventError, SettingsError, StorageError
+from chalicelib.model.items import raw_item
+from chalicelib.model.records import Measurement
+from chalicelib.model.settings import NotifierSettings
+from chalicelib.notify.notifier import notify
+from tests.conftest import (
+    ACCOUNT,
+    REGION,
+    ROOT,
+    SETTINGS,
+    WINDOW_END,
+    load_template,
+    make_record,
+    point,
+)
+from tests.unit.notify.test_messages import (
+    GOOD,
+    OVER,
+    RUN,
+    alarm_event,
+    failed,
+)
+
+TABLE = load_template(ROOT / "infra" / "storage.yaml")["Resources"]["MetricsTable"]["Properties"]
+PIPELINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch"
+NOW = WINDOW_END + timedelta(minutes=1)
+MORNING = NOW.replace(hour=3)
+
+
+class Aws:
+    """moto's table, topics with a queue each, and the executions that a test says there were."""
+
+    def __init__(self) -> None:
+        factory: Any = boto3.client
+        self.dynamodb = factory("dynamodb")
+        names = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+        self.dynamodb.create_table(
+            TableName="InfraMetrics", **{name: TABLE[name] for name in names}
+        )
+        self.sns, self.sqs = factory("sns"), factory("sqs")
+        self.queues = {name: self._topic(name) for name in ("alarms", "pages")}
+        self.executions: list[tuple[datetime, str]] = []
+        stepfunctions = SimpleNamespace(list_executions=self._list)
+        clients = {"dynamodb": self.dynamodb, "sns": self.sns, "stepfunctions": stepfunctions}
+        self.outside = Notices("InfraMetrics", clients.__getitem__)
+        self.own = NotifierSettings(
+            stage="prod",
+            topic=f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
+            pages=f"arn:aws:sns:{REGION}:{ACCOUNT}:pages",
+            runbooks="docs/runbooks",
+            digest="EveryRun",
+            pipeline=PIPELINE,
+        )
+
+    def _topic(self, name: str) -> str:
+        topic = self.sns.create_topic(Name=name)["TopicArn"]
+        queue = str(self.sqs.create_queue(QueueName=name)["QueueUrl"])
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+        self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        return queue
+
+    def _list(self, **request: Any) -> dict[str, Any]:
+        """Two a page, newest first, as Step Functions answers (moto knows only runs of now)."""
+        start = int(request.get("nextToken", 0))
+        newest_first = sorted(self.executions, reverse=True)[start : start + 2]
+        answer: dict[str, Any] = {
+            "executions": [{"startDate": at, "status": status} for at, status in newest_first]
+        }
+        more = start + 2 < len(self.executions)
+        return answer | ({"nextToken": str(start + 2)} if more else {})
+
+    def store(self, host: str, windows_ago: int = 0, status: str = "", **changes: Any) -> None:
+        at = WINDOW_END - timedelta(hours=3 * windows_ago)
+        record = make_record(resource_id=host, timestamp=at, **changes)
+        item = raw_item(record, retention_days=90)
+        if status:
+            item["status"] = {"S": status}
+        self.dynamodb.put_item(TableName="InfraMetrics", Item=item)
+
+    def notify(self, event: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        own = replace(self.own, **changes)
+        return notify(event, settings=SETTINGS, own=own, outside=self.outside, now=lambda: NOW)
+
+    def received(self, topic: str) -> list[dict[str, Any]]:
+        answer = self.sqs.receive_message(QueueUrl=self.queues[topic], MaxNumberOfMessages=10)
+        return [json.loads(each["Body"]) for each in answer.get("Messages", [])]
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    with mock_aws():
+        yield Aws()
+
+
+def busy(minutes: float) -> dict[str, Measurement]:
+    cpu = Measurement(unit="percent", last=9, max=97, samples=36, breach_seconds=60 * minutes)
+    return {"utilization": cpu}
+
+
+def run_event(*results: dict[str, Any]) -> dict[str, Any]:
+    kind = "Run Failed" if any(each["status"] == "FAILED" for each in results) else "Run Succeeded"
+    return alarm_event() | {
+        "detail-type": kind,
+        "time": "2026-11-22T18:00:10Z",
+        "detail": {"execution": RUN, "results": list(results)},
+    }
+
+
+def test_an_alarm_names_the_hosts_that_the_table_knows(aws: Aws) -> None:
+    aws.store("web-1", measurements=busy(45))
+    aws.store("web-1", 1, "critical", measurements=busy(30))
+    aws.store("calm", 0, "ok", measurements=busy(0))
+    aws.notify(alarm_event())
+    (got,) = aws.received("alarms")
+    assert [each["name"] for each in json.loads(got["Message"])["hosts"]] == ["web-1"]
+    assert json.loads(got["Message"])["hosts"][0]["since"] == "2026-11-22T12:00:00Z"
+
+
+def test_a_machine_gets_json_and_attributes(aws: Aws) -> None:
+    told = aws.notify(alarm_event())
+    (got,) = aws.received("alarms")
+    attributes = {name: each["Value"] for name, each in got["MessageAttributes"].items()}
+    assert attributes == {name: told[name] for name in told if name != "told"}
+    assert json.loads(got["Message"])["alarm"] == "InfraMonitoring-HighCPU"
+
+
+def test_the_composite_goes_to_the_pagers_and_to_no_mail_box(aws: Aws) -> None:
+    aws.notify(alarm_event("InfraMonitoring-Page"))
+    aws.notify(alarm_event("InfraMonitoring-Page", **OVER))
+    states = [each["MessageAttributes"]["state"]["Value"] for each in aws.received("pages")]
+    assert states == ["ALARM", "OK"]
+    assert aws.received("alarms") == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        alarm_event(state={"value": "INSUFFICIENT_DATA"}),
+        alarm_event(state={"value": "OK"}, before={"value": "INSUFFICIENT_DATA"}),
+        alarm_event("InfraMonitoring-HighCPU-dev"),
+    ],
+    ids=["no data", "just made", "another stage's"],
+)
+def test_what_nobody_needs_to_hear_is_not_told(event: dict[str, Any], aws: Aws) -> None:
+    assert aws.notify(event) == {"told": False}
+    assert aws.received("alarms") == []
+
+
+def test_a_mail_goes_out_also_if_the_table_does_not_answer(aws: Aws) -> None:
+    aws.dynamodb.delete_table(TableName="InfraMetrics")
+    aws.notify(alarm_event())
+    aws.notify(run_event(*GOOD))
+    assert len(aws.received("alarms")) == 2
+
+
+def test_a_message_that_is_not_taken_is_an_error(aws: Aws) -> None:
+    with pytest.raises(StorageError, match="publish to"):
+        aws.notify(alarm_event(), topic=f"{aws.own.topic}-gone")
+
+
+def test_a_run_is_told_with_its_worst_hosts(aws: Aws) -> None:
+    aws.store("web-1", measurements={"utilization": point("percent", 93)})
+    aws.store("web-1", metric_type="memory", measurements={"percent": point("percent", 10)})
+    aws.store("old", 1, measurements={"utilization": point("percent", 99)})
+    aws.notify(run_event(*GOOD))
+    (got,) = aws.received("alarms")
+    hosts = json.loads(got["Message"])["hosts"]
+    assert [each["what"] for each in hosts] == ["cpu 93.0 % (critical from 80 %), memory 10.0 %"]
+
+
+def test_the_first_success_of_the_day_brings_the_digest(aws: Aws) -> None:
+    yesterday = [NOW - timedelta(hours=hours) for hours in (20, 22, 23, 30)]
+    statuses = ("FAILED", "SUCCEEDED", "TIMED_OUT", "FAILED")
+    aws.executions = [*zip(yesterday, statuses, strict=True), (NOW, "RUNNING")]
+    aws.notify(run_event(*GOOD), digest="Daily")
+    (got,) = aws.received("alarms")
+    assert json.loads(got["Message"])["runs"] == {
+        "succeeded": 2,  # that one and the one that tells
+        "failed": ["2026-11-21T22:01:00Z", "2026-11-21T19:01:00Z"],
+    }
+    assert got["MessageAttributes"]["kind"]["Value"] == "digest"
+
+
+def test_a_day_with_a_success_has_had_its_digest(aws: Aws) -> None:
+    aws.executions = [(MORNING, "SUCCEEDED"), (NOW, "RUNNING")]
+    assert aws.notify(run_event(*GOOD), digest="Daily") == {"told": False}
+
+
+def test_a_day_that_began_with_a_failure_still_gets_its_digest(aws: Aws) -> None:
+    aws.executions = [(MORNING, "FAILED"), (NOW, "RUNNING")]
+    assert aws.notify(run_event(*GOOD), digest="Daily")["told"]
+
+
+@pytest.mark.parametrize("digest", ["EveryRun", "Daily", "Never"])
+def test_a_failed_run_is_told_whatever_the_digest(digest: str, aws: Aws) -> None:
+    told = aws.notify(run_event(*GOOD[:3], failed("network", "no")), digest=digest)
+    assert told["severity"] == "alarm"
+
+
+def test_who_wants_no_digest_hears_of_no_success(aws: Aws) -> None:
+    assert aws.notify(run_event(*GOOD), digest="Never") == {"told": False}
+
+
+def test_an_event_of_something_else_is_refused(aws: Aws) -> None:
+    with pytest.raises(InvalidEventError):
+        aws.notify(alarm_event() | {"detail-type": "Object Created"})
+
+
+def test_a_search_reads_on_to_the_last_page(aws: Aws) -> None:
+    for number in range(12):
+        aws.store(f"host-{number}")
+    wanted = {f"host-{number}" for number in range(12)}
+    asked = []
+
+    def query(**request: Any) -> Any:
+        asked.append(request)
+        return aws.dynamodb.query(**request | {"Limit": 5})
+
+    outside = Notices("InfraMetrics", lambda _: SimpleNamespace(query=query))
+    items = outside.recent("cpu", WINDOW_END, unwell=False)
+    assert {item["resource_id"]["S"] for item in items} == wanted
+    assert len(asked) == 3
+
+
+def test_what_is_read_of_an_item_is_what_messages_need(aws: Aws) -> None:
+    more = {"utilization": point("percent", 1), "load_average": point("count", 1)}
+    aws.store("web-1", measurements=more)
+    (item,) = aws.outside.recent("cpu", WINDOW_END, unwell=False)
+    assert set(item["measurements"]["M"]) == {"utilization"}
+    assert "expires_at" not in item
+
+
+def test_settings_that_are_missing_or_bad_are_all_named() -> None:
+    with pytest.raises(SettingsError) as caught:
+        NotifierSettings.from_environ({"SUCCESS_DIGEST": "Sometimes", "TOPIC_ARN": ""})
+    assert len(caught.value.problems) == 5
+    assert "SUCCESS_DIGEST='Sometimes': is none of EveryRun, Daily, Never" in caught.value.problems

@@ -1,0 +1,578 @@
+"""Whatever may lie under `raw-metrics/`: a file for each bad input, through the handler.
+
+Every input ends stored, or in quarantine with its reason, line and bytes. The files' good
+records are stamped 2024-06-01 and kept for 20 years here, so that the date of the test does
+not matter.
+"""
+
+import base64
+import gzip
+import io
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chalice.local import LambdaContext
+from chalice.test import Client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.model import records
+from chalicelib.model.enrichment import COUNTERS, enrich
+from chalicelib.model.items import enriched_item, largest_item, previous_from_record
+from chalicelib.model.records import Record
+from chalicelib.process.decompression import MAX_UNPACKED_BYTES
+from chalicelib.process.parsing import MAX_RECORD_BYTES, Rejected, parse
+from chalicelib.process.processed_lines import lines
+from chalicelib.process.processor import MAX_JUNK_BYTES
+from tests.conftest import (
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    ROOT,
+    SETTINGS,
+    Backend,
+    RunningCloud,
+    make_record,
+)
+from tests.contract.process.test_processor import (
+    drop,
+    jsonl,
+    processed_lines,
+    quarantined,
+)
+from tests.contract.test_app import app_client
+
+Eventually = Callable[..., Any]
+
+FILES = ROOT / "tests" / "data" / "inputs"
+TWENTY_YEARS = "7300"
+
+MALFORMED = "JSON is malformed"
+ENDS = "the JSON ends before its end"
+# From 3.14 on Python looks how much of the stack is left, which is enough for this file.
+NESTED = "nested too deeply" if sys.version_info < (3, 14) else ENDS
+KEPT = "the object itself keeps what could not be read"
+NOT_NEGATIVE = "not below 0"
+
+# What is stored of each file, and the line and reason of all that is quarantined.
+EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
+    "array-and-more.json": (["good-1", "good-2"], [(2, "behind the end of the array")]),
+    "array-cut.json": (["good-1", "good-2"], [(4, "this value does not end")]),
+    "array-not-closed.json": (["good-1", "good-2"], [(4, "the array is not closed")]),
+    "array-with-odd-elements.json": (
+        ["good-1", "good-2"],
+        [(2, "expected an object, got null"), (3, "got a list"), (4, MALFORMED)],
+    ),
+    "array-with-vertical-tab.json": (["good-1", "good-2"], [(2, "got a whole number")]),
+    "blank.json": ([], [(1, "the object is empty: there is no record in it")]),
+    "bom-inside.json": (["good-1"], [(2, "a byte order mark stands before it")]),
+    "bom.json": (["good-1", "good-2"], []),
+    "carriage-returns.json": (["good-1", "good-2"], []),
+    "damaged.json.gz": ([], [(1, "the gzip data is damaged")]),
+    "deep-nesting.json": (["good-1", "good-2"], [(2, NESTED)]),
+    "document-cut.json": ([], [(1, ENDS)] + [(line, "got a text") for line in range(2, 11)]),
+    "document.json": (["good-1"], []),
+    "duplicate-keys.json": (["good-1", "good-2"], []),
+    "empty-array.json": ([], []),
+    "empty.json": ([], [(1, "the object is empty: there is no record in it")]),
+    "future.json": (
+        ["good-1", "good-2"],
+        [
+            (2, "its timestamp 2199-12-31T00:00:00Z is in the future"),
+            (3, "its collected_at 2199-12-31T00:00:00Z is in the future"),
+            (4, "the year 9999 is not from 1970 to 2199"),
+        ],
+    ),
+    "garbage-behind.json.gz": (["good-1", "good-2"], [(3, KEPT)]),
+    "gzip-header-only.json.gz": ([], [(1, "the gzip data ends before its end")]),
+    "gzipped.json": (["good-1", "good-2"], []),
+    "huge-numbers.json": (
+        ["good-1", "good-2"],
+        [
+            (2, "the number is too large"),
+            (3, "the number is too large"),
+            (4, "not above 1e+30"),
+            (5, "`measurements[...].breach_seconds`: expected a number not above 1e+30"),
+        ],
+    ),
+    "invalid-utf-8.json": (["good-1", "good-2"], [(2, "is not UTF-8")]),
+    "lines.txt": (["good-1", "good-2"], []),
+    "lone-surrogate.json": (["good-1", "good-2"], [(2, "surrogate pair")]),
+    "nan-and-infinity.json": (
+        ["good-1", "good-2"],
+        [(2, "NaN is no number"), (3, "Infinity is no number"), (4, "Infinity is no number")],
+    ),
+    "negative-sizes.json": (
+        ["good-1", "good-2"],
+        [
+            (2, f"`measurements[...].last`: expected a number {NOT_NEGATIVE}"),
+            (3, f"`measurements[...].samples`: expected a whole number {NOT_NEGATIVE}"),
+            (4, f"`window_seconds`: expected a whole number {NOT_NEGATIVE}"),
+        ],
+    ),
+    "not-records.json": (
+        ["good-1", "good-2"],
+        [
+            (1, "got null"),
+            (2, "got a whole number"),
+            (3, "got a text"),
+            (4, "got a list"),
+            (5, "there is no field `schema_version`"),
+            (7, MALFORMED),
+        ],
+    ),
+    "picture.json": ([], [(1, MALFORMED), (2, MALFORMED), (3, MALFORMED)]),
+    "plain.json.gz": (["good-1", "good-2"], []),
+    "schema-versions.json": (
+        ["good-1", "good-2"],
+        [
+            (2, "`schema_version` 2 is not known here: this is 1"),
+            (3, "`schema_version`: expected a whole number, got a text"),
+            (4, "there is no field `schema_version`"),
+        ],
+    ),
+    "truncated.json": (["good-1", "good-2"], [(3, ENDS)]),
+    "truncated.json.gz": (
+        [f"good-{number}" for number in range(1, 44)],
+        [(44, "the gzip data ends before its end")],
+    ),
+    "two-on-a-line.json": (["good-1", "good-2"], [(2, "trailing characters")]),
+    "utf-16.json": ([], [(1, MALFORMED), (2, MALFORMED)]),
+    "wrong-values.json": (
+        ["good-1", "good-2"],
+        [
+            (2, "`metric_type`: this is none of the known values: 'gpu'"),
+            (3, "`measurements[...].unit`: this is none of the known values: 'mb'"),
+            (4, "`timestamp`: expected a date and time with a time zone"),
+            (5, "`resource_id`: expected a text that is not empty"),
+            (6, "`measurements`: expected an object that is not empty"),
+            (7, "`measurements[...].last`: expected a number or null, got a text"),
+            (8, "`metric_id`: Invalid UUID"),
+            (9, "`labels[...]`: expected a text, got a whole number"),
+        ],
+    ),
+    "years-back.json": (
+        ["good-1", "good-2", "old"],
+        [(3, "the year 1969 is not from 1970"), (4, "the year 1 is not from 1970")],
+    ),
+    "zero-bytes.json": (["good-1", "good-2"], [(2, MALFORMED)]),
+}
+
+
+@pytest.fixture
+def handler(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Puts an object and lets the app's handler have its event; what the handler answers."""
+    # Chalice's test client gives three seconds; what goes on in another invocation is not for here.
+    monkeypatch.setattr(
+        "chalice.test.LambdaContext", partial(LambdaContext, max_runtime_ms=900_000)
+    )
+    with app_client(tmp_path, RETENTION_DAYS=TWENTY_YEARS) as client:
+
+        def handle(body: bytes | None, key: str = "raw-metrics/2024/06/01/x.json") -> Any:
+            if body is not None:
+                backend.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+            return client.lambda_.invoke("log-processor", created(client, key)).payload
+
+        yield handle
+
+
+def created(client: Client, key: str) -> dict[str, Any]:
+    event = client.events.generate_cw_event(
+        source="aws.s3",
+        detail_type="Object Created",
+        detail={"bucket": {"name": BUCKET}, "object": {"key": key}},
+        resources=[],
+        region=REGION,
+    )
+    return dict(event)
+
+
+def original(bad: dict[str, Any]) -> bytes:
+    if "original" in bad:
+        return str(bad["original"]).encode()
+    return base64.b64decode(bad["original_base64"])
+
+
+def test_every_file_is_a_case() -> None:
+    assert {path.name for path in FILES.iterdir()} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_input_is_stored_or_quarantined(
+    name: str, handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    stored, refused = EXPECTED[name]
+    tally = handler((FILES / name).read_bytes(), f"raw-metrics/2024/06/01/{name}")
+    assert sorted({line["resource_id"] for line in processed_lines(backend)}) == sorted(stored)
+    bad = quarantined(backend)
+    assert [each["line"] for each in bad] == [line for line, _ in refused]
+    for each, (_, reason) in zip(bad, refused, strict=True):
+        assert reason in each["reason"]
+        assert each["source_object"] == f"s3://{BUCKET}/raw-metrics/2024/06/01/{name}"
+    assert (tally["status"], tally["records"], tally["rejected"]) == (
+        "PROCESSED",
+        len(stored),
+        len(refused),
+    )
+
+
+LINES = [name for name in EXPECTED if name.endswith(".json") and "array" not in name]
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_quarantine_keeps_the_bytes_of_each_bad_line(
+    name: str, handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    body = (FILES / name).read_bytes()
+    handler(body)
+    lines = body.split(b"\n")
+    for bad in quarantined(backend):
+        if "the object is empty" not in bad["reason"]:
+            assert original(bad) == lines[bad["line"] - 1]
+
+
+def test_the_last_one_of_duplicate_keys_counts(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    """As in every JSON library at hand; RFC 8259 leaves it open."""
+    handler((FILES / "duplicate-keys.json").read_bytes())
+    values = {line["resource_id"]: line["value_last"] for line in processed_lines(backend)}
+    assert values["good-2"] == 2
+
+
+def test_a_record_older_than_the_table_keeps_any_is_in_the_history_only(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    tally = handler((FILES / "years-back.json").read_bytes())
+    assert tally["expired"] == 1
+    assert sorted(item["resource_id"]["S"] for item in backend.items()) == ["good-1", "good-2"]
+    assert "old" in {line["resource_id"] for line in processed_lines(backend)}
+
+
+KEYS = [
+    "with space.json",
+    "with+plus.json",
+    "with%20percent%.json",
+    "日志/größe-журнал.json",
+    "🦉.json",
+    "quotes'\"and&=?#.json",
+    "back\\slash.json",
+    "..",
+    "//double//.json",
+    "x" * 1_000,
+]
+
+
+@pytest.mark.parametrize("name", KEYS, ids=ascii)
+def test_an_object_of_any_key_is_processed(
+    name: str, handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    key = f"raw-metrics/{name}"
+    handler((FILES / "not-records.json").read_bytes(), key)
+    assert {item["source_object"]["S"] for item in backend.items()} == {f"s3://{BUCKET}/{key}"}
+    assert {bad["source_object"] for bad in quarantined(backend)} == {f"s3://{BUCKET}/{key}"}
+
+
+def test_a_folder_is_no_empty_object(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    """What the console makes when somebody makes a folder."""
+    assert handler(b"", "raw-metrics/2024/")["rejected"] == 0
+    assert not backend.keys("quarantine/")
+
+
+def test_an_object_deleted_before_it_is_read_is_told(
+    handler: Callable[..., dict[str, Any]],
+) -> None:
+    assert handler(None)["status"] == "MISSING"
+
+
+@pytest.mark.parametrize(
+    "key", ["processed/x.json", "quarantine/x.json", "raw-metrics-2/x.json", "x.json"]
+)
+def test_an_object_under_any_other_prefix_is_left_alone(
+    key: str, handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    tally = handler((FILES / "not-records.json").read_bytes(), key)
+    assert (tally["status"], tally["records"]) == ("IGNORED", 0)
+    assert backend.keys() == [key]
+
+
+def gzipped(piece: bytes, times: int) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as file:
+        for _ in range(times):
+            file.write(piece)
+    return packed.getvalue()
+
+
+def test_a_bomb_of_junk_ends_with_little_in_quarantine(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    """300 KB that unpack to 300 MB."""
+    tally = handler(gzipped(bytes(1 << 20), 300))
+    last = quarantined(backend)[-1]
+    assert tally["status"] == "GIVEN_UP"
+    assert "more of it is bad than good" in last["reason"]
+    assert last["unread_from_byte"] > 0
+    kept = sum(len(backend.body(key)) for key in backend.keys("quarantine/"))
+    assert kept < 2 * MAX_JUNK_BYTES
+
+
+def test_a_bomb_of_blanks_ends_where_no_honest_object_would(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    handler(gzipped(b"\n" * (1 << 20), (MAX_UNPACKED_BYTES >> 20) + 44))
+    (bad,) = quarantined(backend)
+    assert "the gzip data is a bomb" in bad["reason"]
+    assert KEPT in bad["reason"]
+
+
+def test_a_sound_object_that_packs_well_is_no_bomb() -> None:
+    """Lines that differ in a number only, as many as a gzip of real metrics may hold."""
+    body = b"\n".join(records.encode(make_record(resource_id=f"h-{n}")) for n in range(20_000))
+    assert len(body) / len(gzip.compress(body)) < 50
+
+
+def test_more_junk_than_the_object_is_worth_is_not_read_on(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    """A log of another program: its lines are short, and each would take a line in quarantine."""
+    tally = handler(b"x\n" * 200_000)
+    assert tally["status"] == "GIVEN_UP"
+    assert tally["rejected"] < 200_000
+    kept = sum(len(backend.body(key)) for key in backend.keys("quarantine/"))
+    assert kept < 2 * MAX_JUNK_BYTES
+
+
+def test_bad_lines_do_not_stop_an_object_that_has_as_many_good_ones(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed, so that what is rejected is more than the object."""
+    monkeypatch.setattr("chalicelib.process.processor.MAX_JUNK_BYTES", 0)
+    good = jsonl(*(make_record(resource_id=f"h-{n}") for n in range(300)))
+    tally = drop(backend, gzip.compress(b"".join(line + b"\nx\n" for line in good.splitlines())))
+    assert (tally.status, tally.rejected) == ("PROCESSED", 300)
+
+
+def wide(count: int) -> bytes:
+    """A record of many counters, whose item is many times as long."""
+    made = json.loads((FILES / "document.json").read_bytes())
+    made["metric_type"] = "network"
+    made["measurements"] = {
+        f"bytes_sent:{n:x}": {"unit": "bytes", "last": 1e29} for n in range(count)
+    }
+    return json.dumps(made, separators=(",", ":")).encode()
+
+
+def test_a_record_that_no_item_can_hold_is_quarantined(
+    handler: Callable[..., dict[str, Any]], backend: Backend
+) -> None:
+    assert len(wide(2_000)) < records.MAX_RECORD_BYTES
+    handler(wide(2_000) + b"\n" + wide(500))
+    (bad,) = quarantined(backend)
+    assert "too many measurements or labels for one item of DynamoDB" in bad["reason"]
+    assert len(backend.items()) == 1
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(COUNTERS)).flatmap(
+            lambda name: st.text(max_size=40).map(lambda part: f"{name}:{part}")
+        )
+        | st.text(min_size=1, max_size=60),
+        st.floats(0, 1e30),
+        min_size=1,
+        max_size=30,
+    ),
+    st.dictionaries(st.text(min_size=1, max_size=30), st.text(max_size=60), max_size=5),
+    st.text(min_size=1, max_size=512),
+)
+def test_no_item_is_larger_than_foretold(
+    values: dict[str, float], labels: dict[str, str], host: str
+) -> None:
+    measurements = {
+        name: records.Measurement(unit="bytes_per_second", last=value, breach_seconds=value)
+        for name, value in values.items()
+    }
+    record = make_record(measurements=measurements, labels=labels, resource_id=host)
+    record = record.identified(account_id=ACCOUNT, region=REGION)
+    now = datetime.now(UTC)
+    before = previous_from_record(make_record(measurements=measurements, timestamp=now))
+    enriched = enrich(
+        record,
+        before,
+        settings=SETTINGS,
+        source_object="s3://" + "k" * 1_100,
+        stored_at=now,
+        now=now,
+    )
+    assert _size({"M": enriched_item(enriched, retention_days=90)}) <= largest_item(record)
+
+
+def _size(attribute: dict[str, Any]) -> int:
+    """As DynamoDB counts: a byte for each entry, three for a map, two digits a byte."""
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "S":
+            return len(value.encode())
+        case "N":
+            return len(value) // 2 + 2
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _size(each) for name, each in value.items())
+        case _:
+            return 1
+
+
+# --- No input makes it raise --------------------------------------------------------------
+
+SEEDS = [path.read_bytes() for path in sorted(FILES.iterdir())]
+
+
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), max_size=4),
+    st.integers(1, 5_000),
+)
+def test_a_file_with_bytes_changed_makes_nothing_raise(
+    seed: bytes, edits: list[tuple[float, bytes]], size: int
+) -> None:
+    data = bytearray(seed)
+    for place, edit in edits:
+        at = int(place * len(data))
+        data[at : at + len(edit)] = edit
+    pass_through(bytes(data), size)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(Record.__struct_fields__), _VALUES), st.booleans())
+def test_a_record_with_any_values_makes_nothing_raise(changes: dict[str, Any], array: bool) -> None:
+    made = json.loads((FILES / "document.json").read_bytes()) | changes
+    body = json.dumps(made).encode()
+    pass_through(b"[" + body + b"]" if array else body, 64)
+
+
+def pass_through(data: bytes, size: int) -> None:
+    """All that is done to a record before it is stored."""
+    for piece in parse(data[at : at + size] for at in range(0, len(data), size)):
+        if isinstance(piece, Rejected):
+            assert piece.reason
+            assert piece.line >= 1
+            continue
+        now = datetime.now(UTC)
+        enriched = enrich(
+            piece.identified(account_id=ACCOUNT, region=REGION),
+            None,
+            settings=SETTINGS,
+            source_object="s3://b/k",
+            stored_at=now,
+            now=now,
+        )
+        assert list(lines(enriched))
+        assert _size({"M": enriched_item(enriched, retention_days=90)}) <= largest_item(piece)
+
+
+def test_the_fuzzer_finds_nothing_in_a_short_run() -> None:
+    pytest.importorskip("atheris", reason="pip install atheris (Linux on x86-64 only)")
+    done = subprocess.run(
+        [sys.executable, "benchmarks/fuzz_parsing.py", "--runs", "20000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # It counts one more where it was about to try it.
+    assert re.search(r"inputs tried: 20,00[01]\b", done.stdout)
+
+
+# --- In constant memory -------------------------------------------------------------------
+
+GIGABYTE = """
+import itertools, resource, sys
+from chalicelib.process.parsing import parse
+head, piece, times = {head!r}, {piece}, {times}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = sum(1 for _ in parse(itertools.chain([head], itertools.repeat(piece, times))))
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(count, grown)
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", "b'x' * 262144"),
+        (b"", "b'\\x00' * 262144"),
+        (b"", "b'\\n' * 262144"),
+        (b"[", "b' ' * 262144"),
+        (b'["', "b'x' * 262144"),
+        (b'["', "b'\\\\\\\\' * 131072"),
+        (b"[", "b'[' * 262144"),
+        (b'{"a":', "b'[{},' * 52429"),
+        (b"", "'\U0001f989'.encode() * 65536"),
+    ],
+    ids=[
+        "line",
+        "zeros",
+        "blank lines",
+        "blanks",
+        "text",
+        "escapes",
+        "brackets",
+        "objects",
+        "owls",
+    ],
+)
+def test_a_gigabyte_takes_a_few_megabytes(head: bytes, piece: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GIGABYTE.format(head=head, piece=piece, times=4096)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1]) < 16 * 1024
+
+
+def test_a_long_line_is_cut_at_the_same_bytes_however_it_comes() -> None:
+    data = b"x" * (3 * MAX_RECORD_BYTES + 5) + b"\n" + b"y" * (MAX_RECORD_BYTES + 1)
+    whole = list(parse([data]))
+    assert list(parse(data[at : at + 70_001] for at in range(0, len(data), 70_001))) == whole
+
+
+# --- In the local cloud -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KEYS[:6], ids=ascii)
+def test_an_object_of_any_key_reaches_the_function(
+    name: str, cloud: RunningCloud, eventually: Eventually
+) -> None:
+    made = make_record(resource_id=f"key-{uuid.uuid4().hex}", timestamp=datetime.now(UTC))
+    key = f"raw-metrics/{uuid.uuid4().hex}/{name}"
+    cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=records.encode(made))
+    wanted = {
+        "metric_id": {"S": str(made.metric_id)},
+        "timestamp": {"S": f"{made.timestamp:%Y-%m-%dT%H:%M:%SZ}"},
+    }
+    table = cloud.client("dynamodb")
+    item = eventually(lambda: table.get_item(TableName="InfraMetrics", Key=wanted).get("Item"))
+    assert item["source_object"]["S"] == f"s3://{BUCKET}/{key}"

@@ -1,0 +1,203 @@
+"""The Chalice app, each handler driven by chalice.test.Client."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+from chalice.app import Chalice, IAMAuthorizer
+from chalice.test import Client
+from moto import mock_aws
+
+import app
+from chalicelib.model.errors import SettingsError
+from chalicelib.model.records import METRIC_TYPES
+from tests.conftest import (
+    BUCKET,
+    ENVIRONMENT,
+    REGION,
+    ROOT,
+    Backend,
+)
+from tests.unit.notify.test_messages import OVER, alarm_event
+
+
+@contextmanager
+def app_client(folder: Path, **changes: str) -> Iterator[Client]:
+    """The app with the settings of stage prod and these; `folder` is for its configuration."""
+    forget()
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host", **changes}
+    (folder / ".chalice").mkdir()
+    (folder / ".chalice" / "config.json").write_text(json.dumps(config))
+    with Client(app.app, stage_name="prod", project_dir=str(folder)) as client:
+        yield client
+    forget()
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Iterator[Client]:
+    """The app, measuring this machine, without any AWS."""
+    with app_client(tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS is there
+    """The app, with AWS on moto."""
+    return offline
+
+
+def forget() -> None:
+    factories = (app.get_settings, app.get_store, app.get_sources)
+    for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notices):
+        factory.cache_clear()
+
+
+def scheduled(client: Client, **detail: str) -> dict[str, object]:
+    event = client.events.generate_cw_event(
+        source="aws.events",
+        detail_type="Scheduled Event",
+        detail=detail,
+        resources=[],
+        region=REGION,
+    )
+    event |= {"time": "2026-11-22T18:04:10Z"}
+    return dict(event)
+
+
+def test_health_answers_without_asking_aws(
+    offline: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens where AWS would be."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    response = offline.http.get("/health")
+    assert response.status_code == 200
+    assert response.json_body["status"] == "ok"
+
+
+def test_a_plain_tick_collects_all_four_types(client: Client, backend: Backend) -> None:
+    answer = client.lambda_.invoke("data-collector", scheduled(client)).payload
+    assert [result["metric_type"] for result in answer["results"]] == list(METRIC_TYPES)
+    assert len(backend.items()) == 4
+
+
+def test_a_branch_collects_its_own(client: Client, backend: Backend) -> None:
+    client.lambda_.invoke("data-collector", scheduled(client, metric_type="memory"))
+    assert [item["metric_type"]["S"] for item in backend.items()] == ["memory"]
+
+
+def test_an_object_created_event_is_processed(
+    client: Client,
+    backend: Backend,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client.lambda_.invoke("data-collector", scheduled(client, metric_type="disk"))
+    (key,) = backend.keys("raw-metrics/")
+    event = client.events.generate_cw_event(
+        source="aws.s3",
+        detail_type="Object Created",
+        detail={"bucket": {"name": BUCKET}, "object": {"key": key}},
+        resources=[],
+        region=REGION,
+    )
+    with caplog.at_level("INFO"):
+        answer = client.lambda_.invoke("log-processor", event).payload
+    assert (answer["status"], answer["records"]) == ("PROCESSED", 1)
+    assert "processed_at" in backend.items()[0]
+    assert caplog.messages[-1] == "processed"
+    assert vars(caplog.records[-1])["records"] == 1
+    counted = json.loads(capsys.readouterr().out.splitlines()[-2])
+    (directive,) = counted["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == ("InfraMonitoring", [["service"]])
+    names = {each["Name"]: counted[each["Name"]] for each in directive["Metrics"]}
+    assert names == {
+        "RecordsReceived": [1.0],
+        "RecordsStored": [1.0],
+    }
+
+
+def test_an_alarm_is_told_to_the_topic(tmp_path: Path) -> None:
+    with mock_aws():
+        topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
+        # Chalice's client knows no variables of single functions.
+        settings = {"RUNBOOK_URL": "docs/runbooks", "SUCCESS_DIGEST": "EveryRun", "STAGE": "prod"}
+        settings |= {"TOPIC_ARN": topic, "PAGES_TOPIC_ARN": topic}
+        with app_client(tmp_path, **settings) as client:
+            answer = client.lambda_.invoke("notifier", alarm_event(**OVER)).payload
+    assert (answer["told"], answer["state"]) == (True, "OK")
+
+
+def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:
+    forget()
+    with Client(app.app, project_dir=str(tmp_path)) as client:
+        event = scheduled(client)
+        with pytest.raises(SettingsError) as caught:
+            client.lambda_.invoke("data-collector", event)
+    required = [name for name in ENVIRONMENT if not name.startswith("NODE_EXPORTER_")]
+    assert len(caught.value.problems) == len(required)
+
+
+def test_the_app_makes_no_client_when_it_is_imported() -> None:
+    """A cold start pays for what an import does."""
+    code = """
+import botocore.session
+
+def refuse(*_, **__):
+    raise AssertionError("a client is made")
+
+botocore.session.Session.create_client = refuse
+import app
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_apis_own_cold_starts_pay_for_it() -> None:
+    """What answers its requests is imported at the first of them."""
+    code = "import sys, app; print(*sorted(n for n in sys.modules if n.startswith('chalicelib')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = set(done.stdout.split())
+    assert {each for each in found if each.startswith("chalicelib.api")} == {
+        "chalicelib.api",
+        "chalicelib.api.routes",
+    }
+    assert (
+        not {
+            "chalicelib.aws.record_table",
+            "chalicelib.aws.athena",
+            "chalicelib.model.named_queries",
+        }
+        & found
+    )
+
+
+def open_routes(chalice: Chalice) -> set[str]:
+    """The routes that anybody may call."""
+    return {
+        path
+        for path, methods in chalice.routes.items()
+        for entry in methods.values()
+        if not isinstance(entry.authorizer, IAMAuthorizer)
+    }
+
+
+def test_every_route_but_health_needs_iam() -> None:
+    assert open_routes(app.app) == {"/health"}
+
+
+def test_the_guard_itself_knows_an_open_route_from_a_guarded_one() -> None:
+    chalice = Chalice(app_name="guarded-and-open")
+    chalice.route("/guarded", authorizer=IAMAuthorizer())(dict)
+    chalice.route("/open")(dict)
+    assert open_routes(chalice) == {"/open"}

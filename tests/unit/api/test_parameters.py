@@ -1,0 +1,123 @@
+"""What requests ask for: parameters and cursors by themselves."""
+
+import base64
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies
+
+from chalicelib.api import cursors, parameters
+from chalicelib.model.errors import InvalidRequestError
+
+NOW = datetime(2026, 11, 22, 18, 5, 7, 123, tzinfo=UTC)
+
+
+def test_without_times_the_last_day_is_meant() -> None:
+    span = parameters.span({}, NOW)
+    assert span.stop == NOW.replace(microsecond=0)
+    assert span.stop - span.start == timedelta(days=1)
+
+
+def test_a_time_in_another_zone_is_the_same_moment() -> None:
+    span = parameters.span({"to": "2026-11-22T20:00:00+02:00"}, NOW)
+    assert span.stop == datetime(2026, 11, 22, 18, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"from": "yesterday"}, "from='yesterday' is not ISO 8601"),
+        ({"to": "2026-11-22T18:00:00"}, "is not ISO 8601 with a time zone"),
+        ({"to": "2026-11-22T18:00:00 00:00"}, r"%2B"),
+        ({"to": "0001-01-01T00:00:00+14:00"}, "is not ISO 8601"),
+        ({"to": "9999-12-31T00:00:00Z"}, "the year is not from 1970 to 2199"),
+        ({"from": "2026-11-23T00:00:00Z"}, "from 2026-11-23T00:00:00Z is after to"),
+        ({"from": "2026-01-01T00:00:00Z"}, "more than 92 days apart"),
+        ({"from": ""}, "is not ISO 8601"),
+    ],
+)
+def test_a_bad_time_is_told_with_the_reason(values: dict[str, str], reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=reason):
+        parameters.days(values, NOW)
+
+
+@pytest.mark.parametrize("text", ["0", "501", "-1", "1.0", "", " 1", "²", "1e2", "9" * 5_000])
+def test_a_limit_is_a_whole_number_in_bounds(text: str) -> None:
+    with pytest.raises(InvalidRequestError, match="is not a whole number from 1 to 500"):
+        parameters.limit({"limit": text})
+
+
+def test_the_bounds_of_a_limit_are_taken() -> None:
+    assert [parameters.limit({"limit": text}) for text in ("1", "500")] == [1, 500]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ({"form": ["x"]}, "there is no parameter 'form'; there are from, to"),
+        ({"from": ["a", "b"]}, "from is given 2 times"),
+    ],
+)
+def test_each_parameter_is_known_and_given_once(query: dict[str, list[str]], reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=reason):
+        parameters.single(query, ("from", "to"))
+
+
+@pytest.mark.parametrize("path", ["dns%2Bnodes%3A9100", "dns+nodes:9100"])
+def test_a_name_in_a_path_is_decoded_by_whoever_did_not(path: str) -> None:
+    assert parameters.path_name(path) == "dns+nodes:9100"
+
+
+# --- Cursors ----------------------------------------------------------------------------------
+
+QUERY = {"from": "2026-11-21T18:00:00Z", "to": "2026-11-22T18:00:00Z"}
+POSITION = ["2026-11-22T15:00:00Z", "00000000-0000-5000-8000-000000000000"]
+CURSOR = cursors.seal("InfraMetrics/cpu", QUERY, POSITION)
+
+
+def test_a_cursor_gives_back_what_it_was_made_of() -> None:
+    assert cursors.unseal("InfraMetrics/cpu", CURSOR) == (QUERY, POSITION)
+
+
+@pytest.mark.parametrize("scope", ["InfraMetrics/disk", "InfraMetrics-dev/cpu", ""])
+def test_a_cursor_of_something_else_is_refused(scope: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        cursors.unseal(scope, CURSOR)
+
+
+@pytest.mark.parametrize("place", range(len(CURSOR)))
+def test_a_cursor_with_any_letter_changed_is_refused(place: int) -> None:
+    """The last letter too, whose spare bits Base64 would let pass."""
+    for letter in "AB_":
+        changed = CURSOR[:place] + letter + CURSOR[place + 1 :]
+        if changed != CURSOR:
+            with pytest.raises(InvalidRequestError):
+                cursors.unseal("InfraMetrics/cpu", changed)
+
+
+def test_a_cursor_made_by_hand_of_thousands_of_brackets_is_refused() -> None:
+    """The digest is no secret."""
+    content = b"[{}," + b"[" * 3_000 + b"]" * 3_000 + b"]"
+    digest = hashlib.sha256(b"InfraMetrics/cpu\0" + content).digest()[:12]
+    with pytest.raises(InvalidRequestError):
+        cursors.unseal("InfraMetrics/cpu", base64.urlsafe_b64encode(digest + content).decode())
+
+
+@given(strategies.text())
+def test_no_text_is_a_cursor(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        cursors.unseal("InfraMetrics/cpu", text)
+
+
+@given(strategies.binary())
+def test_no_bytes_are_a_cursor(content: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        cursors.unseal("InfraMetrics/cpu", base64.urlsafe_b64encode(content).decode())
+
+
+@pytest.mark.parametrize("given_", [{"to": "2026-11-22T18:00:01Z"}, {"resource_id": "web-1"}])
+def test_a_cursor_beside_another_query_is_refused(given_: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match="the cursor was made for another"):
+        cursors.agree(QUERY, given_)
