@@ -459,7 +459,10 @@ def test_a_server_error_is_tried_again_once_and_then_left(fake_s3: FakeS3, spool
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--interval", "100", "--align", "300"), "--interval 100 is not a multiple of --align 300"),
+        (
+            ("--interval", "100", "--align", "300"),
+            "--interval 100 is not a multiple of --align 300",
+        ),
         (("--interval", "0"), "0 is not within 1 to 604800 s"),
         (("--max-spool-mb", "nan"), "nan is not a number above 0"),
         (("--once", "--dry-run"), "not allowed with argument"),
