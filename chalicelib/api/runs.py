@@ -1,30 +1,22 @@
 """Runs of the pipeline: which there were, how they went, and starting one."""
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
+from ..model import execution_history
 from ..model.errors import BusyError
-from ..model.records import METRIC_TYPES
+from ..model.execution_history import Branch, Event, failure_reason, seconds_between
 from ..model.windows import format_utc
 from . import parameters
 
 MOST = 50
 
-# The branches of infra/overlay.yaml by the state that each begins with.
-_BRANCHES = {
-    "InvokeCPUCollector": "cpu",
-    "InvokeMemoryCollector": "memory",
-    "InvokeDiskCollector": "disk",
-    "InvokeNetworkCollector": "network",
-}
-_CAUGHT = {state.replace("Invoke", "") + "Failed": name for state, name in _BRANCHES.items()}
 _SUMMARY = 600  # characters of an error
 
 Execution = Mapping[str, Any]
-Event = Mapping[str, Any]
-Branches = dict[str, dict[str, Any]]
 
 
 class Pipeline(Protocol):
@@ -72,113 +64,50 @@ def start(given: parameters.Given | None, *, pipeline: Pipeline, now: datetime) 
 
 
 def run(execution: Execution, history: Sequence[Event]) -> dict[str, Any]:
-    """An execution with its branches, as far as they have come."""
-    branches = branches_of(history)
-    began, stopped = execution["startDate"], execution.get("stopDate")
-    if stopped is not None:
-        for branch in branches.values():
-            if branch["status"] == "RUNNING":
-                branch |= {"status": "FAILED", "error": f"the run is {execution['status']}"}
+    """A run as the API returns it."""
+    start, stop = execution["startDate"], execution.get("stopDate")
+    found = execution_history.branches(history)
+    if stop is not None:
+        reason = f"the run is {execution['status']}"
+        found = [
+            replace(each, status="FAILED", error=reason) if each.status == "RUNNING" else each
+            for each in found
+        ]
     return {
         "name": execution["name"],
-        "start": format_utc(began),
-        "stop": format_utc(stopped) if stopped else None,
-        "seconds": _seconds(began, stopped),
+        "start": format_utc(start),
+        "stop": format_utc(stop) if stop else None,
+        "seconds": seconds_between(start, stop) if stop else None,
         "status": execution["status"],
-        "error": _error(history),
-        "records": sum(each["records"] for each in branches.values()),
-        **_hosts(branches.values()),
-        "branches": list(branches.values()),
+        "error": failure_reason(history)[:_SUMMARY] or None,
+        "records": sum(each.records for each in found),
+        **_hosts(found),
+        "branches": [_branch(each) for each in found],
     }
 
 
-def _hosts(branches: Collection[Mapping[str, Any]]) -> dict[str, Any]:
-    """A host that one branch misses is missing, whatever the others have of it."""
-    missing = list(dict.fromkeys(name for each in branches for name in each["missing"]))
-    done = [each for each in branches if each["status"] == "SUCCEEDED"]
+def _branch(branch: Branch) -> dict[str, Any]:
     return {
-        "expected": max((each["expected"] for each in branches), default=0),
-        "reporting": min((each["reporting"] for each in done), default=0),
-        "missing_count": max([len(missing), *(each["missing_count"] for each in branches)]),
+        "metric_type": branch.metric_type,
+        "status": branch.status,
+        "start": format_utc(branch.start),
+        "seconds": branch.seconds,
+        "records": branch.records,
+        "expected": branch.expected,
+        "reporting": branch.reporting,
+        "missing": list(branch.missing),
+        "missing_count": branch.missing_count,
+        "error": branch.error[:_SUMMARY] or None,
+    }
+
+
+def _hosts(branches: Sequence[Branch]) -> dict[str, Any]:
+    """The run's host counts; a host is missing if it is missing in any branch."""
+    missing = list(dict.fromkeys(name for each in branches for name in each.missing))
+    done = [each for each in branches if each.status == "SUCCEEDED"]
+    return {
+        "expected": max((each.expected for each in branches), default=0),
+        "reporting": min((each.reporting for each in done), default=0),
+        "missing_count": max([len(missing), *(each.missing_count for each in branches)]),
         "missing": missing,
     }
-
-
-def branches_of(history: Iterable[Event]) -> Branches:
-    """What became of each metric type, from the events of an execution."""
-    found: Branches = {}
-    began: dict[str, datetime] = {}
-    for event in history:
-        at = event["timestamp"]
-        if entered := event.get("stateEnteredEventDetails"):
-            metric_type = _BRANCHES.get(entered["name"])
-            if metric_type and metric_type not in found:
-                began[metric_type] = at
-                found[metric_type] = _branch(metric_type, at)
-        elif exited := event.get("stateExitedEventDetails"):
-            for result in _results(exited):
-                # A fleet in chunks is told of when it is planned, and again when it is measured.
-                metric_type = result["metric_type"]
-                if found[metric_type]["status"] == "RUNNING":
-                    found[metric_type] |= _outcome(result, _seconds(began[metric_type], at))
-    return {name: found[name] for name in METRIC_TYPES if name in found}
-
-
-def _results(exited: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The results of branches in the output of a state."""
-    name = exited["name"]
-    if name not in {*_BRANCHES, *_CAUGHT, "MergeResults", "ChunksFailed", "AggregateResults"}:
-        return ()
-    output = json.loads(exited["output"])
-    results = output["results"] if name == "AggregateResults" else [output]
-    # A state whose error was caught is exited with the error; the next one has the result.
-    return [each for each in results if "metric_type" in each]
-
-
-def _branch(metric_type: str, at: datetime) -> dict[str, Any]:
-    return {
-        "metric_type": metric_type,
-        "status": "RUNNING",
-        "start": format_utc(at),
-        "seconds": None,
-        "records": 0,
-        "expected": 0,
-        "reporting": 0,
-        "missing": [],
-        "missing_count": 0,
-        "error": None,
-    }
-
-
-def _outcome(result: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
-    counted = {
-        name: result.get(name, 0) for name in ("records", "expected", "reporting", "missing_count")
-    }
-    outcome = {**counted, "missing": result.get("missing", [])}
-    if result["status"] == "PLANNED":
-        return outcome
-    return outcome | {"status": result["status"], "seconds": seconds, "error": _reason(result)}
-
-
-def _reason(result: Mapping[str, Any]) -> str | None:
-    if result["status"] != "FAILED":
-        return None
-    return f"{result.get('error', '')}: {result.get('cause', '')}"[:_SUMMARY]
-
-
-def _error(history: Iterable[Event]) -> str | None:
-    """Why an execution failed."""
-    for event in history:
-        for name, details in event.items():
-            if name in {
-                "executionFailedEventDetails",
-                "executionAbortedEventDetails",
-                "executionTimedOutEventDetails",
-            }:
-                words = (details.get("error"), details.get("cause"))
-                return ": ".join(word for word in words if word)[:_SUMMARY] or None
-    return None
-
-
-def _seconds(start: datetime, stop: datetime | None) -> float | None:
-    return round((stop - start).total_seconds(), 3) if stop else None

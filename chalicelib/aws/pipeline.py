@@ -1,6 +1,6 @@
 """The state machine and CloudWatch's alarms: `api.runs.Pipeline`, `api.alarm_states.Alarms`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ..model.errors import StorageError
+from ..model.execution_history import Event
 from ..model.settings import ApiSettings
 from .errors import translated
 
@@ -16,7 +17,6 @@ _WORKERS = 5
 _KEPT = 100
 
 Client = Callable[[str], Any]
-Event = Mapping[str, Any]
 
 
 class Pipeline:
@@ -48,10 +48,7 @@ class Pipeline:
         if arn in self._kept:
             return self._kept[arn]
         with translated("read history of", arn):
-            pages = self._sfn.get_paginator("get_execution_history")
-            events = [
-                event for page in pages.paginate(executionArn=arn) for event in page["events"]
-            ]
+            events = list(read_history(self._sfn, arn))
         if execution["status"] != "RUNNING":
             if len(self._kept) >= _KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -83,6 +80,13 @@ class Pipeline:
             f"arn:{sts.meta.partition}:states:{sts.meta.region_name}:{account}"
             f":stateMachine:InfraMonitoring-Pipeline-Orch{self._settings.suffix}"
         )
+
+
+def read_history(client: Any, arn: str) -> Iterator[Event]:
+    """The events of an execution, oldest first; raises botocore's errors."""
+    pages = client.get_paginator("get_execution_history")
+    for page in pages.paginate(executionArn=arn):
+        yield from page["events"]
 
 
 class AlarmReader:

@@ -9,6 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.model.execution_history import join_reason
+
 from .deployment import Stage
 from .executions import Run, reason, run_of
 
@@ -117,9 +119,8 @@ def _is_ours(arn: str, stage: Stage) -> bool:
 
 def _why(record: Mapping[str, Any]) -> str:
     answer = record.get("responsePayload") or {}
-    words = (answer.get("errorType"), answer.get("errorMessage"))
-    told = ": ".join(word for word in words if word)
-    return told or str(record["requestContext"].get("condition", ""))
+    error = join_reason(answer.get("errorType"), answer.get("errorMessage"))
+    return error or str(record["requestContext"].get("condition", ""))
 
 
 def _what(event: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from chalicelib.model.execution_history import join_reason
 from chalicelib.model.windows import format_utc
 
 from .deployment import Stage
@@ -53,9 +54,8 @@ def run_of(execution: Mapping[str, Any], stage: Stage) -> Run:
 
 
 def reason(execution: Mapping[str, Any]) -> str:
-    """How an execution ended, from its description or the event of its end."""
-    words = (execution["status"], execution.get("error"), execution.get("cause"))
-    return ": ".join(word for word in words if word)
+    """The status, error and cause, from an execution's description or its end's event."""
+    return join_reason(execution["status"], execution.get("error"), execution.get("cause"))
 
 
 def runs_since(stage: Stage, since: datetime) -> Iterator[Run]:

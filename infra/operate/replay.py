@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from chalicelib.aws.pipeline import read_history
+from chalicelib.model.execution_history import join_reason, state_outputs
 from chalicelib.model.object_keys import RAW_PREFIX
 
 from ..command_line import CommandError, exit_statuses
@@ -178,12 +180,9 @@ def prefixes_left(sfn: Any, execution: str) -> list[str]:
 
 
 def outcomes(sfn: Any, execution: str) -> Iterator[Outcome]:
-    """Of each prefix that an execution is done with, from its history."""
-    for page in sfn.get_paginator("get_execution_history").paginate(executionArn=execution):
-        for event in page["events"]:
-            details = event.get("stateExitedEventDetails", {})
-            if details.get("name") in {"Complete", "Incomplete"}:
-                yield _outcome(json.loads(details["output"]))
+    """The outcome of each prefix that an execution has finished, from its history."""
+    history = read_history(sfn, execution)
+    return (_outcome(output) for _, output in state_outputs(history, ("Complete", "Incomplete")))
 
 
 def _outcome(output: dict[str, Any]) -> Outcome:
@@ -195,7 +194,7 @@ def _outcome(output: dict[str, Any]) -> Outcome:
         objects=counted.get("total", 0),
         failed=counted.get("failed", 0),
         manifest=output.get("map_run", {}).get("ResultWriterDetails", {}).get("Key", ""),
-        failure=": ".join(failure[each] for each in ("Error", "Cause") if failure.get(each)),
+        failure=join_reason(failure.get("Error"), failure.get("Cause")),
     )
 
 
@@ -205,8 +204,7 @@ def failed_objects(s3: Any, bucket: str, manifest: str) -> Iterator[Failed]:
         return
     for file in _json(s3, bucket, manifest)["ResultFiles"]["FAILED"]:
         for child in _json(s3, bucket, file["Key"]):
-            words = (child.get("Error"), child.get("Cause"))
-            why = ": ".join(word for word in words if word)
+            why = join_reason(child.get("Error"), child.get("Cause"))
             yield Failed(json.loads(child["Input"])["Key"], why)
 
 

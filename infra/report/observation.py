@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from chalicelib.aws.pipeline import read_history
+from chalicelib.model.execution_history import Branch, Event, branches, failure_reason
+
 from ..local.cloud import (
     APP_STACK,
     OBSERVABILITY_STACK,
@@ -26,16 +29,6 @@ ORDER BY metric_type, measurement"""
 
 # A branch has four tries of at most 45 seconds and waits of 70 seconds between them.
 _SETTLE_SECONDS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One branch of the state machine; durations in seconds, from entering to leaving."""
-
-    state: str
-    status: str
-    seconds: float
-    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +120,14 @@ def redeliver(cloud: LocalCloud) -> None:
     wait_until_settled(cloud)
 
 
-def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[Event]]:
     sfn = cloud.client("stepfunctions")
     machine = outputs(cloud)["StateMachineArn"]
     executions = sfn.list_executions(stateMachineArn=machine)["executions"]
     if not executions:
         raise LocalCloudError("no execution of the state machine has started")
     newest = executions[0]
-    return newest, sfn.get_execution_history(executionArn=newest["executionArn"])["events"]
+    return newest, list(read_history(sfn, newest["executionArn"]))
 
 
 def observe(cloud: LocalCloud) -> Observation:
@@ -146,9 +139,9 @@ def observe(cloud: LocalCloud) -> Observation:
     return Observation(
         execution=newest["name"],
         status=newest["status"],
-        reason=_reason(history),
+        reason=failure_reason(history),
         seconds=(ended - newest["startDate"]).total_seconds(),
-        branches=list(_branches(history)),
+        branches=[each for each in branches(history) if each.seconds is not None],
         items=_items(cloud, names["TableName"]),
         objects={
             prefix: _objects(cloud, names["BucketName"], prefix)
@@ -160,39 +153,6 @@ def observe(cloud: LocalCloud) -> Observation:
         rows=rows,
         scanned_bytes=scanned,
     )
-
-
-def _reason(history: Sequence[dict[str, Any]]) -> str:
-    """Why the execution failed; empty if it did not."""
-    for event in reversed(history):
-        if failed := event.get("executionFailedEventDetails"):
-            return f"{failed.get('error', '')}: {failed.get('cause', '')}"
-    return ""
-
-
-_DRAWN = [f"Invoke{name}Collector" for name in ("CPU", "Memory", "Disk", "Network")]
-
-
-def _branches(history: Sequence[dict[str, Any]]) -> list[Branch]:
-    entered: dict[str, datetime] = {}
-    branches = []
-    for event in history:
-        if event["type"] == "TaskStateEntered":
-            entered[event["stateEnteredEventDetails"]["name"]] = event["timestamp"]
-        elif event["type"] == "TaskStateExited":
-            name = event["stateExitedEventDetails"]["name"]
-            if not name.startswith("Invoke"):
-                continue
-            output = json.loads(event["stateExitedEventDetails"]["output"])
-            branches.append(
-                Branch(
-                    state=name,
-                    status=output.get("status", "FAILED"),
-                    seconds=(event["timestamp"] - entered[name]).total_seconds(),
-                    records=output.get("records", 0),
-                )
-            )
-    return sorted(branches, key=lambda branch: _DRAWN.index(branch.state))
 
 
 def _alarms(cloud: LocalCloud) -> list[Alarm]:
