@@ -1,9 +1,9 @@
-"""Runs one fixed input through the handlers of `app`, and writes all results as readable files.
+"""Run one fixed input through the product and write everything that it stores or sends.
 
-`python -m tests.support.persisted_driver FOLDER` writes the files into a folder; `--update` replaces the
-expected ones (tests/data/persisted/expected). The driver uses only the handlers with their events
-and environment variables, the API's routes and AWS's APIs. So the files depend neither on the
-modules that the code is divided into nor on the names in it.
+`python -m tests.support.persisted_driver FOLDER` writes the files to a folder; `--update` replaces
+the expected ones (tests/data/persisted/expected). The driver uses only the handlers with their
+events and environment variables, the API's routes and AWS's APIs, so the files depend neither on
+the names of modules nor on those of functions.
 """
 
 import argparse
