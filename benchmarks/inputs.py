@@ -140,7 +140,7 @@ def measure(case: Case) -> None:
             s3.put_object(Bucket=BUCKET, Key=case.keys[-1], Body=body)
             del body
         began = time.monotonic()
-        while not cloud.joints.idle:
+        while not cloud.wiring.idle:
             time.sleep(0.5)
         report(case, cloud, time.monotonic() - began)
 

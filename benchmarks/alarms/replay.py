@@ -33,12 +33,11 @@ from chalicelib.notify.notifier import notify
 from chalicelib.process.processor import Arrival, process
 from chalicelib.telemetry.metrics import Metric, counts, of_invocation
 from infra.local.cloudformation import resources
-from infra.local.cloudwatch import alarms
-from infra.local.cloudwatch import api as cloudwatch
-from infra.local.cloudwatch.alarm_changes import Change, announce
+from infra.local.cloudwatch import alarms, metric_index
+from infra.local.cloudwatch.alarm_changes import AlarmChange, change_publisher
 from infra.local.cloudwatch.clock import Clock
 from infra.local.cloudwatch.metrics import Metrics
-from infra.local.cloudwatch.service_metrics import Feeds
+from infra.local.cloudwatch.service_metrics import ServiceMetrics
 from infra.local.lambda_.environment import FunctionSpec, Invocation
 from infra.local.package import OBSERVABILITY, STORAGE
 
@@ -101,7 +100,7 @@ class Outcome:
 
     scenario: Scenario
     traces: Traces
-    changes: Sequence[tuple[datetime, Change]]
+    changes: Sequence[tuple[datetime, AlarmChange]]
     mails: Sequence[Mail]
     runs: int
 
@@ -133,13 +132,13 @@ class Outcome:
         return Counter(mail.kind for mail in self.mails)
 
 
-def _before(change: Change) -> str:
+def _before(change: AlarmChange) -> str:
     return str(change.event["detail"]["previousState"]["value"])
 
 
 def replay(scenario: Scenario) -> Outcome:
     """Two weeks in a minute or two of CPU."""
-    cloudwatch.install()
+    metric_index.install()
     alarms.install()
     clients: dict[str, Any] = {}
 
@@ -212,14 +211,16 @@ class _Replay:
         self._settings = _settings(scenario, self._bucket())
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self._metrics = Metrics(backend)
-        self._feeds = Feeds(self._metrics, _Clock(lambda: self.now))
-        self._changes: list[tuple[datetime, Change]] = []
+        self._service_metrics = ServiceMetrics(self._metrics, _Clock(lambda: self.now))
+        self._changes: list[tuple[datetime, AlarmChange]] = []
         self._post = _Post(client("sns"), self)
         posts = {"sns": self._post, "events": self._post, "dynamodb": client("dynamodb")}
-        self._announce = announce(posts.__getitem__)
+        self._publish = change_publisher(posts.__getitem__)
         self._notices = Notices(self._settings.table, posts.__getitem__)
         self._own = _notifier_settings()
-        self._alarms = alarms.Alarms(backend, self._metrics, tell=self._tell, now=lambda: self.now)
+        self._alarms = alarms.Alarms(
+            backend, self._metrics, on_change=self._on_change, now=lambda: self.now
+        )
         self._store = create_store(bucket=self._settings.bucket, table=self._settings.table)
         self._sources = create_sources(self._settings, fleet_opener(self._settings))
         self._runs = 0
@@ -252,9 +253,9 @@ class _Replay:
             now=lambda: self.now,
         )
 
-    def _tell(self, change: Change) -> None:
+    def _on_change(self, change: AlarmChange) -> None:
         self._changes.append((self.now, change))
-        self._announce(change)
+        self._publish(change)
 
     def _tick(self) -> None:
         """A run, if the pipeline is not stopped: four branches, then the mail of the run."""
@@ -263,10 +264,10 @@ class _Replay:
             return
         self._runs += 1
         execution = {"startDate": self.now, "stopDate": self.now + _RUN, "status": "SUCCEEDED"}
-        self._feeds.started(MACHINE, execution)
+        self._service_metrics.record_execution_start(MACHINE, execution)
         self._put_points()
         results = [self._branch(metric_type) for metric_type in METRIC_TYPES]
-        self._feeds.ended(MACHINE, execution)
+        self._service_metrics.record_execution_end(MACHINE, execution)
         run = {"execution": f"{MACHINE}:{self._runs}", "results": results}
         self.notify("Run Succeeded", run, self.now.isoformat())
 
@@ -322,11 +323,13 @@ class _Replay:
                 self._process_object(key)
         self._queue_is_used |= bool(self._dead)
         if self._queue_is_used:
-            self._feeds.queue(QUEUE, len(self._dead))
+            self._service_metrics.record_queue_depth(QUEUE, len(self._dead))
 
     def _invoked(self, function: str, *, failed: bool) -> None:
         spec = FunctionSpec(function, "", "", "", "", REGION, 128, 30, {}, b"")
-        self._feeds.invoked(spec, Invocation("", b"", failed, _MILLISECONDS, None, _MEGABYTES, ""))
+        self._service_metrics.record_invocation(
+            spec, Invocation("", b"", failed, _MILLISECONDS, None, _MEGABYTES, "")
+        )
         self._emit(
             of_invocation(function, failed=failed, milliseconds=_MILLISECONDS, megabytes=_MEGABYTES)
         )

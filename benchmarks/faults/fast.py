@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 
 from moto.server import ThreadedMotoServer
 
-from infra.local import moto_fixes as mended
+from infra.local import moto_fixes
 from infra.operate.deployment import Days, Stage
 
 from .audit import Verdict, audit, read
@@ -141,7 +141,7 @@ class FastCloud(ExitStack):
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        mended.install()
+        moto_fixes.install()
         self._moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._moto.start()
         self.callback(self._moto.stop)

@@ -57,7 +57,7 @@ class FullCloud(ExitStack):
         self._first = _today()
 
     def __enter__(self) -> Self:
-        cloud = LocalCloud(async_retry_seconds=_RETRY_SECONDS, between=self._between)
+        cloud = LocalCloud(async_retry_seconds=_RETRY_SECONDS, proxy=self._start_proxy)
         self._cloud = self.enter_context(cloud)
         machines = cloud.client("stepfunctions").list_state_machines()["stateMachines"]
         (self._machine,) = [
@@ -65,7 +65,7 @@ class FullCloud(ExitStack):
         ]
         return self
 
-    def _between(self, endpoint: str) -> str:
+    def _start_proxy(self, endpoint: str) -> str:
         self._proxy = self.enter_context(Proxy(endpoint, patience=_PATIENCE))
         return self._proxy.url
 
@@ -130,7 +130,7 @@ class FullCloud(ExitStack):
 
     def _await_idle(self) -> None:
         until = time.monotonic() + _DRAIN_SECONDS
-        while not self._cloud.joints.idle and time.monotonic() < until:
+        while not self._cloud.wiring.idle and time.monotonic() < until:
             time.sleep(0.05)
 
     def _dead_letters(self) -> list[Json]:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
             progress=step,
         ) as cloud:
             step("triggering one run")
-            cloud.joints.fire_all()
+            cloud.wiring.trigger_all()
             step("waiting until every object is processed")
             wait_until_settled(cloud)
             step("delivering the same events again, to warm functions")

@@ -48,7 +48,7 @@ def _run_until_interrupted(options: argparse.Namespace) -> None:
         with cloud:
             if not options.no_tick:
                 step("triggering one run")
-                cloud.joints.fire_all()
+                cloud.wiring.trigger_all()
                 wait_until_settled(cloud)
             status.stop()
             console.print(

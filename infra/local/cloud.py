@@ -31,21 +31,20 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from . import moto_fixes as mended
-from .athena import api as athena
+from . import moto_fixes
+from .athena import query_executions
 from .cloudformation import resources
-from .cloudwatch import alarms
-from .cloudwatch import api as cloudwatch
-from .cloudwatch.alarm_changes import announce
+from .cloudwatch import alarms, metric_index
+from .cloudwatch.alarm_changes import change_publisher
 from .cloudwatch.clock import Clock
 from .cloudwatch.metrics import Metrics
-from .cloudwatch.service_metrics import Feeds
-from .control import with_control
+from .cloudwatch.service_metrics import ServiceMetrics
+from .control_api import with_control_api
 from .dynamodb.capacity import Capacity, with_capacity
 from .dynamodb.fast_reads import with_fast_reads
-from .ec2 import instances as ec2
+from .ec2 import instances
 from .errors import LocalCloudError
-from .iam import enforcement as iam
+from .iam import enforcement
 from .lambda_.functions import Functions
 from .lambda_.invocations import ASYNC_RETRY_SECONDS
 from .package import (
@@ -59,7 +58,7 @@ from .package import (
     without_rest_api,
 )
 from .stepfunctions import athena_tasks, distributed_map
-from .wiring import Joints, Mail
+from .wiring import Mail, Wiring
 
 REGION = "eu-west-1"
 
@@ -108,7 +107,7 @@ class LocalCloud:
         alarm_seconds: float = alarms.EVERY_SECONDS,
         thresholds: Mapping[str, str] | None = None,
         clock: Clock | None = None,
-        between: Callable[[str], str] = str,
+        proxy: Callable[[str], str] = str,
     ) -> None:
         self._port = port
         self._email = email
@@ -119,16 +118,16 @@ class LocalCloud:
         self._alarm_seconds = alarm_seconds
         self._thresholds = dict(thresholds or {})
         self.clock = clock or Clock()
-        self._between = between
+        self._proxy = proxy
         self._exit = contextlib.ExitStack()
         self._cached_clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
         self.endpoint = ""
         self.faults: list[str] = []
-        self.iam = iam.Iam()
+        self.iam = enforcement.Iam()
         self.metrics: Metrics
         self.functions: Functions
-        self.joints: Joints
+        self.wiring: Wiring
         self.alarms: alarms.Alarms
 
     def __enter__(self) -> Self:
@@ -180,39 +179,41 @@ class LocalCloud:
         moto_api_backend.reset()
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self.metrics = Metrics(backend)
-        self._feeds = Feeds(self.metrics, self.clock)
+        self._service_metrics = ServiceMetrics(self.metrics, self.clock)
         self.functions = Functions(
             python=LAMBDA_PYTHON,
             work=self._work / "functions",
-            endpoint=self._between(self.endpoint),
+            endpoint=self._proxy(self.endpoint),
             log=self._put_log_lines,
             assume=self.iam.assume,
-            on_invocation=self._feeds.invoked,
+            on_invocation=self._service_metrics.record_invocation,
         )
-        self.joints = Joints(
+        self.wiring = Wiring(
             self.client,
             self.functions,
-            self._feeds,
+            self._service_metrics,
             on_mail=self._on_mail,
             async_retry_seconds=self._async_retry_seconds,
         )
         self._progress("starting moto's server")
         self._serve(server_socket, port)
         self._resource_types = resources.install(self.client)
-        mended.install()
+        moto_fixes.install()
         distributed_map.install()
         athena_tasks.install()
-        iam.install(self.iam)
-        self.joints.install()
-        self._exit.callback(athena.install(self.client, self.iam.role_of, self._work / "athena"))
-        cloudwatch.install()
+        enforcement.install(self.iam)
+        self.wiring.install()
+        self._exit.callback(
+            query_executions.install(self.client, self.iam.role_of, self._work / "athena")
+        )
+        metric_index.install()
         alarms.install()
         self.alarms = alarms.Alarms(
-            backend, self.metrics, tell=announce(self.client), now=self.clock.now
+            backend, self.metrics, on_change=change_publisher(self.client), now=self.clock.now
         )
-        ec2.install()
+        instances.install()
         self._exit.callback(self.functions.close)
-        self._exit.callback(self.joints.close)
+        self._exit.callback(self.wiring.close)
         self._exit.callback(self.alarms.close)
 
     def _serve(self, server_socket: socket.socket, port: int) -> None:
@@ -223,9 +224,11 @@ class LocalCloud:
         dynamodb = dynamodb_backends[ACCOUNT][REGION]
         moto = DomainDispatcherApplication(create_backend_app)
         application = with_capacity(
-            iam.with_iam(with_fast_reads(moto, dynamodb), self.iam), Capacity(dynamodb), self._feeds
+            enforcement.with_iam(with_fast_reads(moto, dynamodb), self.iam),
+            Capacity(dynamodb),
+            self._service_metrics,
         )
-        application = with_control(application, self)
+        application = with_control_api(application, self)
         server = make_server(
             HOST,
             port,
@@ -242,7 +245,7 @@ class LocalCloud:
         """As on AWS, logging that fails does not make the invocation fail."""
         try:
             self._put_log_events(self.client("logs", role_arn), group, stream, lines)
-            self._feeds.lines(group, lines)
+            self._service_metrics.record_log_lines(group, lines)
         except (ClientError, BotoCoreError) as error:
             self.faults.append(f"log lines of {group} are lost: {error}")
 
@@ -291,7 +294,7 @@ class LocalCloud:
         self._progress("deploying the app with infra/overlay.yaml")
         template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
-        self.joints.start()
+        self.wiring.start()
         self.alarms.start(self._alarm_seconds)
 
     def _override_settings(self, template: Template) -> None:

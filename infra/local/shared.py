@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def going_on(name: str) -> Iterator[None]:
+def log_and_continue(name: str) -> Iterator[None]:
     """What is deleted meanwhile fails alone: the loop that came by it has others to serve."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The joints between services that moto lacks.
+"""The wiring between services that moto lacks.
 
 Lambda invocations go to `functions`; EventBridge rules reach Lambda and Step Functions;
 rules with a rate fire; SNS e-mails are kept; executions of state machines are logged, and
@@ -19,7 +19,7 @@ from moto.sns.models import Subscription
 
 from chalicelib.model.windows import format_utc
 
-from .cloudwatch.service_metrics import Feeds
+from .cloudwatch.service_metrics import ServiceMetrics
 from .eventbridge.events import Events, is_ours
 from .lambda_.functions import Functions
 from .lambda_.invocations import ASYNC_RETRY_SECONDS, Invocations
@@ -42,22 +42,22 @@ class Mail:
     sent_at: str
 
 
-class Joints:
+class Wiring:
     """Everything that moves between the services; one for each local cloud."""
 
     def __init__(
         self,
         clients: Clients,
         functions: Functions,
-        feeds: Feeds,
+        service_metrics: ServiceMetrics,
         *,
         on_mail: Callable[[Mail], None],
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
     ) -> None:
         self.invocations = Invocations(clients, functions, async_retry_seconds)
         self.events = Events(clients)
-        self._executions = Executions(clients, feeds)
-        self._queues = Queues(clients, feeds)
+        self._executions = Executions(clients, service_metrics)
+        self._queues = Queues(clients, service_metrics)
         self._on_mail = on_mail
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -65,15 +65,15 @@ class Joints:
 
     def install(self) -> None:
         """Put this in the place of moto's own ends."""
-        joints = self
+        wiring = self
 
         def invoke(
             function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any
         ) -> bytes:
-            return joints.invocations.invoke(function, body, request_headers, response_headers)
+            return wiring.invocations.invoke(function, body, request_headers, response_headers)
 
         def send_to_targets(rule: Rule, event: Any, *args: Any, **kwargs: Any) -> None:
-            if not joints.events.send(rule, event):
+            if not wiring.events.send(rule, event):
                 return
             for target in rule.targets:
                 if not is_ours(target):
@@ -85,7 +85,7 @@ class Joints:
 
         def publish(subscription: Subscription, message: str, *args: Any, **kwargs: Any) -> None:
             if subscription.protocol == "email":
-                joints._mail_if_wanted(subscription, message, **kwargs)
+                wiring._mail_if_wanted(subscription, message, **kwargs)
             else:
                 _MOTO_PUBLISH(subscription, message, *args, **kwargs)
 
@@ -123,9 +123,9 @@ class Joints:
         """Whether no asynchronous invocation is under way; some may wait to be tried again."""
         return self.invocations.only_retries_left
 
-    def fire_all(self) -> list[str]:
+    def trigger_all(self) -> list[str]:
         """Let every enabled rule with a rate fire now; the events' IDs."""
-        return self.events.fire_all()
+        return self.events.trigger_all()
 
     def fire(self, rule: str) -> str:
         """Let one scheduled rule fire now; the event's ID."""

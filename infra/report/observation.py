@@ -93,7 +93,7 @@ def wait_until_settled(cloud: LocalCloud) -> bool:
         statuses = {each["status"] for each in executions}
         if statuses and "RUNNING" not in statuses:
             failed = statuses != {"SUCCEEDED"}
-            if cloud.joints.idle or (failed and cloud.joints.only_retries_left):
+            if cloud.wiring.idle or (failed and cloud.wiring.only_retries_left):
                 return True
         time.sleep(0.1)
     return False
@@ -148,7 +148,7 @@ def observe(cloud: LocalCloud) -> Observation:
             for prefix in ("raw-metrics/", "processed/", "quarantine/")
         },
         invocations={name: list(each) for name, each in cloud.functions.invocations.items()},
-        mails=list(cloud.joints.mails),
+        mails=list(cloud.wiring.mails),
         alarms=_alarms(cloud),
         rows=rows,
         scanned_bytes=scanned,

@@ -189,7 +189,7 @@ class Story:
         self.settle()
 
     def settle(self) -> None:
-        self.until(lambda: self.cloud.joints.idle)
+        self.until(lambda: self.cloud.wiring.idle)
 
     def until(self, is_so: Callable[[], bool]) -> None:
         end = time.monotonic() + 120
@@ -414,14 +414,14 @@ def test_an_alarm_goes_off_by_its_cause_and_is_over_after_it(name: str, story: S
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_each_of_both_is_a_mail(name: str, story: Story) -> None:
-    leads = [mail.subject.split()[0] for mail in mails_about(name, story.cloud.joints.mails)]
+    leads = [mail.subject.split()[0] for mail in mails_about(name, story.cloud.wiring.mails)]
     assert leads[0] in {"ALARM", "Warning", "PAGE"}
     assert leads[1] in {"OK", "RESOLVED"}
 
 
 @pytest.mark.parametrize("name", ["NotifierErrors", "DeadLettersWaiting"])
 def test_what_watches_the_notifier_also_comes_without_it(name: str, story: Story) -> None:
-    subjects = [mail.subject for mail in story.cloud.joints.mails]
+    subjects = [mail.subject for mail in story.cloud.wiring.mails]
     assert f'ALARM: "InfraMonitoring-{name}" in EU (Ireland)' in subjects
 
 
@@ -446,7 +446,7 @@ a second, and `SeriesPerDay` was {budget}. What an alarm means and what to do is
 
 
 def page(story: Story) -> str:
-    mails = story.cloud.joints.mails
+    mails = story.cloud.wiring.mails
     parts = [INTRODUCTION.format(budget=BUDGET)]
     for name, cause in CAUSES.items():
         begins, ends = mails_about(name, mails)[:2]

@@ -22,7 +22,7 @@ from chalicelib.model import records
 from chalicelib.process.writing import FEW
 from infra.local.iam.policies import (
     Call,
-    Use,
+    Grant,
     evaluate,
     grants,
 )
@@ -363,7 +363,7 @@ class Unseen:
     resource: str
     reason: str
 
-    def covers(self, role: str, use: Use) -> bool:
+    def covers(self, role: str, use: Grant) -> bool:
         return role in self.roles and use.action in self.actions and self.resource in use.resource
 
 
@@ -510,16 +510,16 @@ UNSEEN = (
 )
 
 
-def unseen(role: str, use: Use) -> bool:
+def unseen(role: str, use: Grant) -> bool:
     # The API's own name begins like those of `chalice deploy`, and is seen.
     if use.resource.endswith("/infra-monitoring-api*"):
         return False
     return any(each.covers(role, use) for each in UNSEEN)
 
 
-def used(modes: Modes, role: str) -> set[Use]:
+def used(modes: Modes, role: str) -> set[Grant]:
     return {
-        Use(each["policy"], each["sid"], each["action"], each["resource"])
+        Grant(each["policy"], each["sid"], each["action"], each["resource"])
         for each in modes.iam["uses"]
         if each["role"] == role
     }

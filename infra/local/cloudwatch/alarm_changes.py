@@ -20,7 +20,7 @@ _REGION_NAMES = {"eu-west-1": "EU (Ireland)"}
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AlarmChange:
     """An alarm that went from one state into another, as CloudWatch tells of it.
 
     `event` is EventBridge's; `actions` are the topics of the new state, which get `message`.
@@ -39,10 +39,10 @@ class Change:
         return str(self.event["detail"]["state"]["value"])
 
 
-def announce(clients: Callable[[str], Any]) -> Callable[[Change], None]:
+def change_publisher(clients: Callable[[str], Any]) -> Callable[[AlarmChange], None]:
     """What CloudWatch does with a change: an event on the default bus, messages to topics."""
 
-    def tell(change: Change) -> None:
+    def tell(change: AlarmChange) -> None:
         event = change.event
         clients("events").put_events(
             Entries=[
@@ -84,13 +84,13 @@ def rule_of(alarm: Alarm) -> Rule:
     )
 
 
-def change_of(alarm: Alarm, before: Mapping[str, str]) -> Change:
+def change_of(alarm: Alarm, before: Mapping[str, str]) -> AlarmChange:
     region, account = alarm.alarm_arn.split(":")[3:5]
     after = state_of(alarm)
     event = {
         "version": "0",
         "id": str(uuid.uuid4()),
-        "detail-type": "CloudWatch Alarm State Change",
+        "detail-type": "CloudWatch Alarm State AlarmChange",
         "source": "aws.cloudwatch",
         "account": account,
         "time": f"{after['timestamp'][:19]}Z",
@@ -109,7 +109,7 @@ def change_of(alarm: Alarm, before: Mapping[str, str]) -> Change:
         "INSUFFICIENT_DATA": alarm.insufficient_data_actions,
     }
     topics = actions[after["value"]] if alarm.actions_enabled else []
-    return Change(event, tuple(topics), _message(alarm, before, after, account, region))
+    return AlarmChange(event, tuple(topics), _message(alarm, before, after, account, region))
 
 
 def state_of(alarm: Alarm) -> dict[str, str]:

@@ -18,7 +18,7 @@ from moto.cloudwatch.responses import CloudWatchResponse
 
 from ..errors import LocalCloudError
 from .alarm_changes import (
-    Change,
+    AlarmChange,
     change_of,
     is_returned,
     rule_of,
@@ -57,12 +57,12 @@ class Alarms:
         backend: CloudWatchBackend,
         metrics: Metrics,
         *,
-        tell: Callable[[Change], None],
+        on_change: Callable[[AlarmChange], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._backend = backend
         self._metrics = metrics
-        self._tell = tell
+        self._on_change = on_change
         self._now = now
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -86,7 +86,7 @@ class Alarms:
         if self._thread:
             self._thread.join(timeout=5)
 
-    def evaluate(self) -> list[Change]:
+    def evaluate(self) -> list[AlarmChange]:
         """Evaluate each alarm once, the composite ones after those that they rest on."""
         with self._lock:
             now = self._now()
@@ -98,10 +98,10 @@ class Alarms:
                         changes.append(change)
         for change in changes:
             with _alone(change.name):
-                self._tell(change)
+                self._on_change(change)
         return changes
 
-    def _evaluate(self, alarm: Alarm, now: datetime) -> Change | None:
+    def _evaluate(self, alarm: Alarm, now: datetime) -> AlarmChange | None:
         if alarm.rule is not None:
             state, why, data = _judge_composite(alarm, self._backend.alarms, now)
         else:

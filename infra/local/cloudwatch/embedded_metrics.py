@@ -1,4 +1,4 @@
-"""Embedded metric format: what CloudWatch Logs makes of a log line that holds metrics.
+"""EmbeddedMetric metric format: what CloudWatch Logs makes of a log line that holds metrics.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -19,7 +19,7 @@ class EmbeddedMetricError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedMetric:
     """Values of one metric under one set of dimensions."""
 
     namespace: str
@@ -30,7 +30,7 @@ class Embedded:
     at: datetime
 
 
-def read_line(line: str, now: datetime) -> list[Embedded]:
+def parse_line(line: str, now: datetime) -> list[EmbeddedMetric]:
     """The metrics in a log line; none in one that does not claim to have any.
 
     Raises:
@@ -48,7 +48,7 @@ def read_line(line: str, now: datetime) -> list[Embedded]:
         raise EmbeddedMetricError(f"{type(error).__name__}: {error}") from error
 
 
-def _read(document: Mapping[str, Any], now: datetime) -> Iterator[Embedded]:
+def _read(document: Mapping[str, Any], now: datetime) -> Iterator[EmbeddedMetric]:
     at = datetime.fromtimestamp(document["_aws"]["Timestamp"] / 1000, UTC)
     if not now - _OLDEST < at < now + _AHEAD:
         raise EmbeddedMetricError(f"{at} is more than 14 days ago or 2 hours ahead")
@@ -61,7 +61,7 @@ def _read(document: Mapping[str, Any], now: datetime) -> Iterator[Embedded]:
             dimensions = {name: _text(document[name]) for name in names}
             for metric in directive["Metrics"]:
                 name = metric["Name"]
-                yield Embedded(
+                yield EmbeddedMetric(
                     namespace=_text(directive["Namespace"]),
                     name=name,
                     dimensions=dimensions,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from moto.cloudwatch.models import CloudWatchBackend
 
-from . import api as cloudwatch
+from . import metric_index
 
 
 class Metrics:
@@ -54,7 +54,7 @@ class Metrics:
         `statistic` is Sum, Average, Minimum, Maximum, SampleCount or a percentile such as p95.
         None is a period without data.
         """
-        return cloudwatch.statistics(
+        return metric_index.statistics(
             self._backend,
             (namespace, name, tuple(sorted(dimensions.items()))),
             statistic,

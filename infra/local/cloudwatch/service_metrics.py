@@ -11,7 +11,7 @@ from typing import Any
 
 from ..lambda_.environment import FunctionSpec, Invocation
 from .clock import Clock
-from .embedded_metrics import EmbeddedMetricError, read_line
+from .embedded_metrics import EmbeddedMetricError, parse_line
 from .metrics import Metrics
 
 # A queue is measured each minute on AWS; here also when its number has changed.
@@ -31,7 +31,7 @@ READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
 WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"})
 
 
-class Feeds:
+class ServiceMetrics:
     """Puts metrics for what it is told of."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
@@ -39,12 +39,12 @@ class Feeds:
         self._clock = clock
         self._queues: dict[str, tuple[int, datetime]] = {}
 
-    def lines(self, group: str, lines: Iterable[str]) -> None:
+    def record_log_lines(self, group: str, lines: Iterable[str]) -> None:
         """Log lines have come to a log group: those in embedded metric format are metrics."""
         now = datetime.now(UTC)  # the lines have this one's time
         for line in lines:
             try:
-                found = read_line(line, now)
+                found = parse_line(line, now)
             except EmbeddedMetricError:
                 # CloudWatch says no more than this either.
                 own = {"LogGroupName": group}
@@ -56,7 +56,7 @@ class Feeds:
                     each.namespace, each.name, each.dimensions, each.values, each.unit, at
                 )
 
-    def invoked(self, spec: FunctionSpec, invocation: Invocation) -> None:
+    def record_invocation(self, spec: FunctionSpec, invocation: Invocation) -> None:
         """A function has answered, or failed."""
         own = {"FunctionName": spec.name}
         began = self._clock.now() - timedelta(milliseconds=invocation.duration_ms)
@@ -70,13 +70,13 @@ class Feeds:
             "AWS/Lambda", "Duration", own, [invocation.duration_ms], "Milliseconds", began
         )
 
-    def started(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
+    def record_execution_start(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
         """An execution has been seen for the first time."""
         own = {"StateMachineArn": machine_arn}
         started = self._clock.when(execution["startDate"])
         self._count("AWS/States", "ExecutionsStarted", own, started)
 
-    def ended(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
+    def record_execution_end(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
         """An execution does not run any more."""
         own = {"StateMachineArn": machine_arn}
         stopped = self._clock.when(execution["stopDate"])
@@ -86,7 +86,7 @@ class Feeds:
             "AWS/States", "ExecutionTime", own, [milliseconds], "Milliseconds", stopped
         )
 
-    def queue(self, name: str, visible: int) -> None:
+    def record_queue_depth(self, name: str, visible: int) -> None:
         """So many messages wait in a queue."""
         now = self._clock.now()
         before, when = self._queues.get(name, (-1, now))
@@ -97,7 +97,9 @@ class Feeds:
             "AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": name}, now, visible
         )
 
-    def answered(self, target: str, request: bytes, status: int, answer: bytes) -> None:
+    def record_dynamodb_response(
+        self, target: str, request: bytes, status: int, answer: bytes
+    ) -> None:
         """DynamoDB has answered a request (`target` is its X-Amz-Target)."""
         now = self._clock.now()
         for name, dimensions, count in throttles(target, request, status, answer):

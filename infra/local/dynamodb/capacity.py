@@ -17,7 +17,7 @@ from moto.dynamodb.models import DynamoDBBackend
 from ..cloudwatch.service_metrics import (
     READS,
     WRITES,
-    Feeds,
+    ServiceMetrics,
     items,
 )
 from ..shared import Wsgi
@@ -82,7 +82,7 @@ def _exceeded(limited: _Limited) -> bytes:
     ).encode()
 
 
-def with_capacity(application: Wsgi, capacity: Capacity, feeds: Feeds) -> Wsgi:
+def with_capacity(application: Wsgi, capacity: Capacity, service_metrics: ServiceMetrics) -> Wsgi:
     """The application, whose DynamoDB has limits, and tells CloudWatch of each throttle."""
 
     def limited(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -94,7 +94,7 @@ def with_capacity(application: Wsgi, capacity: Capacity, feeds: Feeds) -> Wsgi:
         refusal = capacity.refusal(target.rpartition(".")[2], request)
         if refusal:
             start_response("400 Bad Request", [("Content-Type", "application/x-amz-json-1.0")])
-            feeds.answered(target, request, 400, refusal)
+            service_metrics.record_dynamodb_response(target, request, 400, refusal)
             return [refusal]
         statuses: list[str] = []
 
@@ -103,7 +103,9 @@ def with_capacity(application: Wsgi, capacity: Capacity, feeds: Feeds) -> Wsgi:
             return start_response(status, *rest)
 
         answer = list(application(environ, noted))
-        feeds.answered(target, request, int(statuses[-1].split()[0]), b"".join(answer))
+        service_metrics.record_dynamodb_response(
+            target, request, int(statuses[-1].split()[0]), b"".join(answer)
+        )
         return answer
 
     return limited

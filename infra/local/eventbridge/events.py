@@ -12,7 +12,7 @@ from moto.events.models import Rule
 from chalicelib.model.windows import format_utc
 
 from ..errors import LocalCloudError
-from ..shared import Clients, going_on
+from ..shared import Clients, log_and_continue
 
 # What moto's rules do not reach.
 _OUR_TARGETS = ("lambda", "states")
@@ -84,7 +84,7 @@ class Events:
             and rule.get("ScheduleExpression", "").startswith(schedules)
         ]
 
-    def fire_all(self) -> list[str]:
+    def trigger_all(self) -> list[str]:
         """Let every enabled rule with a rate fire now; the events' IDs."""
         return [self.fire(rule) for rule in self.scheduled_rules()]
 
@@ -101,7 +101,7 @@ class Events:
                 expression = rule["ScheduleExpression"]
                 if due.setdefault(rule["Arn"], next_after(expression, now)) <= now:
                     due[rule["Arn"]] = next_after(expression, due[rule["Arn"]])
-                    with going_on(rule["Name"]):
+                    with log_and_continue(rule["Name"]):
                         self.fire(rule)
 
 

@@ -26,7 +26,7 @@ from moto.sts.models import sts_backends
 
 from ..shared import Wsgi
 from . import permissions
-from .policies import Call, Use, evaluate
+from .policies import Call, Grant, evaluate
 
 # Distinct calls that are kept; a run of four branches makes about fifty.
 _KEPT = 10_000
@@ -82,7 +82,7 @@ class Iam:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self.calls: dict[Made, None] = {}
-        self.uses: set[tuple[str, Use]] = set()
+        self.uses: set[tuple[str, Grant]] = set()
         self.denied: deque[Made] = deque(maxlen=_KEPT)
 
     def assume(self, role_arn: str, name: str) -> Session:

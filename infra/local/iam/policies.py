@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Grant:
     """What allowed a call: one action on one resource of one statement."""
 
     policy: str
@@ -55,27 +55,27 @@ class _Statement:
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
-def evaluate(call: Call, policies: Mapping[str, str]) -> list[Use]:
+def evaluate(call: Call, policies: Mapping[str, str]) -> list[Grant]:
     """What in the policies (JSON by name) allows the call: nothing if nothing does, or one denies.
 
     Raises:
         PolicyError: for an element, operator or variable that is not known here.
     """
     context = dict(call.context)
-    uses: list[Use] = []
+    uses: list[Grant] = []
     for name, document in policies.items():
         for statement in _statements(document):
             found = list(_matches(statement, call, context))
             if found and statement.effect == "Deny":
                 return []
-            uses += [Use(name, statement.sid, *each) for each in found]
+            uses += [Grant(name, statement.sid, *each) for each in found]
     return uses
 
 
-def grants(policies: Mapping[str, str]) -> set[Use]:
+def grants(policies: Mapping[str, str]) -> set[Grant]:
     """Everything that the policies allow, in the pieces that `evaluate` answers with."""
     return {
-        Use(name, statement.sid, action, resource)
+        Grant(name, statement.sid, action, resource)
         for name, document in policies.items()
         for statement in _statements(document)
         if statement.effect == "Allow"

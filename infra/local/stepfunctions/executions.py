@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..cloudwatch.service_metrics import Feeds
-from ..shared import Clients, going_on
+from ..cloudwatch.service_metrics import ServiceMetrics
+from ..shared import Clients, log_and_continue
 
 _POLL_SECONDS = 0.5
 
@@ -22,9 +22,9 @@ _SAME = (
 class Executions:
     """The metrics of each execution; when it has ended its event, and its history in the log."""
 
-    def __init__(self, clients: Clients, feeds: Feeds) -> None:
+    def __init__(self, clients: Clients, service_metrics: ServiceMetrics) -> None:
         self._clients = clients
-        self._feeds = feeds
+        self._service_metrics = service_metrics
         self._started: set[str] = set()
         self._told: set[str] = set()
 
@@ -33,7 +33,7 @@ class Executions:
         while not stopping.wait(_POLL_SECONDS):
             sfn = self._clients("stepfunctions")
             for machine in sfn.list_state_machines()["stateMachines"]:
-                with going_on(machine["name"]):
+                with log_and_continue(machine["name"]):
                     self._tell_of(machine["stateMachineArn"])
 
     def _tell_of(self, machine_arn: str) -> None:
@@ -42,15 +42,15 @@ class Executions:
             arn = execution["executionArn"]
             if arn not in self._started:
                 self._started.add(arn)
-                self._feeds.started(machine_arn, execution)
+                self._service_metrics.record_execution_start(machine_arn, execution)
             if arn in self._told or execution["status"] == "RUNNING":
                 continue
             self._told.add(arn)
-            self._feeds.ended(machine_arn, execution)
-            with going_on(f"the event of {arn}"):
+            self._service_metrics.record_execution_end(machine_arn, execution)
+            with log_and_continue(f"the event of {arn}"):
                 described = sfn.describe_execution(executionArn=arn)
                 self._clients("events").put_events(Entries=[status_change(described)])
-            with going_on(f"the log of {arn}"):
+            with log_and_continue(f"the log of {arn}"):
                 self._log(machine_arn, arn)
 
     def _log(self, machine_arn: str, arn: str) -> None:

@@ -12,8 +12,8 @@ from moto import mock_aws
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 
 from infra.local.cloudwatch import alarms as alarms_module
-from infra.local.cloudwatch import api as cloudwatch
-from infra.local.cloudwatch.alarm_changes import Change, announce
+from infra.local.cloudwatch import metric_index
+from infra.local.cloudwatch.alarm_changes import AlarmChange, change_publisher
 from infra.local.cloudwatch.alarms import Alarms
 from infra.local.cloudwatch.metrics import Metrics
 from tests.conftest import ACCOUNT, REGION
@@ -42,11 +42,13 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOW
-        self.told: list[Change] = []
+        self.told: list[AlarmChange] = []
         self.cloudwatch: Any = client("cloudwatch")
         backend: CloudWatchBackend = cloudwatch_backends[ACCOUNT][REGION]
         self.metrics = Metrics(backend)
-        self.alarms = Alarms(backend, self.metrics, tell=self.told.append, now=lambda: self.now)
+        self.alarms = Alarms(
+            backend, self.metrics, on_change=self.told.append, now=lambda: self.now
+        )
 
     def put_errors(self, count: float) -> None:
         self.metrics.put("AWS/Lambda", "Errors", OF_A_FUNCTION, [count], "Count", self.now)
@@ -67,7 +69,7 @@ def client(service: str) -> Any:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    cloudwatch.install()
+    metric_index.install()
     alarms_module.install()
     with mock_aws():
         yield World()
@@ -115,7 +117,7 @@ def test_the_event_has_the_documented_shape(world: World) -> None:
     event = change.event
     assert (event["source"], event["detail-type"]) == (
         "aws.cloudwatch",
-        "CloudWatch Alarm State Change",
+        "CloudWatch Alarm State AlarmChange",
     )
     assert event["time"] == "2026-11-22T18:00:30Z"
     assert event["resources"] == [f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:errors"]
@@ -150,7 +152,7 @@ def queues(world: World) -> Callable[[], dict[str, list[Any]]]:
     world.alarms = Alarms(
         cloudwatch_backends[ACCOUNT][REGION],
         world.metrics,
-        tell=announce(lambda service: clients[service]),
+        on_change=change_publisher(lambda service: clients[service]),
         now=lambda: world.now,
     )
 

@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.utils import TMP_THREADS
 
-from infra.local import moto_fixes as mended
+from infra.local import moto_fixes
 
 KEY = {"metric_id": {"S": "one"}, "timestamp": {"S": "2026-11-22T12:00:00Z"}}
 TABLE = "OneAtATime"
@@ -24,7 +24,7 @@ TABLE = "OneAtATime"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     for _ in range(2):  # as a process does that has several local clouds
-        mended.install()
+        moto_fixes.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from moto.cloudwatch.models import CloudWatchBackend
 
-from infra.local.cloudwatch import api as cloudwatch
+from infra.local.cloudwatch import metric_index
 from infra.local.cloudwatch.clock import Clock
-from infra.local.cloudwatch.embedded_metrics import EmbeddedMetricError, read_line
+from infra.local.cloudwatch.embedded_metrics import EmbeddedMetricError, parse_line
 from infra.local.cloudwatch.metrics import Metrics
-from infra.local.cloudwatch.service_metrics import Feeds, throttles
+from infra.local.cloudwatch.service_metrics import ServiceMetrics, throttles
 from tests.conftest import ACCOUNT, REGION
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
@@ -35,19 +35,19 @@ def line(values: Any = 1.0, *, at: datetime = NOW, **changes: Any) -> str:
 
 
 def test_a_line_holds_its_metrics() -> None:
-    (found,) = read_line(line([1, 2.5]), NOW)
+    (found,) = parse_line(line([1, 2.5]), NOW)
     assert (found.namespace, found.name, found.unit) == ("Test", "Errors", "Count")
     assert (found.dimensions, found.values, found.at) == ({"service": "x"}, [1, 2.5], NOW)
 
 
 def test_each_set_of_dimensions_is_a_metric_of_its_own() -> None:
-    found = read_line(line(Dimensions=[[], ["service"]]), NOW)
+    found = parse_line(line(Dimensions=[[], ["service"]]), NOW)
     assert [each.dimensions for each in found] == [{}, {"service": "x"}]
 
 
 @pytest.mark.parametrize("other", ["START RequestId: 1", "", '{"message": "collected"}', "[1]"])
 def test_other_lines_hold_none(other: str) -> None:
-    assert read_line(other, NOW) == []
+    assert parse_line(other, NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,16 @@ def test_other_lines_hold_none(other: str) -> None:
 )
 def test_cloudwatch_takes_no_such_line(bad: str) -> None:
     with pytest.raises(EmbeddedMetricError):
-        read_line(bad, NOW)
+        parse_line(bad, NOW)
 
 
 def test_a_line_that_is_not_taken_is_counted_as_cloudwatch_counts_it() -> None:
-    cloudwatch.install()
+    metric_index.install()
     metrics = Metrics(CloudWatchBackend(REGION, ACCOUNT))
     began = datetime.now(UTC)
-    Feeds(metrics, Clock()).lines("/aws/lambda/x", ['{"_aws": {}}', line(at=began), "END"])
+    ServiceMetrics(metrics, Clock()).record_log_lines(
+        "/aws/lambda/x", ['{"_aws": {}}', line(at=began), "END"]
+    )
     start = began - timedelta(seconds=1)
     asked: dict[str, Any] = {"start": start, "period": 60, "periods": 1}
     group = {"LogGroupName": "/aws/lambda/x"}

@@ -1,4 +1,4 @@
-"""The joints of the local cloud by themselves, between services that are moto's or made up."""
+"""The wiring of the local cloud by themselves, between services that are moto's or made up."""
 
 import json
 import time
@@ -18,11 +18,11 @@ from moto.sns.models import Subscription
 
 from infra.local.cloudwatch.clock import Clock
 from infra.local.cloudwatch.metrics import Metrics
-from infra.local.cloudwatch.service_metrics import Feeds
+from infra.local.cloudwatch.service_metrics import ServiceMetrics
 from infra.local.errors import LocalCloudError
 from infra.local.eventbridge import events as events_module
 from infra.local.lambda_.environment import FunctionSpec, Invocation
-from infra.local.wiring import Joints
+from infra.local.wiring import Wiring
 from tests.conftest import ACCOUNT, REGION
 
 Eventually = Callable[..., Any]
@@ -50,14 +50,14 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
 
 
 @pytest.fixture
-def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Joints]]:
-    """Joints of moto's clients, closed at the end."""
-    made: list[Joints] = []
+def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Wiring]]:
+    """Wiring of moto's clients, closed at the end."""
+    made: list[Wiring] = []
 
-    def make(functions: Any = None, **changes: Any) -> Joints:
+    def make(functions: Any = None, **changes: Any) -> Wiring:
         arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
-        feeds = Feeds(Metrics(CloudWatchBackend(REGION, ACCOUNT)), Clock())
-        made.append(Joints(clients, functions, feeds, **arguments))
+        service_metrics = ServiceMetrics(Metrics(CloudWatchBackend(REGION, ACCOUNT)), Clock())
+        made.append(Wiring(clients, functions, service_metrics, **arguments))
         return made[-1]
 
     yield make
@@ -92,7 +92,7 @@ class FailingFunctions:
         return Invocation("id", b"{}", payload == b'"fail"', 1.0, None, 1.0, "")
 
 
-def send(joints: Joints, payload: str) -> None:
+def send(wiring: Wiring, payload: str) -> None:
     """An asynchronous invocation of a function with nothing configured."""
     function: Any = SimpleNamespace(
         event_invoke_config=[],
@@ -107,50 +107,50 @@ def send(joints: Joints, payload: str) -> None:
         environment_vars={},
         code_bytes=b"",
     )
-    joints.invocations.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
+    wiring.invocations.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
 
 
 def test_failing_events_that_wait_for_a_retry_stall_no_other(
-    make: Callable[..., Joints], eventually: Eventually
+    make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
     """More of them than the pool has workers."""
     functions = FailingFunctions()
-    joints = make(functions, async_retry_seconds=(60, 60))
+    wiring = make(functions, async_retry_seconds=(60, 60))
     for _ in range(40):
-        send(joints, '"fail"')
-    send(joints, '"pass"')
+        send(wiring, '"fail"')
+    send(wiring, '"pass"')
     eventually(lambda: b'"pass"' in functions.payloads, seconds=5)
 
 
 def test_a_failing_event_is_tried_three_times_and_is_pending_till_then(
-    make: Callable[..., Joints], eventually: Eventually
+    make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
     functions = FailingFunctions()
-    joints = make(functions, async_retry_seconds=(0.3, 0.3))
-    joints.start()
-    send(joints, '"fail"')
-    eventually(lambda: joints.only_retries_left)
-    assert not joints.idle
-    eventually(lambda: joints.idle)
+    wiring = make(functions, async_retry_seconds=(0.3, 0.3))
+    wiring.start()
+    send(wiring, '"fail"')
+    eventually(lambda: wiring.only_retries_left)
+    assert not wiring.idle
+    eventually(lambda: wiring.idle)
     assert len(functions.payloads) == 3
 
 
 def test_closing_cancels_what_waits_for_a_retry(
-    make: Callable[..., Joints], eventually: Eventually
+    make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
     functions = FailingFunctions()
-    joints = make(functions, async_retry_seconds=(0.5, 0.5))
-    joints.start()
-    send(joints, '"fail"')
-    eventually(lambda: joints.only_retries_left)
-    joints.close()
-    assert joints.idle
+    wiring = make(functions, async_retry_seconds=(0.5, 0.5))
+    wiring.start()
+    send(wiring, '"fail"')
+    eventually(lambda: wiring.only_retries_left)
+    wiring.close()
+    assert wiring.idle
     time.sleep(1)
     assert len(functions.payloads) == 1
 
 
 def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
-    make: Callable[..., Joints], clients: Callable[[str], Any], eventually: Eventually
+    make: Callable[..., Wiring], clients: Callable[[str], Any], eventually: Eventually
 ) -> None:
     sfn, logs = clients("stepfunctions"), clients("logs")
     broken, whole = machine(clients, "broken"), machine(clients, "whole")
@@ -166,9 +166,9 @@ def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
 
 @pytest.fixture
 def make_installed(
-    make: Callable[..., Joints], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], Joints]:
-    """Make joints that are in the place of moto's own ends, until the test is over."""
+    make: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Wiring]:
+    """Make wiring that are in the place of moto's own ends, until the test is over."""
     for owner, name in (
         (LambdaFunction, "invoke"),
         (Rule, "send_to_targets"),
@@ -176,10 +176,10 @@ def make_installed(
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
 
-    def make_installed() -> Joints:
-        joints = make()
-        joints.install()
-        return joints
+    def make_installed() -> Wiring:
+        wiring = make()
+        wiring.install()
+        return wiring
 
     return make_installed
 
@@ -204,7 +204,7 @@ def test_a_schedule_that_is_not_known_is_refused() -> None:
 
 
 def test_the_clock_outlives_a_rule_whose_target_is_gone(
-    make_installed: Callable[[], Joints],
+    make_installed: Callable[[], Wiring],
     clients: Callable[[str], Any],
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
@@ -221,7 +221,7 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
 
 @pytest.fixture
 def rule(
-    make_installed: Callable[[], Joints], clients: Callable[[str], Any]
+    make_installed: Callable[[], Wiring], clients: Callable[[str], Any]
 ) -> Callable[..., list[str]]:
     """Make a rule on two queues and a log group, put an event, and say where it arrived."""
     make_installed()  # an earlier cloud of the same process
@@ -273,14 +273,14 @@ def test_a_rule_that_does_not_match_reaches_none_of_them(
 
 @pytest.fixture
 def publish(
-    clients: Callable[[str], Any], make: Callable[..., Joints], monkeypatch: pytest.MonkeyPatch
+    clients: Callable[[str], Any], make: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch
 ) -> Publish:
     """Publishes to a topic with a mail box; the bodies of the mails that came of it."""
     monkeypatch.setattr(Subscription, "publish", Subscription.publish)
     monkeypatch.setattr(LambdaFunction, "invoke", LambdaFunction.invoke)
     monkeypatch.setattr(Rule, "send_to_targets", Rule.send_to_targets)
-    joints, sns = make(), clients("sns")
-    joints.install()
+    wiring, sns = make(), clients("sns")
+    wiring.install()
     topic = sns.create_topic(Name="any")["TopicArn"]
 
     def publish(policy: dict[str, Any] | None, message: str, **arguments: Any) -> list[str]:
@@ -289,7 +289,7 @@ def publish(
             TopicArn=topic, Protocol="email", Endpoint="a@example.com", Attributes=attributes
         )
         sns.publish(TopicArn=topic, Message=message, **arguments)
-        return [mail.body for mail in joints.mails]
+        return [mail.body for mail in wiring.mails]
 
     return publish
 

@@ -16,8 +16,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 
 from infra.develop.lint import CFN_LINT
 from infra.local.cloudformation import resources
-from infra.local.cloudwatch import alarms
-from infra.local.cloudwatch import api as cloudwatch
+from infra.local.cloudwatch import alarms, metric_index
 from infra.local.cloudwatch.alarms import Alarms
 from infra.local.cloudwatch.metrics import Metrics
 from infra.local.package import OBSERVABILITY, OVERLAY, STORAGE
@@ -92,7 +91,7 @@ Deploy = Callable[..., Any]
 @pytest.fixture
 def deploy() -> Iterator[Deploy]:
     """Deploy the template with parameters into moto; gives a client of its CloudWatch."""
-    cloudwatch.install()
+    metric_index.install()
     alarms.install()
     factory: Any = cache(boto3.client)
     with mock_aws():
@@ -287,7 +286,7 @@ class Days:
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self.now = START
         self.metrics = Metrics(backend)
-        self.alarms = Alarms(backend, self.metrics, tell=lambda _: None, now=lambda: self.now)
+        self.alarms = Alarms(backend, self.metrics, on_change=lambda _: None, now=lambda: self.now)
 
     def run(self, **values: float) -> None:
         """A run of now that succeeds; of each metric it has 0, but for `values`."""

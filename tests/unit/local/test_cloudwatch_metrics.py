@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from moto.cloudwatch.models import CloudWatchBackend
 
-from infra.local.cloudwatch import api as cloudwatch
+from infra.local.cloudwatch import metric_index
 from infra.local.cloudwatch.metrics import Metrics
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -15,7 +15,7 @@ OF_A_FUNCTION = {"FunctionName": "log-processor"}
 
 @pytest.fixture
 def backend() -> CloudWatchBackend:
-    cloudwatch.install()
+    metric_index.install()
     return CloudWatchBackend("eu-west-1", "123456789012")
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from infra.local.iam.policies import (
     Call,
+    Grant,
     PolicyError,
-    Use,
     evaluate,
     grants,
 )
@@ -39,7 +39,7 @@ def allowed(call: Call, *statements: dict[str, Any]) -> bool:
 def test_what_allows_a_call_is_told_to_the_resource() -> None:
     two = statement(Action=["s3:PutObject", "s3:GetObject"])
     assert evaluate(Call("s3:GetObject", OBJECT), policies(two)) == [
-        Use("own", "Read", "s3:GetObject", "arn:aws:s3:::data-*/raw/*")
+        Grant("own", "Read", "s3:GetObject", "arn:aws:s3:::data-*/raw/*")
     ]
 
 

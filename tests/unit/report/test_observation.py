@@ -1,4 +1,4 @@
-"""How long a run is waited for, with a state machine and joints that say what a test wants."""
+"""How long a run is waited for, with a state machine and wiring that say what a test wants."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +16,8 @@ def cloud(statuses: list[str], *, idle: bool, only_retries_left: bool) -> Any:
         describe_stacks=lambda **_: {"Stacks": [{"Outputs": outputs}]},
         list_executions=lambda **_: {"executions": executions},
     )
-    joints = SimpleNamespace(idle=idle, only_retries_left=only_retries_left)
-    return SimpleNamespace(client=lambda _: client, joints=joints)
+    wiring = SimpleNamespace(idle=idle, only_retries_left=only_retries_left)
+    return SimpleNamespace(client=lambda _: client, wiring=wiring)
 
 
 @pytest.mark.parametrize(

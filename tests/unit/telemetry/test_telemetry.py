@@ -24,7 +24,7 @@ from chalicelib.telemetry.metrics import (
     of_records,
     of_result,
 )
-from infra.local.cloudwatch.embedded_metrics import Embedded, read_line
+from infra.local.cloudwatch.embedded_metrics import EmbeddedMetric, parse_line
 from tests.conftest import (
     ROOT,
     SETTINGS,
@@ -236,8 +236,8 @@ def printed(capsys: pytest.CaptureFixture[str], metrics: Iterable[Metric]) -> li
     return capsys.readouterr().out.splitlines()
 
 
-def read(line: str) -> list[Embedded]:
-    return read_line(line, datetime.now(UTC))
+def read(line: str) -> list[EmbeddedMetric]:
+    return parse_line(line, datetime.now(UTC))
 
 
 def test_more_values_than_a_line_takes_are_several_lines(

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _PREFIX = "/_local/"
 
 
-def with_control(application: Wsgi, cloud: "LocalCloud") -> Wsgi:
+def with_control_api(application: Wsgi, cloud: "LocalCloud") -> Wsgi:
     """The application, with the control paths in front of it."""
 
-    def controlled(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if not path.startswith(_PREFIX):
             try:
@@ -31,20 +31,20 @@ def with_control(application: Wsgi, cloud: "LocalCloud") -> Wsgi:
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]
 
-    return controlled
+    return handle
 
 
 def _answer(cloud: "LocalCloud", method: str, name: str) -> Any:
     match method, name:
         case "GET", "mails":
-            return cloud.joints.mails_as_dicts()
+            return cloud.wiring.mails_as_dicts()
         case "GET", "idle":
-            return cloud.joints.idle
+            return cloud.wiring.idle
         case "GET", "iam":
             return cloud.iam.as_dict()
         case "POST", tick if tick.partition("/")[0] == "tick":
             rule = tick.partition("/")[2]
-            return [cloud.joints.fire(rule)] if rule else cloud.joints.fire_all()
+            return [cloud.wiring.fire(rule)] if rule else cloud.wiring.trigger_all()
         case "POST", "alarms":
             return {change.name: change.state for change in cloud.alarms.evaluate()}
         case _:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.athena.api import Athena
 from infra.local.athena.catalog import QueryFailedError
 from infra.local.athena.query_engine import parse
+from infra.local.athena.query_executions import Athena
 
 
 def test_no_thread_stays_when_it_is_closed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from moto.cloudwatch.models import CloudWatchBackend
 
-from infra.local.cloudwatch import api as cloudwatch
+from infra.local.cloudwatch import metric_index
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STATISTICS = ["Average", "Minimum", "Maximum", "Sum", "SampleCount"]
@@ -22,7 +22,7 @@ def moto_own(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(
         CloudWatchBackend, "get_filtered_metrics", CloudWatchBackend.get_filtered_metrics
     )
-    cloudwatch.install()
+    metric_index.install()
     return own
 
 
