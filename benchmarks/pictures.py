@@ -1,11 +1,11 @@
-"""The README's pictures, made of a real run.
+"""Create the pictures of the README and the docs from a real run.
 
     .venv/bin/python -m benchmarks.pictures
 
-`docs/report.svg` is what `make run` prints. For the page a local cloud measures this machine,
-processes the records of a small fleet (see `benchmarks.page.fleet`) that are dropped into its
-bucket, and answers through `chalice local`; a real Chromium takes the pictures. They are redrawn
-with a palette, which makes them a quarter of the size.
+`docs/report.svg` shows the output of `make run`. For the page, a local cloud measures this machine
+and processes the records of a sample fleet (`benchmarks.page.sample_fleet`). `chalice local` serves
+the page, and Chromium takes the screenshots. They are reduced to a palette, which cuts their size
+to a quarter.
 """
 
 import argparse
@@ -24,27 +24,27 @@ from tests.conftest import RunningCloud, start_cloud, stop_cloud
 from tests.support.browser import (
     CHROMIUM,
     PHONE,
-    Scheme,
+    ColorScheme,
     chromium,
     tab,
 )
 from tests.support.chalice_local import chalice_local
 
-from .page import fleet
+from .page import sample_fleet
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HOSTS = 22
 DAYS = 14
-SILENT = 8  # this one sends nothing in the newest window
+SILENT = 8  # number of the host without data in the newest window
 
 
 class Picture(NamedTuple):
-    """What is photographed, in which light, and what has to be there first."""
+    """A screenshot: file, URL path, and a selector to wait for."""
 
     file: str
     path: str
-    there: str
-    scheme: Scheme = "light"
+    selector: str
+    scheme: ColorScheme = "light"
     size: tuple[int, int] = (1200, 860)
 
 
@@ -52,40 +52,42 @@ PICTURES = (
     Picture("page.png", "/", ".fleet .spark[role=img]"),
     Picture("page-dark.png", "/", ".fleet .spark[role=img]", "dark"),
     Picture("page-phone.png", "/", ".fleet .spark[role=img]", size=PHONE),
-    Picture("page-host.png", f"/#/host/{fleet.name_of(19)}?range=7d", "canvas", size=(1200, 900)),
+    Picture(
+        "page-host.png", f"/#/host/{sample_fleet.name_of(19)}?range=7d", "canvas", size=(1200, 900)
+    ),
     Picture("page-runs.png", "/#/runs", ".branches", size=(1200, 560)),
     Picture("page-query.png", "/#/queries/top-hosts?p.hosts=12", ".bars", size=(1200, 700)),
 )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Take the pictures; the exit status."""
+    """Create the pictures and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pictures",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="default: docs")
-    parser.add_argument("--no-report", action="store_true", help="of the page only")
-    wanted = parser.parse_args(arguments)
+    parser.add_argument("--no-report", action="store_true", help="only take pictures of the page")
+    options = parser.parse_args(arguments)
     if CHROMIUM is None:
-        print("there is no browser: apt-get install chromium", file=sys.stderr)
+        print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 1
-    if not wanted.no_report:
-        command = [sys.executable, "-m", "infra", "run", "--svg", str(wanted.out / "report.svg")]
+    if not options.no_report:
+        command = [sys.executable, "-m", "infra", "run", "--svg", str(options.out / "report.svg")]
         subprocess.run(command, check=True)
     with served() as address, chromium() as browser:
         for picture in PICTURES:
-            take(browser, address, picture, wanted.out)
+            take(browser, address, picture, options.out)
     return 0
 
 
 @contextmanager
 def served() -> Iterator[str]:
-    """The page's address, over a cloud that has run and was given a fleet."""
+    """Serve the page for a cloud with a completed run and the sample fleet; yield its URL."""
     cloud = start_cloud()
     try:
-        give(cloud)
+        put_fleet(cloud)
         with (
             tempfile.TemporaryDirectory() as folder,
             chalice_local(cloud.endpoint, Path(folder)) as address,
@@ -95,22 +97,21 @@ def served() -> Iterator[str]:
         stop_cloud(cloud)
 
 
-def give(cloud: RunningCloud) -> None:
-    """A fleet's last days, of which one host has fallen silent."""
-    ends = fleet.ends(8 * DAYS, fleet.last_tick())
+def put_fleet(cloud: RunningCloud) -> None:
+    """Store the fleet's history; one host has no data in the newest window."""
+    ends = sample_fleet.ends(8 * DAYS, sample_fleet.last_scheduled_time())
     for number in range(HOSTS):
-        made = fleet.records(number, ends[:-1] if number == SILENT else ends)
-        fleet.put(cloud.client("s3"), made)
-    fleet.settle(cloud.endpoint)
+        records = sample_fleet.records(number, ends[:-1] if number == SILENT else ends)
+        sample_fleet.put(cloud.client("s3"), records)
+    sample_fleet.wait_until_processed(cloud.endpoint)
 
 
 def take(browser: Browser, address: str, picture: Picture, out: Path) -> None:
     with tab(browser, address, size=picture.size, scheme=picture.scheme) as page:
         page.goto(picture.path)
-        ask = page.get_by_role("button", name="Ask")
         if "/queries/" in picture.path:
-            ask.click()
-        page.locator(picture.there).first.wait_for()
+            page.get_by_role("button", name="Run query").click()
+        page.locator(picture.selector).first.wait_for()
         page.wait_for_load_state("networkidle")
         file = out / picture.file
         page.screenshot(path=file)
@@ -119,9 +120,9 @@ def take(browser: Browser, address: str, picture: Picture, out: Path) -> None:
 
 
 def shrink(file: Path) -> None:
-    """Redraw a picture with the 255 colours that it has most of."""
-    with Image.open(file) as whole:
-        small = whole.convert("RGB").quantize(255, dither=Image.Dither.NONE)
+    """Reduce a picture to a palette of 255 colours."""
+    with Image.open(file) as image:
+        small = image.convert("RGB").quantize(255, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
 
 

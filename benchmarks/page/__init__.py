@@ -1,1 +1,1 @@
-"""The page over small and large fleets: how quick it is, and pictures of it."""
+"""Load times of the page for small and large fleets, and its sample data."""

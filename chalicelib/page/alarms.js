@@ -1,13 +1,13 @@
-// Every alarm of the stage: what it means, and what to do about it.
+// Alarms view: every alarm of the stage, with its meaning and the action to take.
 
 import { announce, h, icon, status } from "./dom.js";
 import { get } from "./api.js";
-import { ago, count, moment } from "./format.js";
+import { ago, count, toShortTime } from "./format.js";
 import { empty, load } from "./states.js";
 
 const STATES = {
   ALARM: ["critical", "In ALARM"],
-  INSUFFICIENT_DATA: ["unknown", "No data to judge"],
+  INSUFFICIENT_DATA: ["unknown", "Insufficient data"],
   OK: ["ok", "OK"],
 };
 
@@ -15,17 +15,17 @@ export function view({ signal, parameters }) {
   const heading = h("h1", {}, "Alarms");
   const box = h("div", {});
   const start = async () => {
-    const answer = await load(box, {
-      what: "the alarms",
-      ask: () => get("alarms", {}, signal),
-      show: ({ alarms }) => (alarms.length ? groups(alarms, parameters.get("name")) : nothing()),
+    const response = await load(box, {
+      subject: "the alarms",
+      fetchData: () => get("alarms", {}, signal),
+      render: ({ alarms }) => (alarms.length ? groups(alarms, parameters.get("name")) : noAlarms()),
     });
-    if (!answer) return;
-    const ringing = answer.alarms.filter((alarm) => alarm.state === "ALARM").length;
-    announce(`${count(ringing, "alarm")} in ALARM of ${answer.alarms.length}`);
+    if (!response) return;
+    const active = response.alarms.filter((alarm) => alarm.state === "ALARM").length;
+    announce(`${active} of ${count(response.alarms.length, "alarm")} in ALARM`);
     const badge = document.getElementById("alarm-count");
-    badge.hidden = !ringing;
-    badge.textContent = String(ringing);
+    badge.hidden = !active;
+    badge.textContent = String(active);
   };
   const refresh = h("button", { type: "button", class: "quiet", onclick: start }, "Refresh");
   return {
@@ -36,22 +36,22 @@ export function view({ signal, parameters }) {
   };
 }
 
-function nothing() {
+function noAlarms() {
   return empty(
     "This stage has no alarms",
-    "Deploy infra/observability.yaml beside it: docs/deploy.md has the command.",
+    "Deploy infra/observability.yaml for this stage; see docs/deploy.md.",
   );
 }
 
 function groups(alarms, name) {
   return Object.entries(STATES)
-    .map(([state, [sign, word]]) => [sign, word, alarms.filter((alarm) => alarm.state === state)])
+    .map(([state, [sign, label]]) => [sign, label, alarms.filter((alarm) => alarm.state === state)])
     .filter(([, , found]) => found.length)
-    .map(([sign, word, found]) =>
+    .map(([sign, label, found]) =>
       h(
         "section",
-        { class: "group", "aria-label": word },
-        h("h2", {}, icon(sign), `${word}`, h("span", { class: "dim" }, ` ${found.length}`)),
+        { class: "group", "aria-label": label },
+        h("h2", {}, icon(sign), label, h("span", { class: "dim" }, ` ${found.length}`)),
         h(
           "ul",
           { class: "alarms" },
@@ -68,7 +68,7 @@ function item(alarm, sign, open) {
       "span",
       { class: "dim" },
       "since ",
-      h("time", { datetime: alarm.since }, moment(alarm.since)),
+      h("time", { datetime: alarm.since }, toShortTime(alarm.since)),
       ` (${ago(alarm.since)})`,
     );
   return h(
@@ -87,12 +87,12 @@ function item(alarm, sign, open) {
       h(
         "dl",
         {},
-        h("dt", {}, "Means"),
+        h("dt", {}, "Meaning"),
         h("dd", {}, alarm.meaning || "–"),
-        h("dt", {}, "Do"),
+        h("dt", {}, "Action"),
         h("dd", {}, alarm.action || "–"),
-        h("dt", {}, "CloudWatch says"),
-        h("dd", {}, alarm.reason || "nothing yet"),
+        h("dt", {}, "CloudWatch reason"),
+        h("dd", {}, alarm.reason || "–"),
         h("dt", {}, "Runbook"),
         h(
           "dd",

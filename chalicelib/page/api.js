@@ -1,58 +1,55 @@
-// The API, and what went wrong with it in words.
+// HTTP client of the API, and error messages for its failures.
 
-const PATIENCE = 35_000; // milliseconds; the function itself gives up after 30 s
+const TIMEOUT = 35_000; // milliseconds; the Lambda function itself times out after 30 s
 
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
-    this.status = status;
+    this.status = status; // 0 without a response
   }
 }
 
 export const get = (path, parameters, signal, { fresh = false } = {}) =>
-  ask(path + query(parameters), { signal, cache: fresh ? "reload" : "default" });
+  request(path + queryString(parameters), { signal, cache: fresh ? "reload" : "default" });
 
 export const post = (path, body, signal) =>
-  ask(path, {
+  request(path, {
     signal,
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: body && JSON.stringify(body),
   });
 
-function query(parameters = {}) {
-  const given = Object.entries(parameters).filter(
+function queryString(parameters = {}) {
+  const present = Object.entries(parameters).filter(
     ([, value]) => value !== null && value !== undefined && value !== "",
   );
-  return given.length ? `?${new URLSearchParams(given)}` : "";
+  return present.length ? `?${new URLSearchParams(present)}` : "";
 }
 
-async function ask(path, { signal, ...options }) {
-  const patience = AbortSignal.timeout(PATIENCE);
+async function request(path, { signal, ...options }) {
+  const timeout = AbortSignal.timeout(TIMEOUT);
   let response;
   let text;
   try {
     response = await fetch(path, {
       ...options,
-      signal: signal ? AbortSignal.any([signal, patience]) : patience,
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     text = await response.text();
   } catch {
     if (signal?.aborted) throw signal.reason;
-    throw new ApiError(
-      0,
-      patience.aborted ? "it did not answer within 35 seconds" : "it cannot be reached",
-    );
+    throw new ApiError(0, timeout.aborted ? "no response within 35 seconds" : "connection failed");
   }
-  const answer = parsed(text);
+  const body = parseJson(text);
   if (!response.ok)
-    throw new ApiError(response.status, answer?.Message ?? answer?.message ?? response.statusText);
-  if (answer === undefined) throw new ApiError(response.status, "it is no JSON");
-  return answer;
+    throw new ApiError(response.status, body?.Message ?? body?.message ?? response.statusText);
+  if (body === undefined) throw new ApiError(response.status, "the response is not JSON");
+  return body;
 }
 
-/** What JSON says; undefined if the text is none. */
-function parsed(text) {
+/** The parsed text, or undefined if it is not JSON. */
+function parseJson(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -60,48 +57,48 @@ function parsed(text) {
   }
 }
 
-/** Whether a request was given up because the view was left. */
-export const isLeft = (error) => error.name === "AbortError";
+/** Whether a request was aborted because the user left the view. */
+export const isAborted = (error) => error.name === "AbortError";
 
-/** What happened and what to do, for people. */
-export function explain(what, error) {
-  const said = error.message ? ` ${capital(error.message)}.`.replace(/\.\.$/, ".") : "";
+/** Title and advice of an error message; `subject` names the data, such as "The fleet". */
+export function explain(subject, error) {
+  const detail = error.message ? ` ${capitalize(error.message)}.`.replace(/\.\.$/, ".") : "";
   switch (true) {
     case !(error instanceof ApiError):
       return {
-        title: `${what} could not be shown`,
-        advice: `This page has a fault:${said} Reload it; if it stays, report it.`,
+        title: `${subject} could not be shown`,
+        advice: `Error in this page:${detail} Reload the page. If the error persists, report it.`,
       };
     case error.status === 0:
       return {
-        title: "The API does not answer",
-        advice: `It is asked at ${location.host}:${said.toLowerCase()} Check that “chalice local” still runs there, then retry.`,
+        title: "The API is not responding",
+        advice: `Request to ${location.host}:${detail.toLowerCase()} Check that “chalice local” is still running there, then retry.`,
       };
     case error.status < 300:
       return {
-        title: "The API’s answer cannot be read",
-        advice: `What ${location.host} answers is not the API’s:${said.toLowerCase()} Check what runs there, then retry.`,
+        title: "The API response cannot be read",
+        advice: `Unexpected response from ${location.host}:${detail.toLowerCase()} Check which server is running there, then retry.`,
       };
     case error.status === 403:
       return {
-        title: `${what}: not allowed`,
-        advice: `${said.trim()} Over what is deployed, use “chalice local --stage prod” with your own credentials.`,
+        title: `${subject}: access denied`,
+        advice: `${detail.trim()} For a deployed stage, run “chalice local --stage prod” with your AWS credentials.`,
       };
     case error.status === 503:
       return {
-        title: `${what} could not be read`,
-        advice: `The API runs, but what it asks does not answer.${said} On this machine: is the local cloud up (make up)? On AWS: are the credentials still good?`,
+        title: `${subject} could not be read`,
+        advice: `The API is running, but a service that it depends on is not responding.${detail} Local cloud: check that it is running (make up). AWS: check that your credentials are still valid.`,
       };
     case error.status >= 500:
       return {
-        title: `${what} could not be read`,
-        advice: `A fault of the API.${said} Its log has more.`,
+        title: `${subject} could not be read`,
+        advice: `Internal API error.${detail} See the API log for details.`,
       };
     case error.status === 404:
-      return { title: "Not found", advice: said.trim() };
+      return { title: "Not found", advice: detail.trim() };
     default:
-      return { title: `${what}: the API refused`, advice: said.trim() };
+      return { title: `${subject}: request rejected`, advice: detail.trim() };
   }
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);

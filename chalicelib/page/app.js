@@ -1,4 +1,4 @@
-// Which view is shown: the part of the address after #, so that each view can be linked to.
+// Router: the URL fragment selects the view, so that every view can be linked to.
 
 import { announce, h } from "./dom.js";
 
@@ -11,15 +11,15 @@ const VIEWS = {
 };
 
 const main = document.getElementById("main");
-let leaving = new AbortController();
-let shown = null; // {path, update}
+let viewAbort = new AbortController(); // aborts the requests of the current view
+let current = null; // {path, update}
 
-// Where one was in each entry of the browser's history, to come back to when its view is there.
-const left = new Map();
-let entry = null;
+// Scroll position and focus by history entry, restored once the view has loaded again.
+const savedPositions = new Map();
+let historyEntry = null;
 history.scrollRestoration = "manual";
 
-function place() {
+function currentRoute() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...parts] = path.split("/").map(decode);
   return { path, name, parts, parameters: new URLSearchParams(query) };
@@ -33,40 +33,40 @@ function decode(text) {
   }
 }
 
-/** Show the view of the address; a view that only has new parameters updates itself. */
+/** Show the view in the URL. If only its parameters changed, update the current view. */
 async function show({ first = false } = {}) {
-  const back = turnTo();
-  const { path, name, parts, parameters } = place();
-  if (!first && shown?.path === path && shown.update) {
-    shown.update(parameters);
+  const position = enterHistoryEntry();
+  const { path, name, parts, parameters } = currentRoute();
+  if (!first && current?.path === path && current.update) {
+    current.update(parameters);
     return;
   }
-  leaving.abort();
-  leaving = new AbortController();
-  const { signal } = leaving;
-  const known = Object.hasOwn(VIEWS, name) && (name !== "host" || parts[0]);
-  const [title, section, module] = known ? VIEWS[name] : [null, "", null];
-  mark(section);
-  shown = { path };
-  if (!module) return missing();
+  viewAbort.abort();
+  viewAbort = new AbortController();
+  const { signal } = viewAbort;
+  const isKnown = Object.hasOwn(VIEWS, name) && (name !== "host" || parts[0]);
+  const [title, section, module] = isKnown ? VIEWS[name] : [null, "", null];
+  markSection(section);
+  current = { path };
+  if (!module) return showNotFound();
   const loaded = await module().catch(() => null);
   if (signal.aborted) return undefined;
-  if (!loaded) return unreachable();
+  if (!loaded) return showUnreachable();
   const context = {
     parts,
     parameters,
     signal,
-    title: entitle,
-    /** Keep state in the address without a new entry in the browser's history. */
-    keep: (href) => {
+    setTitle,
+    /** Store view state in the URL without adding a history entry. */
+    replaceUrl: (href) => {
       history.replaceState(history.state, "", href);
-      shown.path = place().path;
-      context.parameters = place().parameters;
+      current.path = currentRoute().path;
+      context.parameters = currentRoute().parameters;
     },
   };
-  context.title(title);
+  setTitle(title);
   const { heading, content, update, start } = loaded.view(context);
-  shown.update = update;
+  current.update = update;
   heading.tabIndex = -1;
   main.replaceChildren(...content);
   if (!first) {
@@ -74,21 +74,21 @@ async function show({ first = false } = {}) {
     heading.focus({ preventScroll: true });
   }
   const started = start?.();
-  if (!back) return undefined;
+  if (!position) return undefined;
   await started;
-  if (!signal.aborted) comeBack(back, heading);
+  if (!signal.aborted) restorePosition(position, heading);
   return undefined;
 }
 
-/** Note where one leaves an entry of the history; where one was in the one that is entered. */
-function turnTo() {
-  if (entry !== null) left.set(entry, whereabouts());
+/** Save the position in the previous history entry; return the saved one of the new entry. */
+function enterHistoryEntry() {
+  if (historyEntry !== null) savedPositions.set(historyEntry, currentPosition());
   if (!history.state) history.replaceState(Date.now(), "");
-  entry = history.state;
-  return left.get(entry);
+  historyEntry = history.state;
+  return savedPositions.get(historyEntry);
 }
 
-function whereabouts() {
+function currentPosition() {
   const focused = document.activeElement;
   const selector = !main.contains(focused)
     ? null
@@ -97,47 +97,47 @@ function whereabouts() {
       : focused.matches("a[href]")
         ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]`
         : null;
-  const place = selector ? [...main.querySelectorAll(selector)].indexOf(focused) : -1;
-  return { top: window.scrollY, selector, place };
+  const index = selector ? [...main.querySelectorAll(selector)].indexOf(focused) : -1;
+  return { top: window.scrollY, selector, index };
 }
 
-/** To where one was, unless one has gone on meanwhile. */
-function comeBack({ top, selector, place }, heading) {
+/** Restore scroll position and focus, unless the user has moved on meanwhile. */
+function restorePosition({ top, selector, index }, heading) {
   if (window.scrollY === 0) window.scrollTo(0, top);
-  if (document.activeElement === heading && place >= 0)
-    main.querySelectorAll(selector)[place]?.focus({ preventScroll: true });
+  if (document.activeElement === heading && index >= 0)
+    main.querySelectorAll(selector)[index]?.focus({ preventScroll: true });
 }
 
-function entitle(text) {
+function setTitle(text) {
   document.title = `${text} · Infrastructure monitoring`;
 }
 
-function mark(section) {
-  for (const each of document.querySelectorAll("nav a[data-view]")) {
-    if (each.dataset.view === section) each.setAttribute("aria-current", "page");
-    else each.removeAttribute("aria-current");
+function markSection(section) {
+  for (const tab of document.querySelectorAll("nav a[data-view]")) {
+    if (tab.dataset.view === section) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
   }
 }
 
-function missing() {
-  const heading = h("h1", { tabindex: "-1" }, "There is no such page");
-  main.replaceChildren(heading, h("p", {}, h("a", { href: "#/" }, "Go to the fleet")));
-  entitle(heading.textContent);
+function showNotFound() {
+  const heading = h("h1", { tabindex: "-1" }, "Page not found");
+  main.replaceChildren(heading, h("p", {}, h("a", { href: "#/" }, "Back to the fleet")));
+  setTitle(heading.textContent);
   announce(heading.textContent);
   heading.focus();
 }
 
-/** The rest of the page comes from the API's own address. */
-function unreachable() {
-  const heading = h("h1", { tabindex: "-1" }, "The API does not answer");
-  const text = `Check that “chalice local” still runs at ${location.host}.`;
+/** Views are loaded from the API's host, so a view that does not load means no API. */
+function showUnreachable() {
+  const heading = h("h1", { tabindex: "-1" }, "The API is not responding");
+  const text = `Check that “chalice local” is still running at ${location.host}.`;
   const button = h("button", { type: "button", onclick: () => location.reload() }, "Retry");
   main.replaceChildren(heading, h("p", {}, text), h("p", {}, button));
   announce(heading.textContent);
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address is the view's
+  event.preventDefault(); // the fragment selects the view
   main.focus();
 });
 window.addEventListener("hashchange", () => show());

@@ -1,60 +1,65 @@
-// Charts of a host's history: what is around the canvas, for eyes, keyboards and screen readers.
+// Chart panels of a host's history: heading, summary, canvas, legend, keyboard control and table.
 
 import { h, icon } from "./dom.js";
-import { duration, measure, moment, toDated } from "./format.js";
-import { sample, timeChart } from "./plot.js";
+import { duration, measure, toShortTime, toDateTime } from "./format.js";
+import { lineSample, timeChart } from "./plot.js";
 
-const WAYS = { bytes_sent: "Sent", bytes_received: "Received" };
+const DIRECTIONS = { bytes_sent: "Sent", bytes_received: "Received" };
 
-/** A metric type's chart with its words, its readout and its table. */
-export async function figure(type, title, host, { parameters, keep }) {
+/** Panel with the chart of a metric type. */
+export async function chartPanel(type, title, host, { parameters, replaceUrl }) {
   const history = host.history[type];
   const names = Object.keys(history.measurements);
   const box = h("div", { class: "plot-box" });
   const show = async (name) => {
     const lines =
       type === "network"
-        ? names.map((each) => [WAYS[each] ?? each, history.measurements[each]])
+        ? names.map((each) => [DIRECTIONS[each] ?? each, history.measurements[each]])
         : [[title, history.measurements[name]]];
-    box.replaceChildren(...(await drawn(title, lines, history, host)));
+    box.replaceChildren(...(await renderChart(title, lines, history, host)));
   };
-  const asked = `percent:${parameters.get("disk")}`;
-  const name = type === "disk" && names.includes(asked) ? asked : names[0];
+  const requested = `percent:${parameters.get("disk")}`;
+  const name = type === "disk" && names.includes(requested) ? requested : names[0];
   const heading = h("h2", {}, title);
   const section = h(
     "section",
     { class: "panel figure", "aria-label": `${title} history` },
-    h("div", { class: "figure-head" }, heading, choice(type, names, name, show, keep)),
+    h(
+      "div",
+      { class: "figure-head" },
+      heading,
+      fileSystemSelect(type, names, name, { show, replaceUrl }),
+    ),
     box,
   );
   await show(name);
   return section;
 }
 
-/** Which file system, where there are several. */
-function choice(type, names, chosen, show, keep) {
+/** Select of the file system, or null if the host has only one. */
+function fileSystemSelect(type, names, selected, { show, replaceUrl }) {
   if (type !== "disk" || names.length < 2) return null;
   const select = h(
     "select",
     {
       "aria-label": "File system",
       onchange: () => {
-        keep({ disk: select.value.replace(/^percent:?/, "") });
+        replaceUrl({ disk: select.value.replace(/^percent:?/, "") });
         show(select.value);
       },
     },
     names.map((each) =>
       h(
         "option",
-        { value: each, selected: each === chosen },
-        each === "percent" ? "All together" : each.replace("percent:", ""),
+        { value: each, selected: each === selected },
+        each === "percent" ? "All file systems" : each.replace("percent:", ""),
       ),
     ),
   );
   return select;
 }
 
-async function drawn(title, lines, history, host) {
+async function renderChart(title, lines, history, host) {
   const { timestamps } = history;
   const summary = describe(lines, timestamps);
   const readout = h("p", { class: "readout" }, legend(lines, null, timestamps));
@@ -62,79 +67,81 @@ async function drawn(title, lines, history, host) {
     class: "plot",
     tabindex: "0",
     role: "img",
-    "aria-label": `${title}. ${summary} Left and right arrow keys read single windows; the table below has all of them.`,
+    "aria-label": `${title}. ${summary} Use the left and right arrow keys to read single windows; the table below lists all windows.`,
   });
-  const tell = (place) => readout.replaceChildren(...legend(lines, place, timestamps));
+  const onSelect = (index) => readout.replaceChildren(...legend(lines, index, timestamps));
   const plot = await timeChart(canvas, {
     lines,
     timestamps,
     step: host.window_seconds,
-    tell,
+    onSelect,
     from: host.from,
     to: host.to,
   });
-  // Read out what keys choose; all four charts follow a pointer, and would speak together.
+  // Announce values only in the focused chart: a pointer moves the cursor of all four charts.
   canvas.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
   canvas.addEventListener("blur", () => readout.removeAttribute("aria-live"));
-  canvas.addEventListener("keydown", (event) => byKey(event, plot, timestamps.length, tell));
-  return [h("p", { class: "sub" }, summary), canvas, readout, asTable(title, lines, history)];
+  canvas.addEventListener("keydown", (event) =>
+    moveCursor(event, plot, timestamps.length, onSelect),
+  );
+  return [h("p", { class: "sub" }, summary), canvas, readout, tableDetails(title, lines, history)];
 }
 
-function byKey(event, plot, length, tell) {
+function moveCursor(event, plot, length, onSelect) {
   const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
   if (event.key === "Escape") {
-    plot.at = null;
-    tell(null);
-    plot.mark(null);
+    plot.selected = null;
+    onSelect(null);
+    plot.moveTo(null);
     return;
   }
   if (!(event.key in moves)) return;
   event.preventDefault();
-  const from = plot.at ?? (event.key === "ArrowRight" ? -1 : length);
-  plot.at = Math.min(Math.max(from + moves[event.key], 0), length - 1);
-  plot.mark(plot.at);
-  tell(plot.at);
+  const from = plot.selected ?? (event.key === "ArrowRight" ? -1 : length);
+  plot.selected = Math.min(Math.max(from + moves[event.key], 0), length - 1);
+  plot.moveTo(plot.selected);
+  onSelect(plot.selected);
 }
 
-/** What a chart shows, in a sentence or two. */
+/** Text summary of a chart. */
 function describe(lines, timestamps) {
   return lines
     .map(([name, columns]) => {
       const averages = columns.avg.filter((value) => value !== null);
-      if (!averages.length) return `${name}: no value is known.`;
-      const highs = columns.max.map((value, place) => value ?? columns.avg[place]);
-      const top = highs.reduce(
-        (best, value, place) =>
-          value !== null && (best < 0 || value > highs[best]) ? place : best,
+      if (!averages.length) return `${name}: no data.`;
+      const maxima = columns.max.map((value, index) => value ?? columns.avg[index]);
+      const peak = maxima.reduce(
+        (best, value, index) =>
+          value !== null && (best < 0 || value > maxima[best]) ? index : best,
         -1,
       );
       const mean = averages.reduce((sum, value) => sum + value, 0) / averages.length;
-      const breach = columns.thresholds
+      const breachSeconds = columns.thresholds
         ? columns.breach_seconds.reduce((sum, value) => sum + (value ?? 0), 0)
         : 0;
-      const over = breach
-        ? ` Above ${measure(columns.thresholds.critical, columns.unit)} for ${duration(breach)} in all.`
+      const aboveText = breachSeconds
+        ? ` Above ${measure(columns.thresholds.critical, columns.unit)} for ${duration(breachSeconds)} in total.`
         : "";
-      const who = lines.length > 1 ? `${name}: on` : "On";
-      return `${who} average ${measure(mean, columns.unit)}, highest ${measure(highs[top], columns.unit)} on ${toDated(timestamps[top])}.${over}`;
+      const prefix = lines.length > 1 ? `${name}: average` : "Average";
+      return `${prefix} ${measure(mean, columns.unit)}, maximum ${measure(maxima[peak], columns.unit)} on ${toDateTime(timestamps[peak])}.${aboveText}`;
     })
     .join(" ");
 }
 
-/** The legend; with a place, that window's values. */
-function legend(lines, place, timestamps) {
+/** Legend of the lines; with an index, the values of that window. */
+function legend(lines, index, timestamps) {
   const parts = [];
-  if (place !== null) parts.push(h("b", {}, toDated(timestamps[place])));
+  if (index !== null) parts.push(h("b", {}, toDateTime(timestamps[index])));
   lines.forEach(([name, columns], number) => {
-    const many = lines.length > 1;
+    const multiple = lines.length > 1;
     const value = (statistic) =>
-      place === null ? "" : ` ${measure(columns[statistic][place], columns.unit)}`;
+      index === null ? "" : ` ${measure(columns[statistic][index], columns.unit)}`;
     parts.push(
       h(
         "span",
         { class: `key line k${number}` },
-        sample(number),
-        `${many ? name : "Average"}${value("avg")}`,
+        lineSample(number),
+        `${multiple ? name : "Average"}${value("avg")}`,
       ),
     );
     if (columns.min.some((each, at) => each !== null && each !== columns.max[at])) {
@@ -142,15 +149,15 @@ function legend(lines, place, timestamps) {
         h(
           "span",
           { class: `key band k${number}` },
-          place === null
-            ? many
-              ? `${name}, lowest to highest`
-              : "Lowest to highest"
-            : `${measure(columns.min[place], columns.unit)} to ${measure(columns.max[place], columns.unit)}`,
+          index === null
+            ? multiple
+              ? `${name}, minimum to maximum`
+              : "Minimum to maximum"
+            : `${measure(columns.min[index], columns.unit)} to ${measure(columns.max[index], columns.unit)}`,
         ),
       );
     }
-    if (columns.thresholds && place === null) {
+    if (columns.thresholds && index === null) {
       parts.push(
         h(
           "span",
@@ -166,34 +173,34 @@ function legend(lines, place, timestamps) {
         ),
       );
     }
-    if (place !== null && columns.breach_seconds[place])
+    if (index !== null && columns.breach_seconds[index])
       parts.push(
-        h("span", {}, icon("critical"), ` ${duration(columns.breach_seconds[place])} in breach`),
+        h("span", {}, icon("critical"), ` ${duration(columns.breach_seconds[index])} in breach`),
       );
   });
   return parts;
 }
 
-function asTable(title, lines, history) {
+function tableDetails(title, lines, history) {
   const details = h("details", { class: "more" }, h("summary", {}, `${title} as a table`));
   details.addEventListener(
     "toggle",
     () =>
       details.open &&
       details.childElementCount === 1 &&
-      details.append(rowsOf(title, lines, history)),
+      details.append(historyTable(title, lines, history)),
   );
   return details;
 }
 
-function rowsOf(title, lines, { timestamps, status }) {
-  const many = lines.length > 1;
+function historyTable(title, lines, { timestamps, status }) {
+  const multiple = lines.length > 1;
   const head = lines.flatMap(([name]) =>
-    ["average", "lowest", "highest", "95th percentile"].map((word) =>
-      many ? `${name}, ${word}` : word,
+    ["average", "minimum", "maximum", "95th percentile"].map((statistic) =>
+      multiple ? `${name}, ${statistic}` : statistic,
     ),
   );
-  const places = timestamps.map((_, place) => place).reverse();
+  const indexes = timestamps.map((_, index) => index).reverse();
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, newest first` },
@@ -207,24 +214,24 @@ function rowsOf(title, lines, { timestamps, status }) {
           "tr",
           {},
           h("th", { scope: "col" }, "Window ended"),
-          head.map((word) => h("th", { scope: "col", class: "number" }, word)),
+          head.map((title) => h("th", { scope: "col", class: "number" }, title)),
           h("th", { scope: "col" }, "Status"),
         ),
       ),
       h(
         "tbody",
         {},
-        places.map((place) =>
+        indexes.map((index) =>
           h(
             "tr",
             {},
-            h("th", { scope: "row" }, moment(timestamps[place])),
+            h("th", { scope: "row" }, toShortTime(timestamps[index])),
             lines.flatMap(([, columns]) =>
               ["avg", "min", "max", "p95"].map((name) =>
-                h("td", { class: "number" }, measure(columns[name][place], columns.unit)),
+                h("td", { class: "number" }, measure(columns[name][index], columns.unit)),
               ),
             ),
-            h("td", {}, status[place] ?? "–"),
+            h("td", {}, status[index] ?? "–"),
           ),
         ),
       ),

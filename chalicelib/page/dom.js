@@ -1,6 +1,6 @@
-// Elements without a library.
+// DOM helpers.
 
-/** An element: attributes by name (`on…` are listeners, `data` a map), then its children. */
+/** Create an element. `on…` attributes are listeners; `data` is a map of data attributes. */
 export function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -24,7 +24,7 @@ export function svg(tag, attributes, ...children) {
   return element;
 }
 
-/** A shape of its own for each status, so that colour is never the only sign. */
+/** Icon of a status. Each status has a different shape, for readers who cannot see its colour. */
 export function icon(name) {
   return svg(
     "svg",
@@ -34,31 +34,31 @@ export function icon(name) {
 }
 
 /** Text for screen readers only. */
-export function hush(text) {
-  return h("span", { class: "hush" }, text);
+export function visuallyHidden(text) {
+  return h("span", { class: "visually-hidden" }, text);
 }
 
-/** The shape and the word of a status. */
-export function status(name, word = name) {
-  return h("span", { class: `status ${name}` }, icon(name), word);
+/** Icon and label of a status. */
+export function status(name, label = name) {
+  return h("span", { class: `status ${name}` }, icon(name), label);
 }
 
-/** A button that waits keeps the focus, which a disabled one would lose. */
-export function rest(button, resting) {
-  if (resting) button.setAttribute("aria-disabled", "true");
+/** Disable a button without `disabled`, which would drop the keyboard focus. */
+export function setDisabled(button, disabled) {
+  if (disabled) button.setAttribute("aria-disabled", "true");
   else button.removeAttribute("aria-disabled");
 }
 
-export const rests = (button) => button.hasAttribute("aria-disabled");
+export const isDisabled = (button) => button.hasAttribute("aria-disabled");
 
 const live = document.getElementById("live");
 
-/** Tell screen readers, and nobody else. */
+/** Announce a text to screen readers. */
 export function announce(text) {
   live.textContent = text;
 }
 
-/** A place in the page as an address: `link("host", ["web-1"], {range: "7d"})`. */
+/** URL fragment of a view: `link("host", ["web-1"], {range: "7d"})`. */
 export function link(view, parts = [], parameters = {}) {
   const path = [view, ...parts].filter(Boolean).map(encodeURIComponent).join("/");
   const query = new URLSearchParams(
@@ -69,7 +69,7 @@ export function link(view, parts = [], parameters = {}) {
   return `#/${path}${query ? `?${query}` : ""}`;
 }
 
-/** The page of a host; account and region save the API the search. */
+/** Link to a host. With account and region, the API needs no search. */
 export function hostLink(host, parameters = {}) {
   return link("host", [host.resource_id], {
     account: host.account_id,

@@ -1,22 +1,22 @@
-// The fleet at a glance: worst first, what is missing and what alarms said on top.
+// Fleet view: active alarms and missing hosts at the top, then all hosts, worst first.
 
-import { announce, h, hostLink, hush, icon, link } from "./dom.js";
-import { get, isLeft } from "./api.js";
-import { ago, count, moment } from "./format.js";
+import { announce, h, hostLink, icon, link, visuallyHidden } from "./dom.js";
+import { get, isAborted } from "./api.js";
+import { ago, count, toShortTime } from "./format.js";
 import { empty, failure, load } from "./states.js";
-import { ORDERS, TYPES, line, text } from "./hosts.js";
+import { ORDERS, TYPES, hostRow, searchText } from "./host_rows.js";
 
 const STATUSES = ["critical", "missing", "warning", "ok"];
-const FIRST = 40; // rows before the browser may paint
-const MORE = 120; // rows in each further step
-const NAMED = 8; // missing hosts by name
-const MINUTE = 60_000;
+const FIRST_ROWS = 40; // rendered before the first paint
+const ROWS_PER_FRAME = 120; // rendered in each animation frame after that
+const MAX_MISSING_NAMES = 8;
+const MINUTE = 60_000; // milliseconds
 
 export function view(context) {
-  const { signal, keep } = context;
+  const { signal, replaceUrl } = context;
   const heading = h("h1", {}, "Fleet");
-  const when = h("p", { class: "sub" });
-  const top = h("div", { class: "notices" });
+  const windowAge = h("p", { class: "sub" });
+  const notices = h("div", { class: "notices" });
   const box = h("div", {});
   const refresh = h(
     "button",
@@ -24,48 +24,55 @@ export function view(context) {
     "Refresh",
   );
   let shown = null; // {fleet, list}
-  const tellTime = () => when.replaceChildren(...(shown ? since(shown.fleet) : []));
-  const minutes = setInterval(tellTime, MINUTE);
-  document.addEventListener("visibilitychange", tellTime, { signal });
-  signal.addEventListener("abort", () => clearInterval(minutes));
+  const updateAge = () => windowAge.replaceChildren(...(shown ? describeAge(shown.fleet) : []));
+  const timer = setInterval(updateAge, MINUTE);
+  document.addEventListener("visibilitychange", updateAge, { signal });
+  signal.addEventListener("abort", () => clearInterval(timer));
 
-  async function start(again = false) {
-    const [fleet, trouble] = await Promise.all([
+  async function start(refreshing = false) {
+    const [fleet, alarmsError] = await Promise.all([
       load(box, {
-        what: "the fleet",
+        subject: "the fleet",
         rows: 8,
-        keeps: true, // with its time on top
+        keepContent: true, // its age stays visible at the top
         retry: () => start(true),
-        ask: () => get("hosts", {}, signal, { fresh: again }),
-        show: (fleet) => {
-          const list = shown?.list.isThere() ? shown.list : table(context.parameters, keep);
+        fetchData: () => get("hosts", {}, signal, { fresh: refreshing }),
+        render: (fleet) => {
+          const list = shown?.list.isConnected()
+            ? shown.list
+            : hostList(context.parameters, replaceUrl);
           const isNew = list !== shown?.list;
           shown = { fleet, list };
-          tellTime();
-          replace(top, "absent", absent(fleet.hosts));
-          if (!fleet.hosts.length) return nothing();
+          updateAge();
+          replaceNotice(notices, "missing-hosts", missingHosts(fleet.hosts));
+          if (!fleet.hosts.length) return noHosts();
           list.fill(fleet.hosts);
-          return isNew ? list.content : undefined; // what somebody types in stays
+          return isNew ? list.content : undefined; // keep a focused filter field in place
         },
       }),
-      alarms(top, signal),
+      showActiveAlarms(notices, signal),
     ]);
-    if (!fleet) return; // one explanation is enough
-    replace(top, "trouble", trouble && failure("the alarms", trouble, () => start(true)));
-    announce(`${again ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
-    await shown.list.filled();
+    if (!fleet) return; // one error message is enough
+    const message = alarmsError && failure("the alarms", alarmsError, () => start(true));
+    replaceNotice(notices, "error", message);
+    announce(`${refreshing ? "Refreshed: " : ""}${summary(fleet.hosts)}`);
+    await shown.list.rendered();
   }
 
   return {
     heading,
-    content: [h("div", { class: "title" }, h("div", {}, heading, when), refresh), top, box],
+    content: [
+      h("div", { class: "title" }, h("div", {}, heading, windowAge), refresh),
+      notices,
+      box,
+    ],
     start,
   };
 }
 
-function since({ window_end: end, windows }) {
+function describeAge({ window_end: end, windows }) {
   if (!end) return [];
-  const time = h("time", { datetime: end }, moment(end));
+  const time = h("time", { datetime: end }, toShortTime(end));
   const step = windows.length > 1 ? new Date(windows[1]) - new Date(windows[0]) : 0;
   const late = step && Date.now() - new Date(end) > 2.5 * step;
   return [
@@ -78,118 +85,114 @@ function since({ window_end: end, windows }) {
             "strong",
             { class: "late" },
             icon("warning"),
-            "Nothing newer: see whether the pipeline runs.",
+            "No newer window. Check whether runs succeed.",
           ),
         ]
       : []),
   ];
 }
 
-function nothing() {
+function noHosts() {
   return empty(
     "No host has reported yet",
-    "The clock fires every three hours. A run started by hand brings the first records in seconds; hosts that nobody can reach push theirs with “python -m infra agent”.",
-    h("p", {}, h("a", { class: "button", href: link("runs") }, "Go to runs to start one")),
+    "A run starts every three hours. To collect the first records now, start a run manually. Hosts behind a firewall push their metrics with “python -m infra agent”.",
+    h("p", {}, h("a", { class: "button", href: link("runs") }, "Go to Runs")),
   );
 }
 
-function tally(hosts) {
-  const found = Object.fromEntries(STATUSES.map((each) => [each, 0]));
-  for (const host of hosts) found[host.status] += 1;
-  return found;
+function countByStatus(hosts) {
+  const counts = Object.fromEntries(STATUSES.map((each) => [each, 0]));
+  for (const host of hosts) counts[host.status] += 1;
+  return counts;
 }
 
 function summary(hosts) {
   if (!hosts.length) return "No host has reported yet";
-  const found = tally(hosts);
-  return `${count(hosts.length, "host")}: ${STATUSES.map((each) => `${found[each]} ${each}`).join(", ")}`;
+  const counts = countByStatus(hosts);
+  return `${count(hosts.length, "host")}: ${STATUSES.map((each) => `${counts[each]} ${each}`).join(", ")}`;
 }
 
 // --- Alarms and missing hosts --------------------------------------------------------------------
 
-/** Put a notice in the place of the one of its kind. */
-function replace(top, kind, notice) {
-  for (const old of top.querySelectorAll(`.${kind}`)) old.remove();
-  if (notice) top.append(notice);
+/** Replace the notice that has the class `kind`; null removes it. */
+function replaceNotice(notices, kind, notice) {
+  for (const old of notices.querySelectorAll(`.${kind}`)) old.remove();
+  if (notice) notices.append(notice);
 }
 
-/** Show which alarms are in ALARM; the error if that cannot be told. */
-async function alarms(top, signal) {
+/** Show the alarms in ALARM. Returns the error if the alarms cannot be read, else null. */
+async function showActiveAlarms(notices, signal) {
   const badge = document.getElementById("alarm-count");
   try {
-    const answer = await get("alarms", {}, signal);
-    const ringing = answer.alarms.filter((alarm) => alarm.state === "ALARM");
-    badge.hidden = !ringing.length;
-    badge.replaceChildren(String(ringing.length), hush(" in ALARM"));
-    replace(top, "ringing", ringing.length ? ringingBox(ringing) : null);
+    const response = await get("alarms", {}, signal);
+    const active = response.alarms.filter((alarm) => alarm.state === "ALARM");
+    badge.hidden = !active.length;
+    badge.replaceChildren(String(active.length), visuallyHidden(" in ALARM"));
+    replaceNotice(notices, "in-alarm", active.length ? activeAlarms(active) : null);
     return null;
   } catch (error) {
-    return isLeft(error) ? null : error;
+    return isAborted(error) ? null : error;
   }
 }
 
-function ringingBox(ringing) {
+function activeAlarms(alarms) {
   return h(
     "section",
-    { class: "panel notice ringing", "aria-label": "Alarms" },
-    h("h2", {}, icon("critical"), `${count(ringing.length, "alarm")} in ALARM`),
+    { class: "panel notice in-alarm", "aria-label": "Alarms" },
+    h("h2", {}, icon("critical"), `${count(alarms.length, "alarm")} in ALARM`),
     h(
       "ul",
       {},
-      ringing.map((alarm) =>
+      alarms.map((alarm) =>
         h(
           "li",
           {},
           h("a", { href: link("alarms", [], { name: alarm.name }) }, alarm.title),
-          alarm.since && h("span", { class: "dim" }, ` since ${moment(alarm.since)}`),
+          alarm.since && h("span", { class: "dim" }, ` since ${toShortTime(alarm.since)}`),
         ),
       ),
     ),
   );
 }
 
-/** The hosts that are missing, by name. */
-function absent(all) {
+/** Notice that names the missing hosts. */
+function missingHosts(all) {
   const hosts = all.filter((host) => host.status === "missing");
   if (!hosts.length) return null;
+  const unnamed = hosts.length - MAX_MISSING_NAMES;
   const names = hosts
-    .slice(0, NAMED)
+    .slice(0, MAX_MISSING_NAMES)
     .map((host) =>
       h(
         "li",
         {},
         h("a", { href: hostLink(host) }, host.resource_id),
-        h("span", { class: "dim" }, ` last seen ${moment(host.last_seen)}`),
+        h("span", { class: "dim" }, ` last seen ${toShortTime(host.last_seen)}`),
       ),
     );
   return h(
     "section",
-    { class: "panel notice absent", "aria-label": "Missing hosts" },
+    { class: "panel notice missing-hosts", "aria-label": "Missing hosts" },
     h(
       "h2",
       {},
       icon("missing"),
-      `${count(hosts.length, "host")} sent nothing in the newest window`,
+      `${count(hosts.length, "host")} without data in the newest window`,
     ),
     h(
       "ul",
       {},
       names,
-      (hosts.length > NAMED &&
-        h(
-          "li",
-          {},
-          h("a", { href: link("", [], { status: "missing" }) }, `and ${hosts.length - NAMED} more`),
-        )) ||
-        null,
+      unnamed > 0 &&
+        h("li", {}, h("a", { href: link("", [], { status: "missing" }) }, `and ${unnamed} more`)),
     ),
   );
 }
 
 // --- The table ---------------------------------------------------------------------------------
 
-/** The list of hosts with what chooses from it: `fill` it as often as there is something new. */
-function table(parameters, keep) {
+/** The host table with its filters. `fill` replaces the hosts and keeps the filters. */
+function hostList(parameters, replaceUrl) {
   const state = {
     q: parameters.get("q") ?? "",
     status: STATUSES.includes(parameters.get("status")) ? parameters.get("status") : "",
@@ -198,13 +201,13 @@ function table(parameters, keep) {
         ? parameters.get("sort")
         : "",
   };
-  let rows = []; // {host, place, text, element}
+  let rows = []; // {host, rank, text, element}; rank is the position in the API response
   const body = h("tbody", { role: "rowgroup" });
-  const shownCount = h("p", { class: "dim shown" });
+  const hostCount = h("p", { class: "dim shown" });
   const noMatch = h(
     "p",
     { class: "panel empty", hidden: true },
-    "No host matches. ",
+    "No hosts match. ",
     h("button", { type: "button", class: "link", onclick: clear }, "Show all"),
   );
   const tiles = STATUSES.map((each) =>
@@ -233,8 +236,8 @@ function table(parameters, keep) {
   const sort = h(
     "select",
     { id: "sort", onchange: () => change({ sort: sort.value }) },
-    [["", "Worst first"], ["name", "Name"], ...TYPES].map(([value, word]) =>
-      h("option", { value, selected: value === state.sort }, word),
+    [["", "Worst first"], ["name", "Name"], ...TYPES].map(([value, label]) =>
+      h("option", { value, selected: value === state.sort }, label),
     ),
   );
 
@@ -244,14 +247,14 @@ function table(parameters, keep) {
     filter.focus();
   }
 
-  let speaking = 0;
-  function change(parts) {
-    Object.assign(state, parts);
-    keep(link("", [], state));
-    if ("sort" in parts) arrange();
-    apply();
-    clearTimeout(speaking);
-    speaking = setTimeout(() => announce(shownCount.textContent), 500);
+  let announcement = 0;
+  function change(changes) {
+    Object.assign(state, changes);
+    replaceUrl(link("", [], state));
+    if ("sort" in changes) renderRows();
+    applyFilters();
+    clearTimeout(announcement);
+    announcement = setTimeout(() => announce(hostCount.textContent), 500);
   }
 
   function matches(row) {
@@ -264,69 +267,69 @@ function table(parameters, keep) {
     );
   }
 
-  function apply() {
+  function applyFilters() {
     let shown = 0;
     for (const row of rows) {
-      const good = matches(row);
-      shown += good;
-      if (row.element) row.element.hidden = !good;
+      const isMatch = matches(row);
+      shown += isMatch;
+      if (row.element) row.element.hidden = !isMatch;
     }
     for (const tile of tiles)
       tile.setAttribute("aria-pressed", String(tile.dataset.status === state.status));
-    shownCount.textContent =
+    hostCount.textContent =
       shown === rows.length
         ? count(rows.length, "host")
         : `${shown} of ${count(rows.length, "host")}`;
     noMatch.hidden = shown > 0;
   }
 
-  let building = 0;
-  let whole = Promise.resolve();
-  let done = null;
-  function arrange() {
-    const order = [...rows].sort(ORDERS[state.sort] ?? ((a, b) => a.place - b.place));
-    cancelAnimationFrame(building);
-    let at = 0;
-    if (!done) whole = new Promise((resolve) => (done = resolve));
-    const step = (most) => {
-      const part = document.createDocumentFragment();
-      for (const row of order.slice(at, at + most)) {
-        row.element ??= line(row.host);
+  let frame = 0;
+  let allRendered = Promise.resolve();
+  let resolveRendered = null; // null unless rendering is in progress
+  function renderRows() {
+    const sorted = [...rows].sort(ORDERS[state.sort] ?? ((a, b) => a.rank - b.rank));
+    cancelAnimationFrame(frame);
+    let start = 0;
+    if (!resolveRendered) allRendered = new Promise((resolve) => (resolveRendered = resolve));
+    const renderBatch = (size) => {
+      const batch = document.createDocumentFragment();
+      for (const row of sorted.slice(start, start + size)) {
+        row.element ??= hostRow(row.host);
         row.element.hidden = !matches(row);
-        part.append(row.element);
+        batch.append(row.element);
       }
-      body.append(part);
-      at += most;
-      if (at < order.length) building = requestAnimationFrame(() => step(MORE));
-      else done = done?.();
+      body.append(batch);
+      start += size;
+      if (start < sorted.length) frame = requestAnimationFrame(() => renderBatch(ROWS_PER_FRAME));
+      else resolveRendered = resolveRendered?.();
     };
-    step(FIRST);
+    renderBatch(FIRST_ROWS);
   }
 
   function fill(hosts) {
     const focused = document.activeElement;
     const href = body.contains(focused) ? CSS.escape(focused.getAttribute("href")) : "";
-    const found = tally(hosts);
+    const counts = countByStatus(hosts);
     for (const tile of tiles) {
       const number = tile.querySelector("b");
-      number.textContent = String(found[tile.dataset.status]);
-      number.classList.toggle("none", !found[tile.dataset.status]);
+      number.textContent = String(counts[tile.dataset.status]);
+      number.classList.toggle("none", !counts[tile.dataset.status]);
     }
-    rows = hosts.map((host, place) => ({ host, place, text: text(host), element: null }));
+    rows = hosts.map((host, rank) => ({ host, rank, text: searchText(host), element: null }));
     body.replaceChildren();
-    arrange();
-    apply();
+    renderRows();
+    applyFilters();
     if (href) body.querySelector(`a[href="${href}"]`)?.focus({ preventScroll: true });
   }
 
   const content = [
-    h("div", { class: "tiles", role: "group", "aria-label": "Show only hosts that are" }, tiles),
+    h("div", { class: "tiles", role: "group", "aria-label": "Filter by status" }, tiles),
     h(
       "div",
       { class: "tools" },
       h("p", {}, h("label", { for: "filter" }, "Filter"), filter),
       h("p", {}, h("label", { for: "sort" }, "Sort"), sort),
-      shownCount,
+      hostCount,
     ),
     h(
       "table",
@@ -337,8 +340,8 @@ function table(parameters, keep) {
         h(
           "tr",
           { role: "row" },
-          ["Host", ...TYPES.map(([, word]) => word)].map((word) =>
-            h("th", { role: "columnheader", scope: "col" }, word),
+          ["Host", ...TYPES.map(([, label]) => label)].map((label) =>
+            h("th", { role: "columnheader", scope: "col" }, label),
           ),
         ),
       ),
@@ -348,8 +351,8 @@ function table(parameters, keep) {
     h(
       "p",
       { class: "dim note" },
-      "Lines are averages of the newest eight windows; values are the newest one’s 95th percentile, of the network its average.",
+      "Small charts show averages of the newest eight windows. Values are the 95th percentile of the newest window; network values are averages.",
     ),
   ];
-  return { content, fill, filled: () => whole, isThere: () => body.isConnected };
+  return { content, fill, rendered: () => allRendered, isConnected: () => body.isConnected };
 }

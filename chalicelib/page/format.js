@@ -1,27 +1,27 @@
-// Numbers and times as people read them.
+// Formatting of numbers, units and times.
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const tenths = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
-const one = new Intl.NumberFormat("en", tenths);
-// Just under a threshold stays under it.
-const down = new Intl.NumberFormat("en", { ...tenths, roundingMode: "floor" });
+const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const ONE_DECIMAL = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+const oneDecimal = new Intl.NumberFormat("en", ONE_DECIMAL);
+// Rounded down: a value just below a threshold must not be shown at the threshold.
+const flooredDecimal = new Intl.NumberFormat("en", { ...ONE_DECIMAL, roundingMode: "floor" });
 const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const two = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
-const THIN = "\u202f"; // a narrow space that does not break
+const twoDecimals = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const THIN = "\u202f"; // narrow no-break space
 const SCALES = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 export const NONE = "–";
 
 export function count(value, noun, plural = `${noun}s`) {
-  return `${whole.format(value)} ${value === 1 ? noun : plural}`;
+  return `${integer.format(value)} ${value === 1 ? noun : plural}`;
 }
 
-/** A value in its unit, short. */
+/** Format a value with its unit. */
 export function measure(value, unit) {
   if (value === null || value === undefined) return NONE;
   switch (unit) {
     case "percent":
-      return `${Number.isInteger(value) ? whole.format(value) : down.format(value)}${THIN}%`;
+      return `${Number.isInteger(value) ? integer.format(value) : flooredDecimal.format(value)}${THIN}%`;
     case "bytes":
       return bytes(value);
     case "bytes_per_second":
@@ -29,7 +29,7 @@ export function measure(value, unit) {
     case "seconds":
       return duration(value);
     default:
-      return two.format(value);
+      return twoDecimals.format(value);
   }
 }
 
@@ -39,7 +39,7 @@ export function bytes(value) {
     value /= 1000;
     scale += 1;
   }
-  const text = scale && Math.abs(value) < 10 ? one.format(value) : whole.format(value);
+  const text = scale && Math.abs(value) < 10 ? oneDecimal.format(value) : integer.format(value);
   return `${text}${THIN}${SCALES[scale]}`;
 }
 
@@ -47,16 +47,16 @@ export function bytes(value) {
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
   if (seconds < 10) return `${fixed.format(seconds)}${THIN}s`;
-  if (seconds < 60) return `${whole.format(seconds)}${THIN}s`;
+  if (seconds < 60) return `${integer.format(seconds)}${THIN}s`;
   const [size, big, small, unit] =
     seconds < 3600
       ? [60, "min", "s", 1]
       : seconds < 86400
         ? [3600, "h", "min", 60]
         : [86400, "d", "h", 3600];
-  const most = Math.floor(seconds / size);
+  const amount = Math.floor(seconds / size);
   const rest = Math.floor((seconds % size) / unit);
-  return `${most}${THIN}${big}${rest ? ` ${rest}${THIN}${small}` : ""}`;
+  return `${amount}${THIN}${big}${rest ? ` ${rest}${THIN}${small}` : ""}`;
 }
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -78,8 +78,8 @@ const dated = new Intl.DateTimeFormat("en-GB", {
   minute: "2-digit",
 });
 
-/** A moment: only the time if it is today. */
-export function moment(value) {
+/** A time in the reader's time zone; the date is left out if it is today. */
+export function toShortTime(value) {
   const date = new Date(value);
   return date.toDateString() === new Date().toDateString()
     ? clock.format(date)
@@ -89,11 +89,11 @@ export function moment(value) {
 export const toClock = (value) => clock.format(new Date(value));
 export const toExactClock = (value) => exact.format(new Date(value));
 export const toDay = (value) => day.format(new Date(value));
-export const toDated = (value) => dated.format(new Date(value));
-/** A day of UTC, which may be another one here. */
+export const toDateTime = (value) => dated.format(new Date(value));
+/** A day in UTC; the reader's local day may differ. */
 export const toUtcDay = (value) => utcDay.format(new Date(value));
 
-/** How long ago, in one unit. */
+/** Age of a time, in a single unit. */
 export function ago(value) {
   const seconds = (Date.now() - new Date(value).getTime()) / 1000;
   if (seconds < 60) return "just now";

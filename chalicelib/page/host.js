@@ -1,10 +1,10 @@
-// One host: its history by window, four charts above each other.
+// Host view: the history of one host as a chart for each metric type.
 
 import { announce, h, link, status } from "./dom.js";
 import { get } from "./api.js";
-import { ago, count, duration, measure, moment } from "./format.js";
+import { ago, count, duration, measure, toShortTime } from "./format.js";
 import { empty, load } from "./states.js";
-import { figure } from "./charts.js";
+import { chartPanel } from "./charts.js";
 
 const RANGES = [
   ["24h", "24 h", 1],
@@ -16,36 +16,36 @@ const DAY = 86_400_000;
 const TITLES = { cpu: "CPU", memory: "Memory", disk: "Disk", network: "Network" };
 
 export function view(context) {
-  const { parts, signal, title, keep } = context;
+  const { parts, signal, setTitle, replaceUrl } = context;
   const [name] = parts;
   let { parameters } = context;
   const heading = h("h1", {}, name);
   const facts = h("div", { class: "facts" });
   const box = h("div", {});
   const picker = h("div", { class: "range", role: "group", "aria-label": "Range" });
-  title(name);
+  setTitle(name);
 
   const range = () => RANGES.find(([key]) => key === parameters.get("range")) ?? RANGES[1];
-  const place = (changes) =>
+  const urlWith = (changes) =>
     link("host", [name], { ...Object.fromEntries(parameters), ...changes });
 
   function start() {
     const [key, , days] = range();
     picker.replaceChildren(
-      ...RANGES.map(([each, word]) =>
+      ...RANGES.map(([each, label]) =>
         h(
           "a",
-          { href: place({ range: each }), "aria-current": each === key ? "true" : null },
-          word,
+          { href: urlWith({ range: each }), "aria-current": each === key ? "true" : null },
+          label,
         ),
       ),
     );
     const to = new Date();
     return load(box, {
-      what: `the history of ${name}`,
+      subject: `the history of ${name}`,
       rows: 4,
       retry: start,
-      ask: () =>
+      fetchData: () =>
         get(
           `hosts/${encodeURIComponent(name)}`,
           {
@@ -56,9 +56,12 @@ export function view(context) {
           },
           signal,
         ),
-      show: async (host) => {
-        facts.replaceChildren(...told(host));
-        const charts = await figures(host, { parameters, keep: (changes) => keep(place(changes)) });
+      render: async (host) => {
+        facts.replaceChildren(...hostFacts(host));
+        const charts = await chartPanels(host, {
+          parameters,
+          replaceUrl: (changes) => replaceUrl(urlWith(changes)),
+        });
         announce(`${name}, ${host.status}, ${range()[1]}`);
         return charts;
       },
@@ -74,11 +77,11 @@ export function view(context) {
     ],
     start,
     update: async (changed) => {
-      const focused = document.activeElement?.textContent;
+      const focusedLabel = document.activeElement?.textContent;
       const inPicker = picker.contains(document.activeElement);
       parameters = changed;
       const loading = start();
-      if (inPicker) [...picker.children].find((each) => each.textContent === focused)?.focus();
+      if (inPicker) [...picker.children].find((each) => each.textContent === focusedLabel)?.focus();
       await loading;
     },
   };
@@ -86,7 +89,7 @@ export function view(context) {
 
 const iso = (date) => date.toISOString().replace(/\.\d+Z/, "Z");
 
-function told(host) {
+function hostFacts(host) {
   const labels = Object.entries(host.labels).map(([key, value]) =>
     h("li", {}, h("span", { class: "dim" }, `${key} `), value),
   );
@@ -95,12 +98,12 @@ function told(host) {
       "p",
       { class: "sub" },
       status(host.status),
-      host.status === "missing" && h("span", {}, "sent nothing in the newest window"),
+      host.status === "missing" && h("span", {}, "no data in the newest window"),
       h(
         "span",
         {},
         "last seen ",
-        h("time", { datetime: host.last_seen }, moment(host.last_seen)),
+        h("time", { datetime: host.last_seen }, toShortTime(host.last_seen)),
         ` (${ago(host.last_seen)})`,
       ),
       h("span", {}, host.region),
@@ -110,45 +113,46 @@ function told(host) {
   ];
 }
 
-async function figures(host, state) {
-  const found = Object.entries(TITLES).filter(([type]) => host.history[type].timestamps.length);
-  if (!found.length)
+async function chartPanels(host, state) {
+  const present = Object.entries(TITLES).filter(([type]) => host.history[type].timestamps.length);
+  if (!present.length)
     return empty(
-      "Nothing in this range",
-      "Choose a longer one, or see whether the host still reports.",
+      "No data in this range",
+      "Choose a longer range, or check whether the host still reports.",
     );
-  const drawable = ([type]) => Object.keys(host.history[type].measurements).length > 0;
+  const hasChart = ([type]) => Object.keys(host.history[type].measurements).length > 0;
   const charts = await Promise.all(
-    found.filter(drawable).map(([type, word]) => figure(type, word, host, state)),
+    present.filter(hasChart).map(([type, label]) => chartPanel(type, label, host, state)),
   );
-  const others = found
-    .filter((each) => !drawable(each))
-    .map(([type, word]) => undrawn(type, word, host));
-  return [h("div", { class: "charts" }, charts, others), latest(host)];
+  const others = present
+    .filter((each) => !hasChart(each))
+    .map(([type, label]) => panelWithoutChart(type, label, host));
+  return [h("div", { class: "charts" }, charts, others), newestMeasurements(host)];
 }
 
-/** In the place of a chart: what is measured is nothing that a chart shows. */
-function undrawn(type, title, host) {
-  const fromAgent = host.latest[type]?.source === "cloudwatch" && ["memory", "disk"].includes(type);
+/** Panel of a metric type whose measurements have no chart. */
+function panelWithoutChart(type, title, host) {
+  const needsAgent =
+    host.latest[type]?.source === "cloudwatch" && ["memory", "disk"].includes(type);
   return h(
     "section",
-    { class: "panel undrawn", "aria-label": `${title} history` },
+    { class: "panel no-chart", "aria-label": `${title} history` },
     h("h2", {}, title),
     h(
       "p",
       { class: "sub" },
-      "Nothing that can be drawn is measured; what is measured is in the table below.",
-      fromAgent && " How full it is, an instance tells with the CloudWatch agent.",
+      "These measurements have no chart; the table below lists them.",
+      needsAgent && " An instance reports usage only with the CloudWatch agent.",
     ),
   );
 }
 
-/** All that was measured, chart or not. */
-function latest(host) {
+/** All measurements of the newest window, with or without a chart. */
+function newestMeasurements(host) {
   const rows = Object.entries(host.latest).flatMap(([type, record]) =>
     Object.entries(record.measurements).map(([name, each]) => [TITLES[type] ?? type, name, each]),
   );
-  const head = ["Type", "Measurement", "Last", "Average", "Lowest", "Highest", "Time in breach"];
+  const head = ["Type", "Measurement", "Last", "Average", "Minimum", "Maximum", "Time in breach"];
   return h(
     "details",
     { class: "panel more" },
@@ -165,8 +169,8 @@ function latest(host) {
           h(
             "tr",
             {},
-            head.map((word, place) =>
-              h("th", { scope: "col", class: place > 1 ? "number" : null }, word),
+            head.map((title, column) =>
+              h("th", { scope: "col", class: column > 1 ? "number" : null }, title),
             ),
           ),
         ),

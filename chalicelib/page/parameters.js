@@ -1,18 +1,21 @@
-// The parameters of a named query: their fields, their values, and what else could be asked.
+// Parameters of a named query: form fields, values, and suggestions when nothing matches.
 
 import { h } from "./dom.js";
 
-const KINDS = { integer: { type: "number", step: "1" }, number: { type: "number", step: "any" } };
-// What sources measure of each type, its default first (docs/sources.md); there may be others.
+const NUMBER_INPUTS = {
+  integer: { type: "number", step: "1" },
+  number: { type: "number", step: "any" },
+};
+// Suggested measurements of each metric type, the default first (docs/sources.md).
 const MEASUREMENTS = {
   cpu: ["utilization", "load_average", "load_average_5m", "load_average_15m"],
   memory: ["percent", "used", "available", "swap_percent"],
   disk: ["percent", "percent:/", "used", "free", "ebs_read_bytes", "ebs_write_bytes"],
   network: ["bytes_received_rate", "bytes_sent_rate", "bytes_received", "bytes_sent"],
 };
-const HINTS = { metric_type: Object.keys(MEASUREMENTS), measurement: MEASUREMENTS.cpu };
-// What else could be asked where there are no rows, by the parameter that says it.
-const OTHERS = {
+const SUGGESTIONS = { metric_type: Object.keys(MEASUREMENTS), measurement: MEASUREMENTS.cpu };
+// Suggested changes when a query returns no rows, by parameter.
+const ALTERNATIVES = {
   days: "more days",
   resource: "other hosts",
   metric_type: "another metric type",
@@ -21,81 +24,89 @@ const OTHERS = {
   below_percent: "a higher percentage",
 };
 
-/** A field for a parameter, with what was asked before or its default. */
-export function field({ name, type, default: preset }, asked) {
+/** Form field of a parameter, with the requested value or the default. */
+export function field({ name, type, default: defaultValue }, requested) {
   const id = `p-${name}`;
-  const hints = HINTS[name] && h("datalist", { id: `${id}-list` });
-  const hint = (values) => hints.replaceChildren(...values.map((value) => h("option", { value })));
-  if (hints) hint(HINTS[name]);
+  const datalist = SUGGESTIONS[name] && h("datalist", { id: `${id}-list` });
+  const suggest = (values) =>
+    datalist.replaceChildren(...values.map((value) => h("option", { value })));
+  if (datalist) suggest(SUGGESTIONS[name]);
   const input = h("input", {
     id,
     name,
-    value: asked ?? preset ?? "",
-    required: preset === null,
+    value: requested ?? defaultValue ?? "",
+    required: defaultValue === null,
     autocomplete: "off",
-    ...(KINDS[type] ?? { type: "text" }),
-    list: hints ? `${id}-list` : null,
+    ...(NUMBER_INPUTS[type] ?? { type: "text" }),
+    list: datalist ? `${id}-list` : null,
   });
-  const like = preset === "%" ? h("small", { class: "dim" }, "% stands for anything") : null;
+  const hint = defaultValue === "%" ? h("small", { class: "dim" }, "% matches any text") : null;
   return {
     name,
-    preset,
+    defaultValue,
     input,
-    hint,
-    row: h("p", {}, h("label", { for: id }, name.replaceAll("_", " ")), input, hints, like),
+    suggest,
+    row: h("p", {}, h("label", { for: id }, name.replaceAll("_", " ")), input, datalist, hint),
   };
 }
 
-/** Another metric type has other measurements: its default takes the place of the one before. */
-export function follow(fields) {
+/** When the metric type changes, replace the previous type's default measurement by the new one. */
+export function linkMeasurement(fields) {
   const [type, measurement] = ["metric_type", "measurement"].map((name) =>
     fields.find((each) => each.name === name),
   );
   if (!type || !measurement) return;
-  const known = () => MEASUREMENTS[type.input.value];
-  let before = MEASUREMENTS[type.preset]; // an address may name the type only
-  const change = () => {
-    if (!known()) return;
-    if (measurement.input.value === before?.[0]) measurement.input.value = known()[0];
-    before = known();
-    measurement.hint(before);
+  let previous = MEASUREMENTS[type.defaultValue];
+  const update = () => {
+    const current = MEASUREMENTS[type.input.value];
+    if (!current) return;
+    if (measurement.input.value === previous?.[0]) measurement.input.value = current[0];
+    previous = current;
+    measurement.suggest(current);
   };
-  change();
-  type.input.addEventListener("input", change);
+  update(); // the URL may set the metric type without a measurement
+  type.input.addEventListener("input", update);
 }
 
-/** The values that are meant: what is left empty takes its default. */
-export const filled = (query, given) =>
+/** Parameter values with defaults for empty fields. */
+export const withDefaults = (query, values) =>
   Object.fromEntries(
-    query.parameters.map(({ name, default: preset }) => [name, given[name] || (preset ?? "")]),
+    query.parameters.map(({ name, default: defaultValue }) => [
+      name,
+      values[name] || (defaultValue ?? ""),
+    ]),
   );
 
-/** Values as JSON has them. */
-export function typed(query, given) {
+/** Parameter values as JSON types; empty values are left out. */
+export function toJson(query, values) {
   return Object.fromEntries(
     query.parameters
-      .filter(({ name }) => given[name] !== "")
+      .filter(({ name }) => values[name] !== "")
       .map(({ name, type }) => [
         name,
-        type in KINDS && Number.isFinite(Number(given[name])) ? Number(given[name]) : given[name],
+        type in NUMBER_INPUTS && Number.isFinite(Number(values[name]))
+          ? Number(values[name])
+          : values[name],
       ]),
   );
 }
 
-/** What was asked. */
-export function told(values) {
-  const words = Object.entries(values).map(([name, value]) =>
+/** The parameters of the shown result. */
+export function parameterList(values) {
+  const items = Object.entries(values).map(([name, value]) =>
     h("span", {}, `${name.replaceAll("_", " ")} `, h("b", {}, value)),
   );
-  return words.length ? h("p", { class: "sub asked" }, words) : "";
+  return items.length ? h("p", { class: "sub query-parameters" }, items) : "";
 }
 
-/** What could be asked instead, where nothing was found. */
-export function adviceOn({ parameters }) {
+/** Message for a query without rows, with suggested changes. */
+export function noRowsMessage({ parameters }) {
   const names = parameters.map(({ name }) => name);
-  // The more days, the fewer hosts are idle on all of them.
-  const found = names.includes("below_percent") ? names.filter((name) => name !== "days") : names;
-  const others = found.map((name) => OTHERS[name]).filter(Boolean);
-  const words = new Intl.ListFormat("en-GB", { type: "disjunction" }).format(others);
-  return `Nothing matches.${words && ` Ask for ${words}.`}`;
+  // More days make idle hosts fewer, not more.
+  const relevant = names.includes("below_percent")
+    ? names.filter((name) => name !== "days")
+    : names;
+  const alternatives = relevant.map((name) => ALTERNATIVES[name]).filter(Boolean);
+  const text = new Intl.ListFormat("en-GB", { type: "disjunction" }).format(alternatives);
+  return `No rows match.${text && ` Try ${text}.`}`;
 }

@@ -1,4 +1,4 @@
-// uPlot, loaded when the first chart is drawn: bands, thresholds and gaps.
+// Time charts drawn by uPlot: bands, thresholds and gaps. uPlot is loaded with the first chart.
 
 import { svg } from "./dom.js";
 import { measure, toClock, toDay, toUtcDay } from "./format.js";
@@ -9,10 +9,10 @@ const PALETTE = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7"]
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [1, 5], [14, 4], [5, 2, 1, 2, 1, 2], [3, 7]];
 
 let library = null;
-let drawn = false;
+let firstChartMarked = false;
 
-/** A line as in a chart, for its legend. */
-export function sample(number) {
+/** Line sample for a legend. */
+export function lineSample(number) {
   const line = svg("path", {
     d: "M0 4H26",
     "stroke-dasharray": DASHES[number % DASHES.length].join(" "),
@@ -20,8 +20,8 @@ export function sample(number) {
   return svg("svg", { class: "sample", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
 }
 
-/** uPlot, with its stylesheet. */
-function loaded() {
+/** Load uPlot and its stylesheet, once. */
+function loadLibrary() {
   library ??= new Promise((resolve, reject) => {
     const sheet = document.createElement("link");
     sheet.rel = "stylesheet";
@@ -41,21 +41,24 @@ function loaded() {
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /**
- * A chart over time into an element, kept as wide as it.
- * `lines` are pairs of a name and columns `{unit, avg, min, max, thresholds}`; with `days`,
- * timestamps are days of UTC.
+ * Draw a time chart into an element and follow the element's width.
+ *
+ * `lines` are pairs of a name and columns `{unit, avg, min, max, thresholds}`. `step` is the window
+ * length in seconds; longer distances are gaps. With `days`, timestamps are UTC days. `onSelect` is
+ * called with the index of the window under the cursor, or null.
+ * Returns `{selected, moveTo}`: the selected index, and a function that moves the cursor to one.
  */
 export async function timeChart(
   element,
-  { lines, timestamps, step = 0, tell, from, to, height = HEIGHT, days = false },
+  { lines, timestamps, step = 0, onSelect, from, to, height = HEIGHT, days = false },
 ) {
-  const UPlot = await loaded();
+  const UPlot = await loadLibrary();
   const stamps = timestamps.map((each) => new Date(each) / 1000);
-  const gaps = gapsOf(stamps, step);
-  const { data, series, bands } = columnsOf(lines, stamps, gaps);
+  const gaps = findGaps(stamps, step);
+  const { data, series, bands } = uplotData(lines, stamps, gaps);
   const unit = lines[0][1].unit;
   const thresholds = lines[0][1].thresholds;
-  const handle = { at: null, mark: () => {} };
+  const handle = { selected: null, moveTo: () => {} };
   const axis = {
     stroke: () => colour("--muted"),
     grid: { stroke: () => colour("--grid"), width: 1 },
@@ -64,10 +67,10 @@ export async function timeChart(
   };
   const span = from && to ? [Date.parse(from) / 1000, Date.parse(to) / 1000] : null;
   const [first, last] = span ?? [stamps[0], stamps.at(-1)];
-  const write = days ? daily : writerOf(last - first);
+  const formatTicks = days ? utcDays : tickFormatter(last - first);
   const chart = new UPlot(
     {
-      tzDate: (stamp) => dateOf(UPlot, stamp, days),
+      tzDate: (stamp) => toDate(UPlot, stamp, days),
       width: width(element),
       height,
       series: [{}, ...series],
@@ -81,58 +84,58 @@ export async function timeChart(
       },
       scales: {
         x: { time: true, ...(span && { range: () => span }) },
-        y: { range: (_, least, most) => rangeOf(unit, least, most) },
+        y: { range: (_, minimum, maximum) => valueRange(unit, minimum, maximum) },
       },
       axes: [
         {
           ...axis,
-          values: (_, places) => write(places),
+          values: (_, ticks) => formatTicks(ticks),
           space: 70,
-          size: write === both ? 44 : 30,
+          size: formatTicks === timesAndDays ? 44 : 30,
         },
         {
           ...axis,
-          values: (_, places) => places.map((each) => measure(each, unit)),
+          values: (_, ticks) => ticks.map((each) => measure(each, unit)),
           size: 62,
           space: 34,
         },
       ],
       hooks: {
-        draw: thresholds ? [(u) => limits(u, thresholds)] : [],
-        setCursor: [(u) => follow(u, { handle, stamps, data, tell })],
+        draw: thresholds ? [(u) => drawThresholds(u, thresholds)] : [],
+        setCursor: [(u) => selectAtCursor(u, { handle, stamps, data, onSelect })],
       },
     },
     data,
     element,
   );
-  handle.mark = (place) => {
-    const left = place === null ? -10 : chart.valToPos(stamps[place], "x");
-    handle.own = true;
+  handle.moveTo = (index) => {
+    const left = index === null ? -10 : chart.valToPos(stamps[index], "x");
+    handle.isMoving = true;
     chart.setCursor({ left, top: 10 }, false);
-    handle.own = false;
+    handle.isMoving = false;
   };
-  keepUp(element, chart, height);
-  if (!drawn) performance.mark("first-chart");
-  drawn = true;
+  redrawOnChange(element, chart, height);
+  if (!firstChartMarked) performance.mark("first-chart");
+  firstChartMarked = true;
   return handle;
 }
 
-/** Where the pointer is, or another chart's. */
-function follow(u, { handle, stamps, data, tell }) {
-  if (handle.own || !tell) return;
+/** Select the window under the pointer, which may be over a synchronized chart. */
+function selectAtCursor(u, { handle, stamps, data, onSelect }) {
+  if (handle.isMoving || !onSelect) return;
   const { idx } = u.cursor;
   if (idx === null || idx === undefined) {
-    if (handle.at !== null) tell((handle.at = null));
+    if (handle.selected !== null) onSelect((handle.selected = null));
     return;
   }
-  const place = stamps.indexOf(data[0][idx]);
-  if (place >= 0 && place !== handle.at) tell((handle.at = place));
+  const index = stamps.indexOf(data[0][idx]);
+  if (index >= 0 && index !== handle.selected) onSelect((handle.selected = index));
 }
 
 const width = (element) => Math.max(element.clientWidth, 240);
 
-/** As wide as its place, in the colours of the moment; gone when the view is left. */
-function keepUp(element, chart, height) {
+/** Follow width and colour scheme changes; destroy the chart when its element is removed. */
+function redrawOnChange(element, chart, height) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const repaint = () => chart.redraw();
   const size = new ResizeObserver(() => {
@@ -148,26 +151,27 @@ function keepUp(element, chart, height) {
   dark.addEventListener("change", repaint);
 }
 
-/** Places after which windows are missing. */
-function gapsOf(stamps, step) {
+/** Indexes of windows that follow missing windows. */
+function findGaps(stamps, step) {
   if (!step) return new Set();
   return new Set(
-    stamps.flatMap((stamp, place) =>
-      place > 0 && stamp - stamps[place - 1] > 1.5 * step ? [place] : [],
+    stamps.flatMap((stamp, index) =>
+      index > 0 && stamp - stamps[index - 1] > 1.5 * step ? [index] : [],
     ),
   );
 }
 
-/** Values with a null where a gap is, so that the line breaks there. */
-function broken(values, gaps) {
+/** Insert a null into each gap, so that the line breaks there. */
+function insertGaps(values, gaps) {
   if (!gaps.size) return values;
-  return values.flatMap((value, place) => (gaps.has(place) ? [null, value] : [value]));
+  return values.flatMap((value, index) => (gaps.has(index) ? [null, value] : [value]));
 }
 
-function columnsOf(lines, stamps, gaps) {
+/** Columns, series options and bands as uPlot takes them. */
+function uplotData(lines, stamps, gaps) {
   const data = [
-    stamps.flatMap((value, place) =>
-      gaps.has(place) ? [(value + stamps[place - 1]) / 2, value] : [value],
+    stamps.flatMap((value, index) =>
+      gaps.has(index) ? [(value + stamps[index - 1]) / 2, value] : [value],
     ),
   ];
   const series = [];
@@ -177,7 +181,7 @@ function columnsOf(lines, stamps, gaps) {
     if (columns.min && columns.max) {
       bands.push({ series: [data.length, data.length + 1], fill: () => colour(`${name}-band`) });
       for (const edge of ["max", "min"]) {
-        data.push(broken(columns[edge], gaps));
+        data.push(insertGaps(columns[edge], gaps));
         series.push({
           label: `${label} ${edge}`,
           stroke: () => colour(`${name}-band`),
@@ -186,70 +190,71 @@ function columnsOf(lines, stamps, gaps) {
         });
       }
     }
-    data.push(broken(columns.avg, gaps));
+    data.push(insertGaps(columns.avg, gaps));
     series.push({
       label,
       stroke: () => colour(name),
       width: 1.75,
       dash: DASHES[number % DASHES.length],
-      points: { show: true, size: 5, fill: () => colour(name), filter: lonely },
+      points: { show: true, size: 5, fill: () => colour(name), filter: isolatedPoints },
     });
   });
   return { data, series, bands };
 }
 
-/** A value without neighbours has no line: it gets a point. */
-function lonely(u, place) {
-  const values = u.data[place];
-  const found = [];
+/** Indexes of values without neighbours. They have no line, so they are drawn as points. */
+function isolatedPoints(u, seriesIndex) {
+  const values = u.data[seriesIndex];
+  const points = [];
   const [first, last] = u.series[0].idxs ?? [0, values.length - 1];
-  for (let at = first; at <= last; at += 1) {
-    const alone = beside(values, at, -1) === null && beside(values, at, 1) === null;
-    if ((values[at] ?? null) !== null && alone) found.push(at);
+  for (let index = first; index <= last; index += 1) {
+    const isIsolated =
+      neighbour(values, index, -1) === null && neighbour(values, index, 1) === null;
+    if ((values[index] ?? null) !== null && isIsolated) points.push(index);
   }
-  return found;
+  return points;
 }
 
-/** The next value on one side, passing over what belongs to other series. */
-function beside(values, at, step) {
-  let next = at + step;
+/** The next value in one direction; undefined values belong to other lines and are skipped. */
+function neighbour(values, index, step) {
+  let next = index + step;
   while (next in values && values[next] === undefined) next += step;
   return values[next] ?? null;
 }
 
-function rangeOf(unit, least, most) {
+function valueRange(unit, minimum, maximum) {
   if (unit === "percent") return [0, 100];
-  const low = Math.min(least ?? 0, 0);
-  const high = most ?? 1;
+  const low = Math.min(minimum ?? 0, 0);
+  const high = maximum ?? 1;
   return [low, high > low ? high + (high - low) * 0.08 : low + 1];
 }
 
-/** How the time axis is written, by its length in seconds. */
-function writerOf(length) {
-  if (length > 2.2 * DAY) return (places) => onceEach(places, toDay);
-  return length > 1.2 * DAY ? both : (places) => onceEach(places, toClock);
+/** Label formatter of a time axis that spans `length` seconds. */
+function tickFormatter(length) {
+  if (length > 2.2 * DAY) return (ticks) => withoutRepeats(ticks, toDay);
+  return length > 1.2 * DAY ? timesAndDays : (ticks) => withoutRepeats(ticks, toClock);
 }
 
-const daily = (places) => onceEach(places, toUtcDay);
+const utcDays = (ticks) => withoutRepeats(ticks, toUtcDay);
 
-/** The time, and below it the day where another one begins. */
-function both(places) {
-  const days = onceEach(places, toDay);
-  return places.map((each, place) => `${toClock(each * 1000)}\n${days[place]}`);
+/** The time, with the day below it at the first tick of each day. */
+function timesAndDays(ticks) {
+  const days = withoutRepeats(ticks, toDay);
+  return ticks.map((tick, index) => `${toClock(tick * 1000)}\n${days[index]}`);
 }
 
-function onceEach(places, text) {
-  const words = places.map((each) => text(each * 1000));
-  return words.map((word, place) => (word === words[place - 1] ? "" : word));
+function withoutRepeats(ticks, format) {
+  const labels = ticks.map((tick) => format(tick * 1000));
+  return labels.map((label, index) => (label === labels[index - 1] ? "" : label));
 }
 
-/** Days begin at midnight of UTC, all else where the reader is. */
-function dateOf(UPlot, stamp, days) {
+/** UTC for charts by day, else the reader's time zone. */
+function toDate(UPlot, stamp, days) {
   const date = new Date(stamp * 1000);
   return days ? UPlot.tzDate(date, "Etc/UTC") : date;
 }
 
-function limits(u, { warning, critical }) {
+function drawThresholds(u, { warning, critical }) {
   const { ctx, bbox } = u;
   ctx.save();
   ctx.lineWidth = devicePixelRatio;

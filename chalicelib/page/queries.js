@@ -1,47 +1,54 @@
-// Named queries: which there are, their parameters, and the answer as a chart or a table.
+// Queries view: the list of named queries, their parameters, and results as a chart or a table.
 
-import { announce, h, link, rest, rests } from "./dom.js";
-import { get, isLeft, post } from "./api.js";
+import { announce, h, isDisabled, link, setDisabled } from "./dom.js";
+import { get, isAborted, post } from "./api.js";
 import { bytes, count, duration } from "./format.js";
 import { empty, failure, load } from "./states.js";
-import { chartOf, tableOf } from "./answers.js";
-import { adviceOn, field, filled, follow, told, typed } from "./parameters.js";
-import { isNumber, subject } from "./series.js";
+import { defaultColumn, isNumber } from "./chart_series.js";
+import {
+  field,
+  linkMeasurement,
+  noRowsMessage,
+  parameterList,
+  toJson,
+  withDefaults,
+} from "./parameters.js";
+import { resultChart, resultTable } from "./results.js";
 
-const PAGE = 500;
-const PACES = [300, 500, 1000, 2000]; // milliseconds between looks
+const PAGE_SIZE = 500; // rows
+const POLL_INTERVALS = [300, 500, 1000, 2000]; // milliseconds; the last one repeats
 
 export function view(context) {
-  const { parts, parameters, signal, title } = context;
+  const { parts, signal, setTitle } = context;
   const [name] = parts;
   const heading = h("h1", {}, name ? `Query ${name}` : "Queries");
   const box = h("div", {});
-  if (name) title(name);
+  if (name) setTitle(name);
 
   const start = () =>
     load(box, {
-      what: "the named queries",
-      ask: () => get("queries", {}, signal),
-      show: ({ queries }) => {
+      subject: "the named queries",
+      fetchData: () => get("queries", {}, signal),
+      render: ({ queries }) => {
         if (!queries.length)
           return empty(
-            "There are no named queries",
-            "They are deployed with infra/queries.yaml: docs/deploy.md has the command.",
+            "No named queries",
+            "Deploy infra/queries.yaml to create them; see docs/deploy.md.",
           );
         if (!name) return catalog(queries);
         const query = queries.find((each) => each.name === name);
         return query
-          ? asking(query, context)
+          ? queryForm(query, context)
           : empty(
-              "There is no such query",
-              `None is called ${name}.`,
+              "Query not found",
+              `There is no query named ${name}.`,
               h("p", {}, h("a", { href: link("queries") }, "All queries")),
             );
       },
-    }).then((answer) => {
-      if (!answer) return undefined;
-      announce(name ? `Query ${name}` : count(answer.queries.length, "query", "queries"));
-      return context.answering;
+    }).then((response) => {
+      if (!response) return undefined;
+      announce(name ? `Query ${name}` : count(response.queries.length, "query", "queries"));
+      return context.initialResult;
     });
 
   return {
@@ -66,7 +73,7 @@ export function view(context) {
             : h(
                 "p",
                 { class: "sub" },
-                "Asked of the whole history, in Athena. The same ones as python -m infra query --list.",
+                "Named queries run in Athena over the whole history. “python -m infra query --list” lists them too.",
               ),
         ),
       ),
@@ -94,22 +101,23 @@ function catalog(queries) {
 
 // --- One query -----------------------------------------------------------------------------------
 
-function asking(query, context) {
-  const { parameters, signal, keep } = context;
-  const result = h("div", { class: "result" });
+function queryForm(query, context) {
+  const { parameters, signal, replaceUrl } = context;
+  const output = h("div", { class: "result" });
   const state = { as: parameters.get("as") ?? "", y: parameters.get("y") ?? "" };
   const fields = query.parameters.map((each) => field(each, parameters.get(`p.${each.name}`)));
-  const button = h("button", { type: "submit", class: "primary" }, "Ask");
-  const given = () => Object.fromEntries(fields.map(({ name, input }) => [name, input.value]));
-  // What the answer that is shown was asked with, whatever the fields say by now.
-  let answered = { id: null, values: {} };
-  const place = () =>
+  const button = h("button", { type: "submit", class: "primary" }, "Run query");
+  const fieldValues = () =>
+    Object.fromEntries(fields.map(({ name, input }) => [name, input.value]));
+  // The query of the shown result; the form fields may have changed since.
+  let shown = { id: null, values: {} };
+  const url = () =>
     link("queries", [query.name], {
       ...Object.fromEntries(
-        Object.entries(answered.values).map(([key, value]) => [`p.${key}`, value]),
+        Object.entries(shown.values).map(([key, value]) => [`p.${key}`, value]),
       ),
       ...state,
-      id: answered.id,
+      id: shown.id,
     });
   const form = h(
     "form",
@@ -122,72 +130,78 @@ function asking(query, context) {
     ),
     h("p", {}, button),
   );
-  follow(fields);
+  linkMeasurement(fields);
 
-  const change = (parts) => {
-    Object.assign(state, parts);
-    keep(place());
+  const change = (changes) => {
+    Object.assign(state, changes);
+    replaceUrl(url());
   };
 
-  async function ask(known) {
-    if (rests(button)) return;
-    rest(button, true);
-    result.setAttribute("aria-busy", "true");
-    let asked = known;
+  /** Run the query and show its result; `previous` is a query that was started before. */
+  async function run(previous) {
+    if (isDisabled(button)) return;
+    setDisabled(button, true);
+    output.setAttribute("aria-busy", "true");
+    let started = previous;
     try {
-      asked ??= await begun(query, given(), signal);
-      answered = asked;
+      started ??= await startQuery(query, fieldValues(), signal);
+      shown = started;
       change({});
-      const answer = await awaited(asked.id, result, signal);
-      result.replaceChildren(
-        told(asked.values),
-        ...shown(answer, { query, state, change, signal }),
+      const result = await waitForResult(started.id, output, signal);
+      output.replaceChildren(
+        parameterList(started.values),
+        ...resultPanels(result, { query, state, change, signal }),
       );
       announce(
-        answer.state === "SUCCEEDED"
-          ? `Answered: ${count(answer.rows.length, "row")}${answer.cursor ? " and more" : ""}`
+        result.state === "SUCCEEDED"
+          ? `Query finished: ${count(result.rows.length, "row")}${result.cursor ? " and more" : ""}`
           : "The query failed",
       );
     } catch (error) {
-      if (isLeft(error)) return;
+      if (isAborted(error)) return;
       if (!("status" in error)) console.error(error);
-      const gone = error.status === 404; // Athena's rows are deleted some day: ask anew
-      result.replaceChildren(failure("the answer", error, () => ask(gone ? undefined : asked)));
+      const hasExpired = error.status === 404; // results expire; run the query again
+      output.replaceChildren(
+        failure("the result", error, () => run(hasExpired ? undefined : started)),
+      );
     } finally {
-      rest(button, false);
-      result.removeAttribute("aria-busy");
+      setDisabled(button, false);
+      output.removeAttribute("aria-busy");
     }
   }
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask();
+    run();
   });
   if (parameters.get("id"))
-    context.answering = ask({ id: parameters.get("id"), values: filled(query, given()) });
-  return [form, result];
+    context.initialResult = run({
+      id: parameters.get("id"),
+      values: withDefaults(query, fieldValues()),
+    });
+  return [form, output];
 }
 
-async function begun(query, given, signal) {
-  const values = filled(query, given);
-  const body = { name: query.name, parameters: typed(query, values) };
+async function startQuery(query, fieldValues, signal) {
+  const values = withDefaults(query, fieldValues);
+  const body = { name: query.name, parameters: toJson(query, values) };
   return { id: (await post("queries", body, signal)).id, values };
 }
 
-/** Look until the query has ended. */
-async function awaited(id, result, signal) {
-  const began = Date.now();
-  for (let looks = 0; ; looks += 1) {
-    const answer = await get(`queries/${encodeURIComponent(id)}`, { limit: PAGE }, signal);
-    if (answer.state !== "QUEUED" && answer.state !== "RUNNING") return answer;
-    result.replaceChildren(
+/** Poll until the query has ended; show its progress in `output`. */
+async function waitForResult(id, output, signal) {
+  const start = Date.now();
+  for (let polls = 0; ; polls += 1) {
+    const result = await get(`queries/${encodeURIComponent(id)}`, { limit: PAGE_SIZE }, signal);
+    if (result.state !== "QUEUED" && result.state !== "RUNNING") return result;
+    output.replaceChildren(
       h(
         "p",
-        { class: "panel waits" },
-        `${answer.state === "QUEUED" ? "Waiting for Athena" : "Athena is at it"}: ${duration(Math.round((Date.now() - began) / 1000))}`,
+        { class: "panel waiting" },
+        `${result.state === "QUEUED" ? "Queued in Athena" : "Running in Athena"}: ${duration(Math.round((Date.now() - start) / 1000))}`,
       ),
     );
-    await pause(PACES[Math.min(looks, PACES.length - 1)], signal);
+    await pause(POLL_INTERVALS[Math.min(polls, POLL_INTERVALS.length - 1)], signal);
   }
 }
 
@@ -196,76 +210,76 @@ function pause(milliseconds, signal) {
     const timer = setTimeout(resolve, milliseconds);
     signal.addEventListener("abort", () => {
       clearTimeout(timer);
-      reject(new DOMException("left", "AbortError"));
+      reject(new DOMException("the user left the view", "AbortError"));
     });
   });
 }
 
-function shown(answer, { query, state, change, signal }) {
-  if (answer.state !== "SUCCEEDED") {
+function resultPanels(result, { query, state, change, signal }) {
+  if (result.state !== "SUCCEEDED") {
     return [
       h(
         "section",
-        { class: "panel trouble", role: "alert" },
-        h("h2", {}, answer.state === "CANCELLED" ? "The query was stopped" : "The query failed"),
-        h("p", {}, answer.reason ?? "Athena gave no reason."),
+        { class: "panel error", role: "alert" },
+        h("h2", {}, result.state === "CANCELLED" ? "The query was cancelled" : "The query failed"),
+        h("p", {}, result.reason ?? "Athena gave no reason."),
       ),
     ];
   }
   const facts = h(
     "p",
     { class: "sub facts" },
-    h("span", {}, rowsOf(answer)),
-    h("span", {}, `took ${duration(answer.seconds)}`),
-    h("span", {}, `${bytes(answer.bytes_scanned)} read`),
+    h("span", {}, rowCount(result)),
+    h("span", {}, `took ${duration(result.seconds)}`),
+    h("span", {}, `${bytes(result.bytes_scanned)} scanned`),
   );
-  if (!answer.rows.length) return [facts, empty("No rows", adviceOn(query))];
+  if (!result.rows.length) return [facts, empty("No rows", noRowsMessage(query))];
   const body = h("div", {});
   const buttons = ["chart", "table"].map((as) =>
     h(
       "button",
-      { type: "button", data: { as }, onclick: () => pick({ as }) },
+      { type: "button", data: { as }, onclick: () => update({ as }) },
       as === "chart" ? "Chart" : "Table",
     ),
   );
-  const numbers = answer.columns.filter(isNumber);
+  const numbers = result.columns.filter(isNumber);
   const column = h(
     "select",
-    { id: "y", onchange: () => pick({ y: column.value }) },
+    { id: "y", onchange: () => update({ y: column.value }) },
     numbers.map(({ name }) => h("option", { value: name }, name)),
   );
   const columnBox = h("p", {}, h("label", { for: "y" }, "Show"), column);
-  const more = moreOf(answer, signal, (mayFocus) => {
-    facts.firstChild.textContent = rowsOf(answer);
+  const more = nextRows(result, signal, (moveFocus) => {
+    facts.firstChild.textContent = rowCount(result);
     announce(facts.firstChild.textContent);
     const { scrollTop } = body.querySelector(".scroll") ?? {};
-    pick({});
+    update({});
     const table = body.querySelector(".scroll");
     if (table) table.scrollTop = scrollTop;
     const pressed = buttons.find((each) => each.getAttribute("aria-pressed") === "true");
-    // The last page takes the button away.
-    if (mayFocus) (answer.cursor ? more.querySelector("button") : (table ?? pressed)).focus();
+    // After the last page the button is hidden, so the focus moves to the result.
+    if (moveFocus) (result.cursor ? more.querySelector("button") : (table ?? pressed)).focus();
   });
 
-  function pick(parts) {
-    change(parts);
+  function update(changes) {
+    change(changes);
     const as = !numbers.length ? "table" : state.as || "chart";
     column.value = numbers.some((each) => each.name === state.y)
       ? state.y
-      : (subject(numbers)?.name ?? "");
+      : (defaultColumn(numbers)?.name ?? "");
     for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.as === as));
     columnBox.hidden = as === "table";
-    body.replaceChildren(as === "chart" ? chartOf(answer, column.value) : tableOf(answer));
+    body.replaceChildren(as === "chart" ? resultChart(result, column.value) : resultTable(result));
   }
 
-  pick({});
+  update({});
   return [
     h(
       "div",
       { class: "tools" },
       facts,
       numbers.length
-        ? h("div", { class: "segmented", role: "group", "aria-label": "Shown as" }, buttons)
+        ? h("div", { class: "segmented", role: "group", "aria-label": "View as" }, buttons)
         : "",
       numbers.length ? columnBox : "",
     ),
@@ -274,33 +288,37 @@ function shown(answer, { query, state, change, signal }) {
   ];
 }
 
-const rowsOf = ({ rows, cursor }) => `${count(rows.length, "row")}${cursor ? " so far" : ""}`;
+const rowCount = ({ rows, cursor }) => `${count(rows.length, "row")}${cursor ? " so far" : ""}`;
 
-/** A button for the next rows of an answer that goes on, and what went wrong with it. */
-function moreOf(answer, signal, tell) {
-  const button = h("button", { type: "button", onclick: next }, `Load the next ${PAGE} rows`);
-  const trouble = h("div", {});
-  const box = h("div", { class: "next", hidden: !answer.cursor }, h("p", {}, button), trouble);
-  async function next() {
-    if (rests(button)) return;
-    rest(button, true);
+/** Button that loads the next rows, with an error message below it if that fails. */
+function nextRows(result, signal, onLoaded) {
+  const button = h(
+    "button",
+    { type: "button", onclick: loadNext },
+    `Load the next ${PAGE_SIZE} rows`,
+  );
+  const message = h("div", {});
+  const box = h("div", { class: "next", hidden: !result.cursor }, h("p", {}, button), message);
+  async function loadNext() {
+    if (isDisabled(button)) return;
+    setDisabled(button, true);
     try {
       const page = await get(
-        `queries/${encodeURIComponent(answer.id)}`,
-        { limit: PAGE, cursor: answer.cursor },
+        `queries/${encodeURIComponent(result.id)}`,
+        { limit: PAGE_SIZE, cursor: result.cursor },
         signal,
       );
-      const mayFocus = box.contains(document.activeElement);
-      answer.rows.push(...page.rows);
-      answer.cursor = page.cursor;
-      trouble.replaceChildren();
-      box.hidden = !answer.cursor;
-      tell(mayFocus);
+      const moveFocus = box.contains(document.activeElement);
+      result.rows.push(...page.rows);
+      result.cursor = page.cursor;
+      message.replaceChildren();
+      box.hidden = !result.cursor;
+      onLoaded(moveFocus);
     } catch (error) {
-      if (isLeft(error)) return;
-      trouble.replaceChildren(failure("the next rows", error, next));
+      if (isAborted(error)) return;
+      message.replaceChildren(failure("the next rows", error, loadNext));
     } finally {
-      rest(button, false);
+      setDisabled(button, false);
     }
   }
   return box;

@@ -1,118 +1,121 @@
-// The newest runs with their branches in time, and a button to start one.
+// Runs view: the newest runs with a timeline of their branches, and a button to start a run.
 
-import { announce, h, icon, rest, rests, status } from "./dom.js";
-import { explain, get, isLeft, post } from "./api.js";
-import { ago, count, duration, moment, toExactClock } from "./format.js";
+import { announce, h, icon, isDisabled, setDisabled, status } from "./dom.js";
+import { explain, get, isAborted, post } from "./api.js";
+import { ago, count, duration, toShortTime, toExactClock } from "./format.js";
 import { empty, failure, load } from "./states.js";
 
 const SIGNS = { SUCCEEDED: "ok", RUNNING: "running", PENDING_REDRIVE: "running" };
-const WORDS = {
+const LABELS = {
   SUCCEEDED: "succeeded",
   RUNNING: "running",
   FAILED: "failed",
   TIMED_OUT: "timed out",
-  ABORTED: "stopped",
-  PENDING_REDRIVE: "waits to start again",
+  ABORTED: "aborted",
+  PENDING_REDRIVE: "pending redrive",
 };
 const TYPES = { cpu: "CPU", memory: "Memory", disk: "Disk", network: "Network" };
-const PACE = 2_000; // milliseconds between two looks at a run under way
-const TRIES = 4; // looks that fail before the page gives up, each after twice the time
-const PATIENCE = 15_000; // until a started run should be listed
+const POLL_INTERVAL = 2_000; // milliseconds; doubled after each failed poll
+const MAX_FAILED_POLLS = 4;
+const LIST_TIMEOUT = 15_000; // milliseconds until a started run must appear in the list
 
 export function view({ signal }) {
   const heading = h("h1", {}, "Runs");
   const box = h("div", {});
-  const said = h("p", { class: "said", role: "status" });
-  const button = h("button", { type: "button", class: "primary", onclick: run }, "Run now");
-  const trouble = h("div", {});
+  const message = h("p", { class: "message", role: "status" });
+  const button = h("button", { type: "button", class: "primary", onclick: startRun }, "Run now");
+  const pollError = h("div", {});
   let timer = 0;
-  let listed = false;
-  let failed = 0; // looks, one after the other
-  let awaited = null; // {name, until} of a run that was started here
+  let isListed = false;
+  let failedPolls = 0; // in a row
+  let startedRun = null; // {name, listedBy} of the run started here, until it has ended
   signal.addEventListener("abort", () => clearTimeout(timer));
 
-  const ask = () => get("runs", {}, signal);
-  const show = ({ runs }) => (runs.length ? list(runs) : nothing());
+  const fetchData = () => get("runs", {}, signal);
+  const render = ({ runs }) => (runs.length ? runList(runs) : noRuns());
 
   async function start() {
-    const answer = await load(box, { what: "the runs", retry: start, ask, show });
-    if (!answer) return;
-    listed = true;
+    const response = await load(box, { subject: "the runs", retry: start, fetchData, render });
+    if (!response) return;
+    isListed = true;
+    const [newest] = response.runs;
     announce(
-      `${count(answer.runs.length, "run")}; the newest ${answer.runs.length ? WORDS[answer.runs[0].status] : "is still to come"}`,
+      newest
+        ? `${count(response.runs.length, "run")}; status of the newest: ${LABELS[newest.status]}`
+        : "No runs yet",
     );
-    next(answer.runs);
+    pollNext(response.runs);
   }
 
-  /** Look once more, quietly: what is listed stays until there is something newer. */
-  async function look() {
+  /** Update the list without a placeholder. */
+  async function poll() {
     clearTimeout(timer);
-    if (!listed) return start();
+    if (!isListed) return start();
     try {
-      const answer = await ask();
-      failed = 0;
-      trouble.replaceChildren();
-      box.replaceChildren(show(answer));
-      return next(answer.runs);
+      const response = await fetchData();
+      failedPolls = 0;
+      pollError.replaceChildren();
+      box.replaceChildren(render(response));
+      return pollNext(response.runs);
     } catch (error) {
-      return isLeft(error) ? undefined : after(error);
+      return isAborted(error) ? undefined : pollFailed(error);
     }
   }
 
-  function after(error) {
-    failed += 1;
-    if (failed < TRIES) {
-      const word = "The last look failed; trying again.";
-      if (failed === 1) announce(word);
-      trouble.replaceChildren(h("p", { class: "said" }, status("warning", word)));
-      timer = setTimeout(look, PACE * 2 ** failed);
+  function pollFailed(error) {
+    failedPolls += 1;
+    if (failedPolls < MAX_FAILED_POLLS) {
+      const text = "The last update failed; retrying.";
+      if (failedPolls === 1) announce(text);
+      pollError.replaceChildren(h("p", { class: "message" }, status("warning", text)));
+      timer = setTimeout(poll, POLL_INTERVAL * 2 ** failedPolls);
       return;
     }
-    rest(button, false);
+    setDisabled(button, false);
     const again = () => {
-      failed = 0;
-      return look();
+      failedPolls = 0;
+      return poll();
     };
-    trouble.replaceChildren(failure("the runs", error, again));
+    pollError.replaceChildren(failure("the runs", error, again));
   }
 
-  /** Look again while something goes on; people's focus is in nothing that is replaced. */
-  function next(runs) {
-    const mine = awaited && runs.find((each) => each.name === awaited.name);
-    const under = runs.some((each) => SIGNS[each.status] === "running");
-    if (mine && SIGNS[mine.status] !== "running") {
-      said.replaceChildren(
+  /** Schedule the next poll while a run is in progress. */
+  function pollNext(runs) {
+    const run = startedRun && runs.find((each) => each.name === startedRun.name);
+    const inProgress = runs.some((each) => SIGNS[each.status] === "running");
+    if (run && SIGNS[run.status] !== "running") {
+      message.replaceChildren(
         status(
-          SIGNS[mine.status] ?? "critical",
-          `The run ${WORDS[mine.status]} after ${duration(mine.seconds)}.`,
+          SIGNS[run.status] ?? "critical",
+          `The run ${LABELS[run.status]} after ${duration(run.seconds)}.`,
         ),
       );
-      awaited = null;
+      startedRun = null;
     }
-    const waits = awaited && !mine && Date.now() < awaited.until;
-    rest(button, under || waits);
-    if (under || waits) timer = setTimeout(look, PACE);
+    const isUnlisted = startedRun && !run && Date.now() < startedRun.listedBy;
+    setDisabled(button, inProgress || isUnlisted);
+    if (inProgress || isUnlisted) timer = setTimeout(poll, POLL_INTERVAL);
   }
 
-  async function run() {
-    if (rests(button)) return;
-    rest(button, true);
-    failed = 0;
-    said.replaceChildren("Starting a run …");
+  async function startRun() {
+    if (isDisabled(button)) return;
+    setDisabled(button, true);
+    failedPolls = 0;
+    message.replaceChildren("Starting a run …");
     try {
       const { name } = await post("runs", null, signal);
-      awaited = { name, until: Date.now() + PATIENCE };
-      said.replaceChildren(status("running", "Started; this list follows it."));
-      await look();
+      startedRun = { name, listedBy: Date.now() + LIST_TIMEOUT };
+      message.replaceChildren(status("running", "Run started. The list updates automatically."));
+      await poll();
     } catch (error) {
-      if (isLeft(error)) return;
-      rest(button, false);
+      if (isAborted(error)) return;
+      setDisabled(button, false);
       const { title, advice } =
         error.status === 409
-          ? { title: "A run is under way", advice: "This list follows it." }
+          ? { title: "A run is in progress", advice: "The list updates automatically." }
           : explain("The run", error);
-      said.replaceChildren(status("warning", `${title}. ${advice}`));
-      if (error.status === 409) await look();
+      message.replaceChildren(status("warning", `${title}. ${advice}`));
+      if (error.status === 409) await poll();
     }
   }
 
@@ -122,11 +125,16 @@ export function view({ signal }) {
       h(
         "div",
         { class: "title" },
-        h("div", {}, heading, h("p", { class: "sub" }, "Every three hours, or now.")),
+        h(
+          "div",
+          {},
+          heading,
+          h("p", { class: "sub" }, "A run starts every three hours, or on demand."),
+        ),
         button,
       ),
-      said,
-      trouble,
+      message,
+      pollError,
       box,
     ],
     start,
@@ -134,68 +142,68 @@ export function view({ signal }) {
   };
 }
 
-function nothing() {
-  return empty("There has been no run yet", "“Run now” starts the first one; it takes seconds.");
+function noRuns() {
+  return empty("No runs yet", "Choose “Run now” to start the first run; it takes seconds.");
 }
 
-function list(runs) {
+function runList(runs) {
   return h("ol", { class: "runs" }, runs.map(item));
 }
 
 function item(run) {
   const sign = SIGNS[run.status] ?? "critical";
-  const length = lengthOf(run);
+  const scale = scaleOf(run);
   return h(
     "li",
     { class: "panel run" },
     h(
       "h2",
       {},
-      status(sign, WORDS[run.status] ?? run.status),
-      h("time", { datetime: run.start }, moment(run.start)),
+      status(sign, LABELS[run.status] ?? run.status),
+      h("time", { datetime: run.start }, toShortTime(run.start)),
       h("span", { class: "dim" }, ago(run.start)),
     ),
     h(
       "p",
       { class: "sub" },
-      h("span", {}, run.seconds === null ? "under way" : `took ${duration(run.seconds)}`),
+      h("span", {}, run.seconds === null ? "in progress" : `took ${duration(run.seconds)}`),
       h("span", {}, count(run.records, "record")),
       h("span", {}, `${run.reporting} of ${count(run.expected, "host")} reported`),
     ),
-    run.error && h("p", { class: "why" }, icon("critical"), run.error),
+    run.error && h("p", { class: "reason" }, icon("critical"), run.error),
     run.missing_count > 0 &&
       h(
         "p",
-        { class: "why" },
+        { class: "reason" },
         icon("missing"),
         `Missing: ${run.missing.join(", ")}${run.missing_count > run.missing.length ? ` and ${run.missing_count - run.missing.length} more` : ""}`,
       ),
     h(
       "ul",
-      { class: "branches", "aria-label": `Branches, on a scale of ${duration(length)}` },
-      run.branches.map((branch) => bar(branch, run, length)),
+      { class: "branches", "aria-label": `Branches, scale ${duration(scale)}` },
+      run.branches.map((branch) => branchItem(branch, run, scale)),
     ),
   );
 }
 
-/** How long the scale of a run's bars is, in seconds. */
-function lengthOf(run) {
+/** Length of the time scale of a run's bars, in seconds. */
+function scaleOf(run) {
   const ends = run.branches.map((branch) => offset(branch, run) + (branch.seconds ?? 0));
-  const open = run.seconds === null ? (Date.now() - Date.parse(run.start)) / 1000 : 0;
-  return Math.max(...ends, open, run.seconds ?? 0, 0.1);
+  const elapsed = run.seconds === null ? (Date.now() - Date.parse(run.start)) / 1000 : 0;
+  return Math.max(...ends, elapsed, run.seconds ?? 0, 0.1);
 }
 
-// Starts are told in whole seconds, so a branch may seem to begin before its run.
+// Start times are whole seconds, so a branch can appear to start before its run.
 const offset = (branch, run) =>
   Math.max((Date.parse(branch.start) - Date.parse(run.start)) / 1000, 0);
 
-function bar(branch, run, length) {
+function branchItem(branch, run, scale) {
   const sign = SIGNS[branch.status] ?? "critical";
-  const from = Math.min(offset(branch, run), length);
-  const seconds = branch.seconds ?? length - from;
-  const span = h("span", { class: `span ${sign}` });
-  span.style.marginLeft = `${(100 * from) / length}%`;
-  span.style.width = `${Math.max((100 * Math.min(seconds, length - from)) / length, 0.6)}%`;
+  const from = Math.min(offset(branch, run), scale);
+  const seconds = branch.seconds ?? scale - from;
+  const bar = h("span", { class: `span ${sign}` });
+  bar.style.marginLeft = `${(100 * from) / scale}%`;
+  bar.style.width = `${Math.max((100 * Math.min(seconds, scale - from)) / scale, 0.6)}%`;
   return h(
     "li",
     {},
@@ -207,14 +215,14 @@ function bar(branch, run, length) {
         title: `${TYPES[branch.metric_type]} from ${toExactClock(branch.start)}`,
         "aria-hidden": "true",
       },
-      span,
+      bar,
     ),
     h(
       "span",
-      { class: "took" },
-      branch.seconds === null ? WORDS[branch.status] : duration(branch.seconds),
+      { class: "duration" },
+      branch.seconds === null ? LABELS[branch.status] : duration(branch.seconds),
       h("span", { class: "dim" }, ` ${count(branch.records, "record")}`),
     ),
-    branch.error && h("p", { class: "why" }, branch.error),
+    branch.error && h("p", { class: "reason" }, branch.error),
   );
 }

@@ -1,67 +1,75 @@
-// Loading, failing, being empty: the same everywhere.
+// Loading, error and empty states, shared by all views.
 
-import { announce, h, icon, rest, rests } from "./dom.js";
-import { explain, isLeft } from "./api.js";
+import { announce, h, icon, isDisabled, setDisabled } from "./dom.js";
+import { explain, isAborted } from "./api.js";
 
-const turns = new WeakMap();
-const FLICKER = 180; // milliseconds without a word; a quick answer shows no placeholder
+const latestLoads = new WeakMap(); // by box
+const PLACEHOLDER_DELAY = 180; // milliseconds; avoids a flicker when the response is fast
 
 /**
- * Fill a box with what `ask` brings: a placeholder meanwhile, an explanation and Retry if it fails.
- * Gives what was asked for, or undefined if it failed or the view was left. A `show` that gives
- * undefined has changed what is there. With `keeps`, what was shown stays under the explanation.
+ * Fetch data and render it into a box: with a placeholder while loading, and an error message with
+ * a Retry button on failure.
+ *
+ * Returns the fetched data, or undefined after a failure or if the user left the view.
+ * `render` returns the new content, or undefined if it updated the box in place.
+ * With `keepContent`, the previous content stays below an error message.
  */
-export async function load(box, { what, ask, show, rows = 4, retry, keeps = false }) {
-  const turn = {};
-  turns.set(box, turn); // an answer that comes after a newer question is not shown
+export async function load(
+  box,
+  { subject, fetchData, render, rows = 4, retry, keepContent = false },
+) {
+  const thisLoad = {};
+  latestLoads.set(box, thisLoad); // an older response must not replace a newer one
+  const isOutdated = () => latestLoads.get(box) !== thisLoad;
   box.setAttribute("aria-busy", "true");
-  const waiting = setTimeout(() => {
-    if (box.childElementCount) return; // what was shown stays until there is something newer
+  const placeholderTimer = setTimeout(() => {
+    if (box.childElementCount) return; // keep the previous content until the new one arrives
     box.replaceChildren(skeleton(rows));
-    announce(`Loading ${what}`);
-  }, FLICKER);
+    announce(`Loading ${subject}`);
+  }, PLACEHOLDER_DELAY);
   try {
-    const answer = await ask();
-    if (turns.get(box) !== turn) return undefined;
-    const shown = await show(answer);
-    if (turns.get(box) !== turn) return undefined;
-    clearTimeout(waiting);
-    if (shown !== undefined) box.replaceChildren(...[shown].flat().filter(Boolean));
-    else clear(box, ".trouble");
-    return answer;
+    const data = await fetchData();
+    if (isOutdated()) return undefined;
+    const content = await render(data);
+    if (isOutdated()) return undefined;
+    clearTimeout(placeholderTimer);
+    if (content !== undefined) box.replaceChildren(...[content].flat().filter(Boolean));
+    else removeChildren(box, ".error");
+    return data;
   } catch (error) {
-    if (isLeft(error) || turns.get(box) !== turn) return undefined;
-    clearTimeout(waiting);
+    if (isAborted(error) || isOutdated()) return undefined;
+    clearTimeout(placeholderTimer);
     if (!("status" in error)) console.error(error);
-    const again = retry ?? (() => load(box, { what, ask, show, rows, keeps }));
-    clear(box, keeps ? ".trouble, .skeleton" : "*");
-    box.prepend(failure(what, error, again));
+    const again = retry ?? (() => load(box, { subject, fetchData, render, rows, keepContent }));
+    removeChildren(box, keepContent ? ".error, .skeleton" : "*");
+    box.prepend(failure(subject, error, again));
     return undefined;
   } finally {
-    clearTimeout(waiting);
-    if (turns.get(box) === turn) box.removeAttribute("aria-busy");
+    clearTimeout(placeholderTimer);
+    if (!isOutdated()) box.removeAttribute("aria-busy");
   }
 }
 
-function clear(box, what) {
-  for (const child of [...box.children]) if (child.matches(what)) child.remove();
+function removeChildren(box, selector) {
+  for (const child of [...box.children]) if (child.matches(selector)) child.remove();
 }
 
-export function failure(what, error, again) {
-  const { title, advice } = explain(what.charAt(0).toUpperCase() + what.slice(1), error);
+/** Error message with a Retry button; `subject` names the data, such as "the fleet". */
+export function failure(subject, error, again) {
+  const { title, advice } = explain(subject.charAt(0).toUpperCase() + subject.slice(1), error);
   const retry = async () => {
     const button = box.querySelector("button");
-    if (rests(button)) return;
-    announce("Trying again");
-    rest(button, true);
+    if (isDisabled(button)) return;
+    announce("Retrying");
+    setDisabled(button, true);
     await again();
-    // The button is gone, and the focus must not be lost with it.
+    // The button was removed with the message; move the focus instead of losing it.
     if (document.activeElement === document.body)
-      (document.querySelector(".trouble button") ?? document.querySelector("h1")).focus();
+      (document.querySelector(".error button") ?? document.querySelector("h1")).focus();
   };
   const box = h(
     "section",
-    { class: "panel trouble", role: "alert" },
+    { class: "panel error", role: "alert" },
     h("h2", {}, icon("critical"), title),
     h("p", {}, advice),
     again && h("p", {}, h("button", { type: "button", onclick: retry }, "Retry")),

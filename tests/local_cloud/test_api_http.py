@@ -22,8 +22,8 @@ from tests.conftest import (
     make_record,
 )
 from tests.local_cloud.test_pipeline import control, machine_arn
-from tests.support.api import conforms, now
-from tests.support.chalice_local import chalice_local, is_silent_on_the_inside
+from tests.support.api import assert_conforms, last_scheduled_time
+from tests.support.chalice_local import chalice_local, hides_internals
 
 Eventually = Callable[..., Any]
 
@@ -50,7 +50,7 @@ class Api:
     def refused(self, status: int, method: str, path: str, **options: Any) -> str:
         answer = self.ask(method, path, **options)
         assert answer.status_code == status, answer.text
-        assert is_silent_on_the_inside(answer)
+        assert hides_internals(answer)
         return str(answer.json()["Message"])
 
     def answer(self, name: str, **parameters: Any) -> Any:
@@ -60,7 +60,7 @@ class Api:
         until = time.monotonic() + 60
         while time.monotonic() < until:
             answer = self.get(f"/queries/{started.json()['id']}")
-            conforms(answer, "Answer")
+            assert_conforms(answer, "Answer")
             if answer["state"] not in {"QUEUED", "RUNNING"}:
                 return answer
             time.sleep(0.1)
@@ -89,7 +89,7 @@ def test_health_is_open(api: Api) -> None:
 
 def test_this_machine_is_in_the_fleet(api: Api) -> None:
     fleet = api.get("/hosts")
-    conforms(fleet, "Fleet")
+    assert_conforms(fleet, "Fleet")
     host = next(each for each in fleet["hosts"] if set(each["measurements"]) == TYPES)
     assert 0 <= host["measurements"]["memory"]["last"] <= 100
 
@@ -101,7 +101,7 @@ def test_a_host_has_its_newest_records_and_its_history(api: Api) -> None:
         if set(each["measurements"]) == TYPES
     )
     host = api.get(f"/hosts/{quote(name, safe='')}")
-    conforms(host, "HostHistory")
+    assert_conforms(host, "HostHistory")
     assert set(host["latest"]) == TYPES
     assert host["history"]["memory"]["measurements"]["percent"]["last"][-1] is not None
 
@@ -110,7 +110,7 @@ def test_a_name_with_odd_letters_can_be_asked_for(
     api: Api, cloud: RunningCloud, eventually: Eventually
 ) -> None:
     name = "dns+nodes.example/rack 1:9100"
-    line = encode(make_record(resource_id=name, timestamp=now()))
+    line = encode(make_record(resource_id=name, timestamp=last_scheduled_time()))
     cloud.client("s3").put_object(Bucket=BUCKET, Key="raw-metrics/2026/11/22/odd.json", Body=line)
     path = f"/hosts/{quote(name, safe='')}"
     eventually(lambda: api.ask("GET", path).status_code == 200)
@@ -122,7 +122,7 @@ def test_records_of_each_type_are_there_enriched(metric_type: str, api: Api) -> 
     page = api.get(f"/metrics/{metric_type}")
     assert page["records"]
     for record in page["records"]:
-        conforms(record, "Record")
+        assert_conforms(record, "Record")
         assert record["metric_type"] == metric_type
 
 
@@ -132,7 +132,7 @@ def test_records_of_each_type_are_there_enriched(metric_type: str, api: Api) -> 
 def test_a_run_has_four_branches_with_their_times(api: Api) -> None:
     runs = api.get("/runs")["runs"]
     for run in runs:
-        conforms(run, "Run")
+        assert_conforms(run, "Run")
     first = runs[-1]
     assert first["status"] == "SUCCEEDED"
     assert {each["metric_type"] for each in first["branches"]} == TYPES
@@ -156,7 +156,7 @@ def test_one_run_at_a_time_can_be_started(api: Api, eventually: Eventually) -> N
 def test_alarms_have_their_state_and_their_runbook(api: Api) -> None:
     alarms = api.get("/alarms")["alarms"]
     for alarm in alarms:
-        conforms(alarm, "Alarm")
+        assert_conforms(alarm, "Alarm")
     names = {each["name"] for each in alarms}
     assert {"InfraMonitoring-HighCPU", "InfraMonitoring-Page"} <= names
     (cpu,) = [each for each in alarms if each["name"] == "InfraMonitoring-HighCPU"]
@@ -170,7 +170,7 @@ def test_every_named_query_can_be_asked(api: Api) -> None:
     queries = api.get("/queries")["queries"]
     assert {"trend", "top-hosts", "idle-hosts"} <= {each["name"] for each in queries}
     for query in queries:
-        conforms(query, "NamedQuery")
+        assert_conforms(query, "NamedQuery")
         needed = {each["name"]: "web-1" for each in query["parameters"] if each["default"] is None}
         answer = api.answer(query["name"], **needed)
         assert answer["state"] == "SUCCEEDED", (query["name"], answer["reason"])

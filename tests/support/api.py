@@ -1,4 +1,4 @@
-"""What the API's tests share: a table with its index on moto, filled with enriched items."""
+"""Helpers for API tests: a moto table with its index, filled with enriched items."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -27,21 +27,21 @@ TABLE = "InfraMetrics"
 WINDOW = timedelta(hours=3)
 
 
-def now() -> datetime:
-    """The clock's last tick: what is stored relative to it has not expired."""
-    hours = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    return hours - timedelta(hours=hours.hour % 3)
+def last_scheduled_time() -> datetime:
+    """The schedule's most recent time. Items stored relative to it have not expired."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return hour - timedelta(hours=hour.hour % 3)
 
 
 @cache
 def openapi() -> dict[str, Any]:
-    """docs/openapi.yaml."""
+    """The document docs/openapi.yaml."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
     return document
 
 
 def item_of(record: Record, *, retention_days: int = 90) -> Item:
-    """The item that the processor makes of a record."""
+    """The DynamoDB item that the processor stores for a record."""
     enriched = enrich(
         record,
         None,
@@ -53,11 +53,15 @@ def item_of(record: Record, *, retention_days: int = 90) -> Item:
     return enriched_item(enriched, retention_days=retention_days)
 
 
-_MEASURED: dict[MetricType, str] = {"cpu": "utilization", "memory": "percent", "disk": "percent"}
+_MEASUREMENTS: dict[MetricType, str] = {
+    "cpu": "utilization",
+    "memory": "percent",
+    "disk": "percent",
+}
 
 
-def window(value: float, unit: str = "percent") -> Measurement:
-    """A whole window's statistics around a value."""
+def window_measurement(value: float, unit: str = "percent") -> Measurement:
+    """Statistics of a complete window around a value."""
     return Measurement(
         unit=unit,  # type: ignore[arg-type]  # a Unit
         last=value,
@@ -73,16 +77,16 @@ def window(value: float, unit: str = "percent") -> Measurement:
 def records_of(
     host: str, end: datetime, value: float = 42.0, types: Iterable[str] = ()
 ) -> list[Record]:
-    """A host's records of one window, one of each metric type or of some."""
-    made = {
+    """One record of each metric type for a host and a window; `types` restricts them."""
+    percentages = {
         name: make_record(
             metric_type=name,
             resource_id=host,
             timestamp=end,
             labels={"name": f"name of {host}"},
-            measurements={measured: window(value)},
+            measurements={measurement: window_measurement(value)},
         )
-        for name, measured in _MEASURED.items()
+        for name, measurement in _MEASUREMENTS.items()
     }
     rates = {
         "bytes_sent": point("bytes", 10_000.0),
@@ -94,13 +98,13 @@ def records_of(
     )
     return [
         record
-        for name, record in [*made.items(), ("network", network)]
+        for name, record in [*percentages.items(), ("network", network)]
         if name in types or not types
     ]
 
 
 class Table:
-    """A table like the one of infra/storage.yaml, with its index."""
+    """The table of infra/storage.yaml, with its index."""
 
     def __init__(self, dynamodb: Any = None) -> None:
         self.dynamodb = dynamodb or boto3.client("dynamodb")
@@ -140,12 +144,12 @@ def moto_table() -> Iterator[Table]:
 
 
 def get(client: Client, path: str) -> tuple[int, Any]:
-    """Status and body."""
-    answer = client.http.get(path)
-    return answer.status_code, json.loads(answer.body)
+    """Status code and decoded body."""
+    response = client.http.get(path)
+    return response.status_code, json.loads(response.body)
 
 
-def conforms(document: Any, schema: str) -> None:
-    """Fail unless the document is what docs/openapi.yaml says of this schema."""
+def assert_conforms(document: Any, schema: str) -> None:
+    """Fail unless the document matches a schema of docs/openapi.yaml."""
     resolver = {"$ref": f"#/components/schemas/{schema}", "components": openapi()["components"]}
     Draft202012Validator(resolver, format_checker=FormatChecker()).validate(document)

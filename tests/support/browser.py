@@ -1,4 +1,4 @@
-"""A real Chromium, driven by Playwright: Debian's, so that nothing is downloaded."""
+"""Chromium for browser tests, driven by Playwright. The system's Chromium is used."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no browser: apt-get install chromium"
+    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
 )
 
-# Five seconds are Playwright's own; test runs are busier than people's machines.
+# Playwright's default of 5 seconds is too short on a busy test machine.
 expect.set_options(timeout=20_000)
 
-# Started as root, as in a container, Chromium refuses its sandbox.
-_ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")
+# Chromium does not start with its sandbox as root, which is usual in containers.
+_CHROMIUM_ARGS = ("--no-sandbox", "--disable-dev-shm-usage")
 
-Scheme = Literal["light", "dark"]
-WIDE, PHONE = (1280, 900), (360, 740)
+ColorScheme = Literal["light", "dark"]
+DESKTOP, PHONE = (1280, 900), (360, 740)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_CHROMIUM_ARGS)
         yield browser
         browser.close()
 
@@ -37,12 +37,12 @@ def tab(
     browser: Browser,
     address: str,
     *,
-    size: tuple[int, int] = WIDE,
-    scheme: Scheme = "light",
-    said: list[str] | None = None,
+    size: tuple[int, int] = DESKTOP,
+    scheme: ColorScheme = "light",
+    console_errors: list[str] | None = None,
     **options: Any,
 ) -> Iterator[Page]:
-    """A page of a browser without a past; what the console says of errors goes into `said`."""
+    """Open a page in a new browser context; append console errors to `console_errors`."""
     context = browser.new_context(
         base_url=address,
         viewport={"width": size[0], "height": size[1]},
@@ -51,23 +51,23 @@ def tab(
     )
     page = context.new_page()
     page.set_default_timeout(30_000)
-    heard = [] if said is None else said
-    page.on("console", lambda each: heard.append(each.text) if each.type == "error" else None)
-    page.on("pageerror", lambda error: heard.append(str(error)))
+    errors = [] if console_errors is None else console_errors
+    page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     context.close()
 
 
-def faults(page: Page) -> list[str]:
-    """The serious and critical faults that axe finds, with an element of each."""
-    found = Axe().run(page).response["violations"]
+def accessibility_violations(page: Page) -> list[str]:
+    """The serious and critical violations found by axe, with one element of each."""
+    violations = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {each['nodes'][0]['html']}"
-        for each in found
+        for each in violations
         if each["impact"] in {"serious", "critical"}
     ]
 
 
-def is_too_wide(page: Page) -> bool:
-    """Whether one has to scroll sideways."""
+def scrolls_horizontally(page: Page) -> bool:
+    """Whether the page is wider than the viewport."""
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))

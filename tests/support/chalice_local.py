@@ -1,4 +1,4 @@
-"""`chalice local`, as people start it, over a local cloud on whatever port that has."""
+"""Start `chalice local` in front of a local cloud on any port."""
 
 import json
 import os
@@ -23,11 +23,11 @@ CHALICE = Path(sys.executable).with_name("chalice")
 def chalice_local(
     endpoint: str, folder: Path, *, stage: str = "local", port: int = 0
 ) -> Iterator[str]:
-    """The address at which a stage is served; `folder` is for its configuration.
+    """Serve a stage and yield its URL; `folder` receives the project configuration.
 
-    Stage local's endpoint is the local cloud's usual port, so the project is linked into a
-    folder of its own with another one in its configuration. Other stages take it from the
-    environment, as they do with credentials and region.
+    Stage local is configured with the local cloud's default port. The project is therefore linked
+    into `folder`, with a configuration that has the given endpoint. Other stages take the endpoint
+    from the environment, like credentials and region.
     """
     folder.mkdir(exist_ok=True)
     for name in ("app.py", "chalicelib"):
@@ -55,11 +55,11 @@ def chalice_local(
 
 
 def _credentials(endpoint: str) -> dict[str, str]:
-    """A person's own; of a module's fixtures, none have been set yet."""
+    """Endpoint and credentials; the fixtures that set them are not active in module scope."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "person",
+        "AWS_ACCESS_KEY_ID": "operator",
         "AWS_SECRET_ACCESS_KEY": "secret",
     }
 
@@ -72,8 +72,8 @@ def free_port() -> int:
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
         try:
             requests.get(address, timeout=5)
         except requests.ConnectionError:
@@ -83,8 +83,10 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     raise AssertionError(f"chalice local did not start:\n{log.read_text()}")
 
 
-def is_silent_on_the_inside(answer: requests.Response) -> bool:
-    """Whether an error's answer tells nothing of the code."""
-    body: dict[str, Any] = answer.json()
-    plain = set(body) == {"Code", "Message"}
-    return plain and not re.search(r"Traceback|File \"|\.py|botocore|line \d+", answer.text)
+def hides_internals(response: requests.Response) -> bool:
+    """Whether an error response exposes no details of the code."""
+    body: dict[str, Any] = response.json()
+    has_only_message = set(body) == {"Code", "Message"}
+    return has_only_message and not re.search(
+        r"Traceback|File \"|\.py|botocore|line \d+", response.text
+    )

@@ -23,11 +23,11 @@ from tests.support.api import (
     TABLE,
     WINDOW,
     Table,
-    conforms,
+    assert_conforms,
+    last_scheduled_time,
     moto_table,
-    now,
     records_of,
-    window,
+    window_measurement,
 )
 
 
@@ -43,20 +43,22 @@ def reader(table: Table) -> TableReader:
 
 
 def glance(reader: TableReader, at: datetime | None = None) -> Any:
-    answer = fleet.answer({}, settings=SETTINGS, fleet=reader, now=at or now())
-    conforms(answer, "Fleet")
+    answer = fleet.answer({}, settings=SETTINGS, fleet=reader, now=at or last_scheduled_time())
+    assert_conforms(answer, "Fleet")
     return answer
 
 
 def look(reader: TableReader, name: str = "web-1", **query: str) -> Any:
     given = {key.strip("_"): [value] for key, value in query.items()}
-    answer = history.answer(name, given, settings=SETTINGS, history=reader, now=now())
-    conforms(answer, "HostHistory")
+    answer = history.answer(
+        name, given, settings=SETTINGS, history=reader, now=last_scheduled_time()
+    )
+    assert_conforms(answer, "HostHistory")
     return answer
 
 
 def ago(windows: int) -> datetime:
-    return now() - windows * WINDOW
+    return last_scheduled_time() - windows * WINDOW
 
 
 # --- The fleet --------------------------------------------------------------------------------
@@ -104,7 +106,10 @@ def test_network_is_both_ways_in_bytes_per_second(table: Table, reader: TableRea
 def test_cloudwatchs_sums_over_a_period_become_bytes_per_second(
     table: Table, reader: TableReader
 ) -> None:
-    sums = {"bytes_sent": window(3_000, "bytes"), "bytes_received": window(6_000, "bytes")}
+    sums = {
+        "bytes_sent": window_measurement(3_000, "bytes"),
+        "bytes_received": window_measurement(6_000, "bytes"),
+    }
     table.put(
         [
             make_record(
@@ -135,7 +140,7 @@ def test_a_host_on_another_pace_belongs_to_the_same_window(
 def test_a_clock_that_is_ahead_makes_nobody_missing(table: Table, reader: TableReader) -> None:
     for name in ("web-1", "web-2"):
         table.put(records_of(name, ago(0)))
-    table.put(records_of("ahead", now() + timedelta(hours=5)))
+    table.put(records_of("ahead", last_scheduled_time() + timedelta(hours=5)))
     answer = glance(reader)
     assert answer["window_end"] == format_utc(ago(0))
     assert answer["missing"] == []
@@ -149,7 +154,7 @@ def test_what_was_kept_of_older_windows_is_read_again_when_asked_for(
     before = glance(reader)
     table.put(records_of("web-2", ago(3)))
     assert glance(reader) == before
-    fresh = fleet.answer({}, settings=SETTINGS, fleet=reader, now=now(), fresh=True)
+    fresh = fleet.answer({}, settings=SETTINGS, fleet=reader, now=last_scheduled_time(), fresh=True)
     assert fresh["missing"] == ["web-2"]
 
 
@@ -255,7 +260,7 @@ class ShortSighted(TableReader):
     def near(self, *arguments: Any) -> Any:
         found, _ = super().near(*arguments)
         newest = {name: items[:1] for name, items in found.items()}
-        return newest, now() - timedelta(seconds=1)
+        return newest, last_scheduled_time() - timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -264,7 +269,7 @@ def distant(table: Table) -> TableReader:
 
 
 def days_ago(days: int) -> str:
-    return format_utc(now() - timedelta(days=days))
+    return format_utc(last_scheduled_time() - timedelta(days=days))
 
 
 def test_by_keys_a_history_is_the_same(
@@ -330,5 +335,7 @@ def test_one_short_record_does_not_make_all_windows_short(
 
 def test_records_of_a_moment_have_no_grid(table: Table, reader: TableReader) -> None:
     table.put([make_record(timestamp=ago(0), window_seconds=0)])
-    answer = history.answer("web-1", {}, settings=replace(SETTINGS), history=reader, now=now())
+    answer = history.answer(
+        "web-1", {}, settings=replace(SETTINGS), history=reader, now=last_scheduled_time()
+    )
     assert answer["window_seconds"] == 0

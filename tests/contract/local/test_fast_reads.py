@@ -12,8 +12,8 @@ from tests.support.api import (
     TABLE,
     WINDOW,
     Table,
+    last_scheduled_time,
     moto_table,
-    now,
     records_of,
 )
 
@@ -29,7 +29,9 @@ def table() -> Iterator[Table]:
         with moto_table() as made:
             for window in range(4):
                 for host in ("web-1", "web-2", "web-3"):
-                    made.put(records_of(host, now() - window * WINDOW, 20.0 * window))
+                    made.put(
+                        records_of(host, last_scheduled_time() - window * WINDOW, 20.0 * window)
+                    )
             yield made
 
 

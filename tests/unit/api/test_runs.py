@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.api import runs
-from tests.support.api import conforms
+from tests.support.api import assert_conforms
 
 BEGAN = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 DONE = {
@@ -39,7 +39,7 @@ def run(status: str, *events: dict[str, Any]) -> dict[str, Any]:
     if status != "RUNNING":
         execution["stopDate"] = at(6.3)
     told = runs.run(execution, events)
-    conforms(told, "Run")
+    assert_conforms(told, "Run")
     return told
 
 

@@ -1,7 +1,7 @@
-"""A fleet to look at: real EC2 traces, moved and scaled for each host, as records of windows.
+"""Records of a sample fleet, made from real EC2 traces that are shifted and scaled for each host.
 
-CPU and network are Numenta's traces (tests/data/nab), which begin again when they end. Memory
-follows a host's CPU and disks grow slowly: of these there is no trace.
+CPU and network values are Numenta's traces (tests/data/nab), repeated when they end. Numenta has no
+memory or disk traces: memory follows the CPU of the host, and disk usage grows slowly.
 """
 
 import csv
@@ -30,16 +30,16 @@ _CPU = ("ec2_cpu_utilization_77c1ca", "ec2_cpu_utilization_24ae8d")
 _NETWORK = "ec2_network_in_257a54"
 
 WINDOW = timedelta(hours=3)
-_PERIOD = 300  # seconds; the traces' own
-_READINGS = 36  # in a window
+_PERIOD = 300  # seconds between readings of the traces
+_READINGS = 36  # per window
 _ROLES = ("web", "web", "api", "worker", "cache", "db")
 _SIZES = ("t3.medium", "t3.large", "m6i.large", "m6i.xlarge")
 _CRITICAL = {"cpu": 80.0, "memory": 90.0, "disk": 90.0}  # as in .chalice/config.json
-_OBJECT = 1_500  # records in a raw object
+_RECORDS_PER_OBJECT = 1_500
 
 
-def last_tick() -> datetime:
-    """When the clock ticked last."""
+def last_scheduled_time() -> datetime:
+    """The schedule's most recent time."""
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     return hour - timedelta(hours=hour.hour % 3)
 
@@ -49,11 +49,11 @@ def name_of(number: int) -> str:
 
 
 def records(number: int, ends: Iterable[datetime]) -> Iterator[Record]:
-    """The four records of each window of a host."""
+    """Yield the four records of each window of a host."""
     for end in ends:
         start = int(end.timestamp()) // _PERIOD - _READINGS
-        moments = range(start, start + _READINGS)
-        for metric_type, measurements in _measured(number, moments).items():
+        readings = range(start, start + _READINGS)
+        for metric_type, measurements in _measurements(number, readings).items():
             yield Record(
                 schema_version=1,
                 timestamp=end,
@@ -69,13 +69,13 @@ def records(number: int, ends: Iterable[datetime]) -> Iterator[Record]:
             )
 
 
-def _measured(number: int, moments: range) -> dict[MetricType, dict[str, Measurement]]:
-    cpu = [_cpu(number, moment) for moment in moments]
+def _measurements(number: int, readings: range) -> dict[MetricType, dict[str, Measurement]]:
+    cpu = [_cpu(number, reading) for reading in readings]
     memory = [34 + 7 * (number % 7) + 0.12 * value for value in cpu]
-    # They fill up for 14 days; then somebody clears up.
-    fullness, growth = 18 + (number * 17) % 60, 0.001 * (1 + number % 4)
-    disk = [fullness + growth * ((moment + 500 * number) % 4032) for moment in moments]
-    received = [_reading(_NETWORK, moment + 53 * number) / 60 for moment in moments]
+    # Disks fill up for 14 days (4,032 readings), then are cleaned up.
+    initial, growth = 18 + (number * 17) % 60, 0.001 * (1 + number % 4)
+    disk = [initial + growth * ((reading + 500 * number) % 4032) for reading in readings]
+    received = [_value(_NETWORK, reading + 53 * number) / 60 for reading in readings]
     sent = [value * (0.2 + 0.1 * (number % 5)) for value in received]
     return {
         "cpu": {"utilization": _window(cpu, "percent", _CRITICAL["cpu"])},
@@ -92,10 +92,10 @@ def _measured(number: int, moments: range) -> dict[MetricType, dict[str, Measure
     }
 
 
-def _cpu(number: int, moment: int) -> float:
+def _cpu(number: int, reading: int) -> float:
     trace = _CPU[number % 3 == 2]
     scale = 0.35 + 0.13 * (number % 5) if trace == _CPU[0] else 6 + number % 9
-    return min(4 + number % 6 + scale * _reading(trace, moment + 288 * number), 100)
+    return min(4 + number % 6 + scale * _value(trace, reading + 288 * number), 100)
 
 
 def _window(readings: list[float], unit: Unit, threshold: float | None) -> Measurement:
@@ -104,9 +104,9 @@ def _window(readings: list[float], unit: Unit, threshold: float | None) -> Measu
     return reduce_window(periods, unit=unit, period_seconds=_PERIOD, threshold=threshold)
 
 
-def _reading(trace: str, moment: int) -> float:
+def _value(trace: str, reading: int) -> float:
     values = _trace(trace)
-    return values[moment % len(values)]
+    return values[reading % len(values)]
 
 
 @cache
@@ -116,29 +116,31 @@ def _trace(name: str) -> list[float]:
 
 
 def ends(count: int, last: datetime) -> list[datetime]:
-    """The ends of so many windows up to `last`, oldest first."""
+    """End times of `count` windows up to `last`, oldest first."""
     return [last - number * WINDOW for number in reversed(range(count))]
 
 
-def put(s3: Any, made: Iterable[Record]) -> int:
-    """Drop records into raw-metrics/, as anybody may; how many."""
-    waiting, count = iter(made), 0
-    while part := list(islice(waiting, _OBJECT)):
-        key = f"raw-metrics/{part[-1].timestamp:%Y/%m/%d}/fleet-{time.time_ns()}.json"
-        s3.put_object(Bucket=_BUCKET, Key=key, Body=b"".join(encode(each) + b"\n" for each in part))
-        count += len(part)
+def put(s3: Any, records: Iterable[Record]) -> int:
+    """Put records into raw-metrics/, like any external producer; return their number."""
+    remaining, count = iter(records), 0
+    while batch := list(islice(remaining, _RECORDS_PER_OBJECT)):
+        key = f"raw-metrics/{batch[-1].timestamp:%Y/%m/%d}/fleet-{time.time_ns()}.json"
+        s3.put_object(
+            Bucket=_BUCKET, Key=key, Body=b"".join(encode(each) + b"\n" for each in batch)
+        )
+        count += len(batch)
     return count
 
 
-def settle(endpoint: str, *, seconds: float = 600) -> None:
+def wait_until_processed(endpoint: str, *, seconds: float = 600) -> None:
     """Wait until a local cloud has processed every object.
 
     Raises:
-        TimeoutError: it has not.
+        TimeoutError: objects are still being processed after `seconds`.
     """
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if requests.get(f"{endpoint}/_local/idle", timeout=30).json():
             return
         time.sleep(0.3)
-    raise TimeoutError(f"objects are still processed after {seconds} s")
+    raise TimeoutError(f"objects are still being processed after {seconds} s")
