@@ -31,7 +31,7 @@ from chalicelib.model.records import (
 from chalicelib.process.output_keys import Names
 from chalicelib.process.processed_lines import lines
 from infra.local.cloud import LocalCloud
-from infra.operate.athena import Answer, ask, size
+from infra.operate.athena import QueryResult, format_bytes, run_query
 from infra.operate.deployment import Stage
 from tests.conftest import (
     ACCOUNT,
@@ -81,12 +81,12 @@ def measure(clients: Clients, *, hosts: int, days: int) -> None:
     console.print(f"{hosts} hosts, {days} days: writing lines")
     fill(clients("s3"), hosts, days)
     question = QUESTION.format(table="metrics", first=1, days=days)
-    before = ask(stage, question)
+    before = run_query(stage, question)
     console.print("compacting")
     started = time.monotonic()
     compact(clients("stepfunctions"), days)
     console.print(f"compacted in {time.monotonic() - started:.0f} s")
-    after = ask(stage, question.replace("FROM metrics", "FROM history"))
+    after = run_query(stage, question.replace("FROM metrics", "FROM history"))
     assert len(before.rows) == len(after.rows) == hosts * days
     _print(console, clients("s3"), before, after)
 
@@ -155,7 +155,7 @@ def compact(sfn: Any, days: int) -> None:
     assert described["status"] == "SUCCEEDED", described
 
 
-def _print(console: Console, s3: Any, before: Answer, after: Answer) -> None:
+def _print(console: Console, s3: Any, before: QueryResult, after: QueryResult) -> None:
     table = Table("", "before", "after", "ratio")
     stored = [_stored(s3, prefix) for prefix in ("processed/", "archive/")]
     rows: list[tuple[str, float, float, Callable[[float], str]]] = [
@@ -180,7 +180,7 @@ def _sizes(s3: Any, prefix: str) -> Iterator[int]:
 
 
 def _size(count: float) -> str:
-    return size(int(count))
+    return format_bytes(int(count))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Named queries: which there are, starting one, and its answer in pages."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -10,21 +8,11 @@ from msgspec import Struct
 
 from ..model.errors import InvalidRequestError, UnknownThingError
 from ..model.named_queries import NamedQuery, ParameterError
+from ..model.query_results import Page, json_value, typed_rows
 from ..model.windows import format_utc
 from . import cursors, parameters
 
-_INTEGERS = frozenset({"tinyint", "smallint", "integer", "int", "bigint"})
-_NUMBERS = frozenset({"double", "float", "real", "decimal"})
 _FAILED = frozenset({"FAILED", "CANCELLED"})
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows of an answer as Athena gives them, all text, and where the next page begins."""
-
-    columns: Sequence[tuple[str, str]]
-    rows: Sequence[Sequence[str | None]]
-    after: str | None
 
 
 class Queries(Protocol):
@@ -39,12 +27,12 @@ class Queries(Protocol):
     def execution(self, identity: str) -> Mapping[str, Any] | None:
         """An execution as Athena describes it; None if the work group has none of this id."""
 
-    def page(self, identity: str, limit: int, after: str | None, *, titled: bool) -> Page:
-        """Rows of the answer; with `titled`, Athena's first one is the columns' names.
+    def page(self, execution: Mapping[str, Any], limit: int, token: str | None) -> Page:
+        """Rows of the result of a query that succeeded.
 
         Raises:
-            InvalidRequestError: `after` is not of this answer.
-            UnknownThingError: the rows are gone.
+            InvalidRequestError: `token` is not one of this query's page tokens.
+            UnknownThingError: the rows have been deleted.
         """
 
 
@@ -127,34 +115,31 @@ def answer(identity: str, given: parameters.Given | None, *, queries: Queries) -
     values = parameters.single(given, ("limit", "cursor"))
     limit = parameters.limit(values)
     identity = parameters.path_name(identity)
-    after = _after(identity, values)
+    token = _page_token(identity, values)
     execution = queries.execution(identity)
     if execution is None:
         raise UnknownThingError(f"there is no query {identity[:128]!r}")
     state = execution["Status"]["State"]
-    page = Page((), (), None)
+    page = Page((), ())
     if state == "SUCCEEDED":
-        titled = execution.get("StatementType", "DML") == "DML"
-        page = queries.page(identity, limit, after, titled=titled)
-    readers = [_reader(kind) for _, kind in page.columns]
+        page = queries.page(execution, limit, token)
     return {
         **_described(identity, execution),
-        "columns": [{"name": name, "type": kind} for name, kind in page.columns],
+        "columns": [{"name": each.name, "type": each.kind} for each in page.columns],
         "rows": [
-            [None if cell is None else read(cell) for read, cell in zip(readers, row, strict=True)]
-            for row in page.rows
+            [json_value(value) for value in row] for row in typed_rows(page.columns, page.rows)
         ],
-        "cursor": cursors.seal(identity, {}, page.after) if page.after else None,
+        "cursor": cursors.seal(identity, {}, page.next_token) if page.next_token else None,
     }
 
 
-def _after(identity: str, values: Mapping[str, str]) -> str | None:
+def _page_token(identity: str, values: Mapping[str, str]) -> str | None:
     if "cursor" not in values:
         return None
-    _, after = cursors.unseal(identity, values["cursor"])
-    if not isinstance(after, str):
+    _, token = cursors.unseal(identity, values["cursor"])
+    if not isinstance(token, str):
         raise InvalidRequestError("cursor is not one of this query's")
-    return after
+    return token
 
 
 def _described(identity: str, execution: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,22 +154,3 @@ def _described(identity: str, execution: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": None if took is None else took / 1000,
         "bytes_scanned": statistics.get("DataScannedInBytes", 0),
     }
-
-
-def _reader(kind: str) -> Callable[[str], Any]:
-    base = kind.partition("(")[0]
-    if base in _INTEGERS:
-        return int
-    if base in _NUMBERS:
-        return _number
-    return _boolean if base == "boolean" else str
-
-
-def _number(text: str) -> float | None:
-    """JSON has no NaN and no infinity."""
-    value = float(text)
-    return value if math.isfinite(value) else None
-
-
-def _boolean(text: str) -> bool:
-    return text == "true"

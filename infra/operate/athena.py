@@ -1,161 +1,113 @@
-"""Athena, asked: the named queries of a stage's work group, and a query with its answer."""
+"""Run a query in Athena and read its whole result, with progress and cost."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.model.named_queries import NamedQuery, read_named_query
+from chalicelib.aws import athena
+from chalicelib.model.named_queries import NamedQuery
+from chalicelib.model.query_results import Column, Row, typed_rows
 
 from ..command_line import CommandError
 from .deployment import Stage
 
-# Athena's price for each TB that is read, in dollars, and the least that a query is billed for:
+# Dollars for each TB scanned, and the minimum that is billed for each query:
 # https://aws.amazon.com/athena/pricing/
-DOLLARS_A_TB = 5.0
+DOLLARS_PER_TB = 5.0
 _TB = 2**40
-_LEAST_BYTES = 10 * 2**20
+_MIN_BILLED_BYTES = 10 * 2**20
 
-_GOING_ON = frozenset({"QUEUED", "RUNNING"})
 _POLL_SECONDS = 0.25
 
-_NUMBERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("tinyint", "smallint", "integer", "bigint"), int),
-    **dict.fromkeys(("double", "float", "real", "decimal"), float),
-    "boolean": lambda text: text == "true",
-}
-
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of an answer and its type in Athena's words."""
-
-    name: str
-    kind: str
-
-    @property
-    def numeric(self) -> bool:
-        return self.kind != "boolean" and self.kind in _NUMBERS
-
-    def value(self, text: str | None) -> Any:
-        """Athena's text as a Python value; text where that has no closer one."""
-        return text if text is None else _NUMBERS.get(self.kind, str)(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The rows of a query as Athena's text, None for NULL, and what it took."""
+class QueryResult:
+    """The rows of a query as Athena's text, None for NULL, and the query's statistics."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str | None]]
+    rows: Sequence[Row]
     scanned_bytes: int
     seconds: float
 
     @property
     def dollars(self) -> float:
-        """What Athena bills; S3's requests are not in it."""
-        return DOLLARS_A_TB * max(self.scanned_bytes, _LEAST_BYTES) / _TB
+        """The price of the query in Athena, without S3 requests."""
+        return DOLLARS_PER_TB * max(self.scanned_bytes, _MIN_BILLED_BYTES) / _TB
 
     def values(self) -> Iterator[dict[str, Any]]:
-        for row in self.rows:
-            pairs = zip(self.columns, row, strict=True)
-            yield {column.name: column.value(text) for column, text in pairs}
+        """The rows as Python values by column name."""
+        names = [column.name for column in self.columns]
+        for row in typed_rows(self.columns, self.rows):
+            yield dict(zip(names, row, strict=True))
 
 
 def named_queries(stage: Stage) -> list[NamedQuery]:
-    """The named queries of the stage's work group, by name."""
-    athena = stage.client("athena")
-    pages = athena.get_paginator("list_named_queries").paginate(WorkGroup=stage.work_group)
-    found = (
-        athena.get_named_query(NamedQueryId=identity)["NamedQuery"]
-        for page in pages
-        for identity in page["NamedQueryIds"]
-    )
-    return sorted(map(read_named_query, found), key=lambda each: each.name)
+    """The named queries of the stage's work group, sorted by name."""
+    found = athena.list_named_queries(stage.client("athena"), stage.work_group)
+    return sorted(found, key=lambda each: each.name)
 
 
-def ask(
+def run_query(
     stage: Stage,
     sql: str,
     literals: Sequence[str] = (),
     *,
     progress: Callable[[str], None] = lambda _: None,
-) -> Answer:
-    """Run a query to its end; stop it if this is interrupted.
+) -> QueryResult:
+    """Run a query and wait for its result; an exception, such as Ctrl-C, stops the query.
 
     Raises:
-        CommandError: it failed, was stopped, or read more than the work group lets it.
+        CommandError: the query failed, was stopped, or exceeded the work group's scan limit.
     """
-    athena = stage.client("athena")
-    bound = {"ExecutionParameters": list(literals)} if literals else {}
-    identity = athena.start_query_execution(
-        QueryString=sql,
-        WorkGroup=stage.work_group,
-        QueryExecutionContext={"Database": stage.database},
-        **bound,
-    )["QueryExecutionId"]
+    client = stage.client("athena")
+    identity = athena.start_query(
+        client, sql, literals, work_group=stage.work_group, database=stage.database
+    )
     try:
-        execution = _wait(athena, identity, progress)
+        execution = athena.wait_for_query(
+            client,
+            identity,
+            poll_seconds=_POLL_SECONDS,
+            progress=lambda running: progress(_describe_progress(running)),
+        )
     except BaseException:
-        _stop(athena, identity)
+        _stop(client, identity)
         raise
-    status, statistics = execution["Status"], execution["Statistics"]
-    if status["State"] != "SUCCEEDED":
-        raise CommandError(_why(status, identity))
-    columns, rows = _read(athena, identity, execution.get("StatementType", "DML"))
-    return Answer(
-        columns,
-        rows,
+    if execution["Status"]["State"] != "SUCCEEDED":
+        raise CommandError(_describe_failure(execution["Status"], identity))
+    pages = list(athena.read_pages(client, execution))
+    statistics = execution["Statistics"]
+    return QueryResult(
+        pages[0].columns,
+        [row for page in pages for row in page.rows],
         scanned_bytes=statistics.get("DataScannedInBytes", 0),
         seconds=statistics.get("TotalExecutionTimeInMillis", 0) / 1000,
     )
 
 
-def _wait(athena: Any, identity: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    while True:
-        execution: dict[str, Any] = athena.get_query_execution(QueryExecutionId=identity)[
-            "QueryExecution"
-        ]
-        state = execution["Status"]["State"]
-        if state not in _GOING_ON:
-            return execution
-        scanned = execution.get("Statistics", {}).get("DataScannedInBytes", 0)
-        progress(f"{state.lower()}, {size(scanned)} read")
-        time.sleep(_POLL_SECONDS)
-
-
-def _stop(athena: Any, identity: str) -> None:
+def _stop(client: Any, identity: str) -> None:
     try:
-        athena.stop_query_execution(QueryExecutionId=identity)
+        client.stop_query_execution(QueryExecutionId=identity)
     except ClientError as error:
         raise CommandError(f"query {identity} could not be stopped: {error}") from error
 
 
-def _why(status: dict[str, Any], identity: str) -> str:
+def _describe_progress(execution: Mapping[str, Any]) -> str:
+    scanned = execution.get("Statistics", {}).get("DataScannedInBytes", 0)
+    return f"{execution['Status']['State'].lower()}, {format_bytes(scanned)} scanned"
+
+
+def _describe_failure(status: Mapping[str, Any], identity: str) -> str:
     reason = status.get("StateChangeReason", "Athena gives no reason")
     if "scanned limit" in reason:
-        reason += "; ask for fewer days, or name the days: dt BETWEEN '…' AND '…'"
+        reason += "; query fewer days, or restrict the days: dt BETWEEN '…' AND '…'"
     return f"query {identity} {status['State']}: {reason}"
 
 
-def _read(
-    athena: Any, identity: str, statement: str
-) -> tuple[list[Column], list[list[str | None]]]:
-    columns: list[Column] = []
-    rows: list[list[str | None]] = []
-    for page in athena.get_paginator("get_query_results").paginate(QueryExecutionId=identity):
-        result = page["ResultSet"]
-        described = result["ResultSetMetadata"]["ColumnInfo"]
-        columns = [Column(each["Name"], each["Type"]) for each in described]
-        rows += ([each.get("VarCharValue") for each in row["Data"]] for row in result["Rows"])
-    # The first row of a SELECT repeats the columns' names.
-    return columns, rows[1:] if statement == "DML" else rows
-
-
-def size(count: int) -> str:
-    """Bytes as people say them."""
+def format_bytes(count: int) -> str:
+    """A number of bytes with a unit, for example 1.5 MB."""
     amount = float(count)
     for unit in ("bytes", "KB", "MB", "GB"):
         if amount < 1024 or unit == "GB":

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import ModuleType
 
+from chalicelib.model.query_results import Column
+
 from ..command_line import CommandError, UsageError
-from .athena import Answer, Column
+from .athena import QueryResult
 
 # More lines than this cannot be told apart; the chart says which it left out.
 MAX_SERIES = 8
@@ -39,7 +41,7 @@ class Bars:
     values: Sequence[float]
 
 
-def chart(answer: Answer, y: str = "") -> Lines | Bars:
+def chart(answer: QueryResult, y: str = "") -> Lines | Bars:
     """Lines if a column is `ts`, `dt` or `week`, else bars; of column `y`, or the first number.
 
     Raises:
@@ -131,7 +133,7 @@ def _value_column(columns: Sequence[Column], name: str) -> int:
     return next((n for n in numbers if columns[n].kind == "double"), numbers[0])
 
 
-def _naming_columns(answer: Answer, when: int | None) -> list[int]:
+def _naming_columns(answer: QueryResult, when: int | None) -> list[int]:
     """What tells rows apart: the first known column and others that differ, else a text."""
     places = {each.name: n for n, each in enumerate(answer.columns)}
     known = [places[name] for name in _NAMES if name in places]

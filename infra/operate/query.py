@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -13,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.model.named_queries import NamedQuery, ParameterError
+from chalicelib.model.query_results import json_value, typed_rows
 
 from ..command_line import CommandError, UsageError, assignment, exit_statuses
 from .arguments import add_stage
 from .athena import (
-    Answer,
-    ask,
+    QueryResult,
+    format_bytes,
     named_queries,
-    size,
+    run_query,
 )
 from .aws_errors import aws_errors
 from .charts import chart, in_terminal, write_png
@@ -73,11 +73,12 @@ def run(options: argparse.Namespace) -> int:
     sql, literals = _asked(stage, options)
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     with progress.status("asking Athena") as status:
-        answer = ask(stage, sql, literals, progress=status.update)
+        answer = run_query(stage, sql, literals, progress=status.update)
     noun = "row" if len(answer.rows) == 1 else "rows"
     progress.print(
-        f"{len(answer.rows)} {noun} in {answer.seconds:.1f} s; {size(answer.scanned_bytes)} read,"
-        f" ${answer.dollars:.6f} on AWS (10 MB are the least that is billed)"
+        f"{len(answer.rows)} {noun} in {answer.seconds:.1f} s;"
+        f" {format_bytes(answer.scanned_bytes)} scanned, ${answer.dollars:.6f} on AWS"
+        " (at least 10 MB are billed)"
     )
     if options.png:
         write_png(chart(answer, options.y), options.png)
@@ -130,14 +131,13 @@ def _print_list(queries: Sequence[NamedQuery]) -> None:
     Console(highlight=False).print(table)
 
 
-def _print_table(answer: Answer, _: argparse.Namespace) -> None:
+def _print_table(answer: QueryResult, _: argparse.Namespace) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in answer.columns:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
         table.add_column(column.name, justify=side, overflow="fold")
-    for row in answer.rows:
-        pairs = zip(answer.columns, row, strict=True)
-        table.add_row(*(_shown(column.value(text)) for column, text in pairs))
+    for row in typed_rows(answer.columns, answer.rows):
+        table.add_row(*map(_shown, row))
     # Whoever reads it through a pipe has no width that it must fit.
     width = None if sys.stdout.isatty() else _WIDE
     Console(highlight=False, markup=False, width=width).print(table)
@@ -149,28 +149,23 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value).removesuffix(".000")
 
 
-def _print_csv(answer: Answer, _: argparse.Namespace) -> None:
+def _print_csv(answer: QueryResult, _: argparse.Namespace) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([column.name for column in answer.columns])
     writer.writerows(answer.rows)
 
 
-def _print_json(answer: Answer, _: argparse.Namespace) -> None:
-    rows = [{name: _known(value) for name, value in row.items()} for row in answer.values()]
+def _print_json(answer: QueryResult, _: argparse.Namespace) -> None:
+    rows = [{name: json_value(value) for name, value in row.items()} for row in answer.values()]
     json.dump(rows, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
 
 
-def _known(value: object) -> object:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print_plot(answer: Answer, options: argparse.Namespace) -> None:
+def _print_plot(answer: QueryResult, options: argparse.Namespace) -> None:
     sys.stdout.write(in_terminal(chart(answer, options.y)) + "\n")
 
 
-_FORMATS: dict[str, Callable[[Answer, argparse.Namespace], None]] = {
+_FORMATS: dict[str, Callable[[QueryResult, argparse.Namespace], None]] = {
     "table": _print_table,
     "csv": _print_csv,
     "json": _print_json,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from chalicelib.aws.athena import read_page, start_query, wait_for_query
 from chalicelib.aws.pipeline import read_history
 from chalicelib.model.execution_history import Branch, Event, branches, failure_reason
+from chalicelib.model.query_results import Page
 
 from ..local.cloud import (
     APP_STACK,
@@ -55,7 +57,7 @@ class Observation:
     invocations: dict[str, list[Invocation]]
     mails: Sequence[Mail]
     alarms: Sequence[Alarm]
-    rows: Sequence[Sequence[str | None]]
+    query_result: Page
     scanned_bytes: int
 
     @property
@@ -134,7 +136,7 @@ def observe(cloud: LocalCloud) -> Observation:
     """Read the newest execution and all that is stored."""
     names = outputs(cloud)
     newest, history = _newest_execution(cloud)
-    rows, scanned = _ask(cloud, names["WorkGroupName"])
+    page, scanned = _query(cloud, names["WorkGroupName"], names["DatabaseName"])
     ended = newest.get("stopDate") or datetime.now(UTC)
     return Observation(
         execution=newest["name"],
@@ -150,7 +152,7 @@ def observe(cloud: LocalCloud) -> Observation:
         invocations={name: list(each) for name, each in cloud.functions.invocations.items()},
         mails=list(cloud.wiring.mails),
         alarms=_alarms(cloud),
-        rows=rows,
+        query_result=page,
         scanned_bytes=scanned,
     )
 
@@ -188,18 +190,12 @@ def _objects(cloud: LocalCloud, bucket: str, prefix: str) -> list[tuple[str, int
     ]
 
 
-def _ask(cloud: LocalCloud, work_group: str) -> tuple[list[list[str | None]], int]:
-    athena = cloud.client("athena")
-    query = athena.start_query_execution(QueryString=QUERY, WorkGroup=work_group)
-    identity = query["QueryExecutionId"]
-    while True:
-        execution = athena.get_query_execution(QueryExecutionId=identity)["QueryExecution"]
-        if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
-            break
-        time.sleep(0.05)
+def _query(cloud: LocalCloud, work_group: str, database: str) -> tuple[Page, int]:
+    """The result of QUERY, and the bytes scanned."""
+    client = cloud.client("athena")
+    identity = start_query(client, QUERY, work_group=work_group, database=database)
+    execution = wait_for_query(client, identity, poll_seconds=0.05)
     if execution["Status"]["State"] != "SUCCEEDED":
         reason = execution["Status"].get("StateChangeReason", "no reason given")
-        raise LocalCloudError(f"Athena did not answer: {reason}")
-    rows = athena.get_query_results(QueryExecutionId=identity)["ResultSet"]["Rows"]
-    values = [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
-    return values, execution["Statistics"]["DataScannedInBytes"]
+        raise LocalCloudError(f"the Athena query failed: {reason}")
+    return read_page(client, execution), execution["Statistics"]["DataScannedInBytes"]

@@ -162,9 +162,8 @@ def _alarms(observation: Observation) -> RenderableType:
 
 
 def _athena(observation: Observation) -> RenderableType:
-    header, *rows = observation.rows
-    table = _table(*(str(name) for name in header))
-    for row in rows:
+    table = _table(*(column.name for column in observation.query_result.columns))
+    for row in observation.query_result.rows:
         table.add_row(*(cell if cell is not None else "" for cell in row))
     scanned = Text(f"{_bytes(observation.scanned_bytes)} scanned", style="dim")
     return Group(

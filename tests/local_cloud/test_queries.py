@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from infra.command_line import CommandError
-from infra.operate.athena import ask
+from infra.operate.athena import run_query
 from infra.operate.deployment import Stage
 from tests.conftest import BUCKET, RunningCloud
 from tests.local_cloud.test_pipeline import ask as ask_athena
@@ -154,7 +154,7 @@ def test_the_clock_compacts_the_three_days_before(asked: Asked) -> None:
 
 
 def test_hosts_have_their_latest_labels(asked: Asked) -> None:
-    answer = ask(asked.stage, "SELECT resource_id, labels, last_seen FROM hosts ORDER BY 1")
+    answer = run_query(asked.stage, "SELECT resource_id, labels, last_seen FROM hosts ORDER BY 1")
     end = f"{asked.history.end:%Y-%m-%d %H:%M:%S}.000"
     assert [list(row) for row in answer.rows] == [
         ["web-1", "{instance_type=m5.large}", end],
@@ -188,7 +188,7 @@ def test_a_value_stays_a_value(value: str, asked: Asked) -> None:
 
 def test_a_query_that_fails_says_athenas_reason(asked: Asked) -> None:
     with pytest.raises(CommandError, match=r"FAILED: TABLE_NOT_FOUND.*nowhere"):
-        ask(asked.stage, "SELECT * FROM nowhere")
+        run_query(asked.stage, "SELECT * FROM nowhere")
 
 
 def test_a_query_that_reads_too_much_is_cancelled(asked: Asked) -> None:
@@ -201,9 +201,9 @@ def test_a_query_that_reads_too_much_is_cancelled(asked: Asked) -> None:
     body = gzip.compress(b"".join(lines), compresslevel=1)
     cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
     sql = "SELECT count(metric_id) FROM infra_monitoring.metrics WHERE dt = '2026-02-02'"
-    assert ask(asked.stage, sql).scanned_bytes == pytest.approx(len(body), rel=1e-3)
+    assert run_query(asked.stage, sql).scanned_bytes == pytest.approx(len(body), rel=1e-3)
     with pytest.raises(CommandError, match=r"CANCELLED: Bytes scanned limit.*fewer days"):
-        ask(Stage("tight", endpoint=cloud.endpoint), sql)
+        run_query(Stage("tight", endpoint=cloud.endpoint), sql)
 
 
 def wait_for(cloud: RunningCloud, execution: str) -> Any:

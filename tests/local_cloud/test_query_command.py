@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.__main__ import main
-from infra.operate.athena import size
+from infra.operate.athena import format_bytes
 from tests.support.query_history import Asked, cloud_with_history
 
 Run = Callable[..., tuple[int, str, str]]
@@ -64,7 +64,7 @@ def test_the_table_is_for_people(run: Run) -> None:
 
 def test_what_it_read_and_costs_is_told_beside_the_answer(run: Run, asked: Asked) -> None:
     _, _, told = run("top-hosts", "--format", "csv")
-    assert size(asked.ask("top-hosts").scanned_bytes) in told
+    assert format_bytes(asked.ask("top-hosts").scanned_bytes) in told
     assert "$0.000048 on AWS" in told  # 10 MB at $5 a TB
 
 
@@ -129,7 +129,7 @@ def test_ctrl_c_stops_the_query(run: Run, asked: Asked, monkeypatch: pytest.Monk
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("infra.operate.athena.time.sleep", interrupted)
+    monkeypatch.setattr("chalicelib.aws.athena.time.sleep", interrupted)
     status, _, told = run("--sql", many)
     assert (status, "stopped" in told) == (130, True)
     (identity,) = _executions(asked) - asked_already

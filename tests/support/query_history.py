@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
-from infra.operate.athena import Answer, ask, named_queries
+from infra.operate.athena import QueryResult, named_queries, run_query
 from infra.operate.deployment import Stage
 from tests.conftest import start_cloud, stop_cloud
 from tests.support.expected_query_results import Expected, Rows
@@ -26,14 +26,14 @@ class Asked:
             history.compact(*history.days)
         self.named = {each.name: each for each in named_queries(self.stage)}
 
-    def ask(self, name: str, **given: Any) -> Answer:
+    def ask(self, name: str, **given: Any) -> QueryResult:
         named = self.named[name]
         texts = {key: str(value) for key, value in given.items()}
-        return ask(self.stage, named.sql, named.literals(texts))
+        return run_query(self.stage, named.sql, named.literals(texts))
 
     def rows(self, table: str) -> Rows:
         """What identifies a row, and some of its values, sorted."""
-        answer = ask(
+        answer = run_query(
             self.stage,
             "SELECT resource_id, metric_type, measurement, ts, value_last, value_avg, samples"
             f" FROM {table} ORDER BY 1, 2, 3, 4",
@@ -41,12 +41,12 @@ class Asked:
         return [typed(row, answer) for row in answer.rows]
 
 
-def typed(row: Sequence[str | None], answer: Answer) -> tuple[Any, ...]:
+def typed(row: Sequence[str | None], answer: QueryResult) -> tuple[Any, ...]:
     """A row's values, times as such."""
     times: dict[str, Callable[[str], Any]]
     times = {"timestamp": datetime.fromisoformat, "date": date.fromisoformat}
     return tuple(
-        times.get(column.kind, column.value)(text) if text is not None else None
+        times.get(column.kind, column.convert)(text) if text is not None else None
         for column, text in zip(answer.columns, row, strict=True)
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from chalicelib.model.query_results import Column
 from infra.command_line import CommandError, UsageError
-from infra.operate.athena import Answer, Column, size
+from infra.operate.athena import QueryResult, format_bytes
 from infra.operate.charts import (
     MAX_SERIES,
     Bars,
@@ -21,8 +22,8 @@ HOSTS = [Column("resource_id", "varchar"), Column("windows", "bigint"), Column("
 OVER_TIME = [Column("resource_id", "varchar"), Column("dt", "varchar"), Column("p95", "double")]
 
 
-def answer(columns: list[Column], *rows: Any) -> Answer:
-    return Answer(columns, rows, scanned_bytes=0, seconds=0)
+def answer(columns: list[Column], *rows: Any) -> QueryResult:
+    return QueryResult(columns, rows, scanned_bytes=0, seconds=0)
 
 
 def test_rows_without_a_time_are_bars_of_the_first_measured_number() -> None:
@@ -95,7 +96,7 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     [(0, 5 * 10 / 2**20), (10 * 2**20, 5 * 10 / 2**20), (2**40, 5.0), (2**39, 2.5)],
 )
 def test_ten_megabytes_are_the_least_that_is_billed(scanned: int, dollars: float) -> None:
-    assert Answer([], [], scanned_bytes=scanned, seconds=0).dollars == pytest.approx(dollars)
+    assert QueryResult([], [], scanned_bytes=scanned, seconds=0).dollars == pytest.approx(dollars)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +104,4 @@ def test_ten_megabytes_are_the_least_that_is_billed(scanned: int, dollars: float
     [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KB"), (5 * 2**30, "5.0 GB")],
 )
 def test_sizes_are_said_as_people_say_them(count: int, text: str) -> None:
-    assert size(count) == text
+    assert format_bytes(count) == text
