@@ -122,16 +122,16 @@ def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
 @app.on_cw_event(RAW_OBJECTS, name="log-processor")
 def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
     """Process the raw object that S3 says was created, or go on with it."""
-    tally = process_event(
+    summary = process_event(
         event.to_dict(),
         settings=get_settings(),
         store=get_store(),
         emit=emit,
         **of_invocation(event.context),
     )
-    emit(counts(tally.counts(), service_of(event.context)))
-    logger.info("processed", **tally.fields())
-    return tally.fields()
+    emit(counts(summary.counts(), service_of(event.context)))
+    logger.info("processed", **summary.fields())
+    return summary.fields()
 
 
 @app.on_cw_event(ALARM_CHANGES, name="notifier")

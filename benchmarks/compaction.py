@@ -28,7 +28,7 @@ from chalicelib.model.records import (
     Record,
     Unit,
 )
-from chalicelib.process.output_keys import Names
+from chalicelib.process.output_keys import OutputKeys
 from chalicelib.process.processed_lines import lines
 from infra.local.cloud import LocalCloud
 from infra.operate.athena import QueryResult, format_bytes, run_query
@@ -110,7 +110,7 @@ def _put_run(s3: Any, metric_type: MetricType, hosts: int, tick: datetime) -> No
             for host in range(hosts)
             for line in lines(_enriched(metric_type, f"i-{host:017x}", end, tick, key))
         )
-        name = Names(key, tick).processed(f"{end:%Y-%m-%d}", int(end == tick))
+        name = OutputKeys(key, tick).processed(f"{end:%Y-%m-%d}", int(end == tick))
         s3.put_object(Bucket=BUCKET, Key=name, Body=gzip.compress(body, 6))
 
 

@@ -22,8 +22,7 @@ sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there inst
 
 with atheris.instrument_imports(include=["chalicelib", "json", "codecs"]):
     from chalicelib.model import enrichment, items, records
-    from chalicelib.process import parsing
-    from chalicelib.process import processed_lines as lines
+    from chalicelib.process import parsing, processed_lines
     from tests.conftest import ACCOUNT, REGION, SETTINGS
 
 SEEDS = ROOT / "tests" / "data" / "inputs"
@@ -32,13 +31,13 @@ NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 
 def check(data: bytes) -> None:
     """Read an object whole, and again from its middle; make of each record all that is made."""
-    reader = parsing.Reader([data])
+    reader = parsing.EntryReader([data])
     pieces, positions = [], []
     for piece in reader:
         pieces.append(piece)
         positions.append(reader.position)
     for piece in pieces:
-        if isinstance(piece, parsing.Rejected):
+        if isinstance(piece, parsing.RejectedEntry):
             assert piece.reason
             assert piece.line >= 1
         else:
@@ -46,10 +45,10 @@ def check(data: bytes) -> None:
     if positions and positions[0].form:
         middle = len(positions) // 2
         start = positions[middle]
-        rest = data if start.packed else data[start.offset :]
-        assert list(parsing.Reader([rest], start=start))[: len(pieces)] == pieces[middle + 1 :], (
-            "read on from the middle, it is another object"
-        )
+        rest = data if start.compressed else data[start.offset :]
+        assert (
+            list(parsing.EntryReader([rest], start=start))[: len(pieces)] == pieces[middle + 1 :]
+        ), "read on from the middle, it is another object"
 
 
 def make(record: records.Record) -> None:
@@ -61,7 +60,7 @@ def make(record: records.Record) -> None:
         stored_at=NOW,
         now=NOW,
     )
-    assert list(lines.lines(enriched))
+    assert list(processed_lines.lines(enriched))
     assert items.enriched_item(enriched, retention_days=90)
     assert items.largest_item(record)
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chalicelib.model import records
 from chalicelib.model.records import Measurement, Record
-from chalicelib.process.parsing import MAX_RECORD_BYTES
+from chalicelib.process.parsing import MAX_ENTRY_BYTES
 from infra.local.cloud import LocalCloud
 
 BUCKET = "infra-monitoring-pipeline-data"
@@ -89,14 +89,14 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
             iter_of(lambda: bytes(size)),
             0,
             0,
-            rejected=-(-size // MAX_RECORD_BYTES),
+            rejected=-(-size // MAX_ENTRY_BYTES),
         ),
         "element": Case(
             f"one array element of {size:,} bytes",
             iter_of(lambda: b'["' + b"\\a" * (size // 2) + b'"]'),
             0,
             0,
-            rejected=-(-(size + 3) // MAX_RECORD_BYTES),
+            rejected=-(-(size + 3) // MAX_ENTRY_BYTES),
         ),
         "bomb": Case(
             f"gzip that unpacks to {size:,} bytes",

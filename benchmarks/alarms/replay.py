@@ -30,7 +30,8 @@ from chalicelib.collect.sources import create_sources
 from chalicelib.model.records import METRIC_TYPES
 from chalicelib.model.settings import NotifierSettings, Settings
 from chalicelib.notify.notifier import notify
-from chalicelib.process.processor import Arrival, process
+from chalicelib.process.checkpoint import RawObjectEvent
+from chalicelib.process.processor import process
 from chalicelib.telemetry.metrics import Metric, counts, of_invocation
 from infra.local.cloudformation import resources
 from infra.local.cloudwatch import alarms, metric_index
@@ -305,14 +306,14 @@ class _Replay:
 
     def _process_object(self, key: str) -> None:
         detail = {"bucket": {"name": self._settings.bucket}, "object": {"key": key}}
-        tally = process(
-            Arrival.from_event(_event(self.now.isoformat(), detail)),
+        summary = process(
+            RawObjectEvent.from_event(_event(self.now.isoformat(), detail)),
             settings=self._settings,
             store=self._store,
             now=lambda: self.now,
             emit=self._emit,
         )
-        self._emit(counts(tally.counts(), {"service": PROCESSOR}))
+        self._emit(counts(summary.counts(), {"service": PROCESSOR}))
         self._invoked(PROCESSOR, failed=False)
 
     def _watch_queue(self) -> None:

@@ -28,8 +28,7 @@ from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Targe
 from chalicelib.model import records
 from chalicelib.model.errors import InfraMonitoringError
 from chalicelib.model.windows import Window
-from chalicelib.process import batching as batches
-from chalicelib.process import writing
+from chalicelib.process import batching, writing
 
 from .scenario import Json, reading
 
@@ -80,7 +79,8 @@ class Context:
 def invoke(call: Json) -> Json:
     """One invocation; an error of the product's own kind is told from any other."""
     random.seed(call["random"])
-    batches.BATCH, writing.FEW = call["batch"], call["few"]
+    batching.MAX_BATCH_ENTRIES = call["batch"]
+    writing.SINGLE_WRITE_LIMIT = call["few"]
     if source := call.get("source"):
         generated = GeneratedSource(**source)
         app.get_sources = lambda: [generated]  # type: ignore[assignment] # that one is cached

@@ -1,72 +1,83 @@
-"""The pieces of an object in batches, which an invocation stores one after another."""
+"""Batches of an object's entries; an invocation stores one batch after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date
 
 from ..model.errors import OutOfTimeError
 from ..model.records import Record
-from .parsing import Position, Reader, Rejected
+from .parsing import EntryReader, Position, RejectedEntry
 
-# What is in memory at once, whatever the object's size: this many pieces, or about this
-# many bytes of them, if they are large. A batch writes an object for each day in it.
-BATCH = 500
-BATCH_BYTES = 4_000_000
-BATCH_DAYS = 50
+# Limits of one batch, so that memory does not depend on the object's size. Records of each day
+# become one object in `processed/`, so MAX_BATCH_DAYS limits the number of writes.
+MAX_BATCH_ENTRIES = 500
+MAX_BATCH_BYTES = 4_000_000
+MAX_BATCH_DAYS = 50
 
 
 @dataclass(slots=True)
 class Batch:
-    """Pieces to be stored together, and the position behind them."""
+    """Entries to store together, and the position after the last of them."""
 
-    pieces: Sequence[Record | Rejected]
+    entries: Sequence[Record | RejectedEntry]
     end: Position
     last: bool = False
 
 
 @dataclass(slots=True)
-class _Basket:
-    """A batch being filled. What fills it follows from the pieces alone, not from the time."""
+class _BatchBuilder:
+    """The batch being filled. Its limits depend on the entries only, so retries repeat batches."""
 
-    pieces: list[Record | Rejected] = field(default_factory=list)
-    weight: int = 0
-    days: set[Any] = field(default_factory=set)
+    entries: list[Record | RejectedEntry] = field(default_factory=list)
+    size: int = 0
+    days: set[date] = field(default_factory=set)
 
-    def add(self, piece: Record | Rejected) -> None:
-        self.pieces.append(piece)
-        self.weight += _weight(piece)
-        if isinstance(piece, Record):
-            self.days.add(piece.timestamp.date())
+    def add(self, entry: Record | RejectedEntry) -> None:
+        self.entries.append(entry)
+        self.size += _approximate_size(entry)
+        if isinstance(entry, Record):
+            self.days.add(entry.timestamp.date())
 
     @property
     def full(self) -> bool:
         return (
-            len(self.pieces) >= BATCH or self.weight >= BATCH_BYTES or len(self.days) >= BATCH_DAYS
+            len(self.entries) >= MAX_BATCH_ENTRIES
+            or self.size >= MAX_BATCH_BYTES
+            or len(self.days) >= MAX_BATCH_DAYS
         )
 
 
-def batches(reader: Reader, size: int) -> Iterator[Batch]:
-    """The object in batches; the last one is empty, but for blanks, if the time is over."""
-    basket = _Basket()
+def batches(reader: EntryReader, size: int) -> Iterator[Batch]:
+    """Yield the entries of an object of `size` bytes in batches.
+
+    The last batch can be empty.
+
+    Raises:
+        OutOfTimeError: the reader's deadline has passed. Entries read since the last batch are
+            dropped, because a batch cut by the deadline would differ in a retry. If only blanks
+            were read since, an empty batch carries the position after them.
+    """
+    builder = _BatchBuilder()
     try:
-        for piece in reader:
-            basket.add(piece)
-            if basket.full:
-                position = reader.position
-                at_end = position.form == "end" or (not position.packed and position.offset >= size)
-                yield Batch(basket.pieces, position, last=at_end)
-                basket = _Basket()
+        for entry in reader:
+            builder.add(entry)
+            if builder.full:
+                yield Batch(builder.entries, reader.position, last=_is_end(reader.position, size))
+                builder = _BatchBuilder()
     except OutOfTimeError:
-        # A batch that time cut short would not be the same one in a retry: it is read again.
-        if not basket.pieces:
+        if not builder.entries:
             yield Batch([], reader.position)
         raise
-    yield Batch(basket.pieces, reader.position, last=True)
+    yield Batch(builder.entries, reader.position, last=True)
 
 
-def _weight(piece: Record | Rejected) -> int:
-    """About how many bytes of memory, or of lines in `processed/`, a piece takes."""
-    if isinstance(piece, Rejected):
-        return len(piece.original)
-    labels = sum(len(name) + len(text) for name, text in piece.labels.items())
-    return 1_000 + (400 + labels) * len(piece.measurements)
+def _is_end(position: Position, size: int) -> bool:
+    return position.form == "end" or (not position.compressed and position.offset >= size)
+
+
+def _approximate_size(entry: Record | RejectedEntry) -> int:
+    """Approximate bytes that an entry takes in memory, or as lines in `processed/`."""
+    if isinstance(entry, RejectedEntry):
+        return len(entry.original)
+    labels = sum(len(name) + len(value) for name, value in entry.labels.items())
+    return 1_000 + (400 + labels) * len(entry.measurements)

@@ -1,105 +1,116 @@
-"""The bytes of an object, unpacked if they are gzip, in constant memory."""
+"""Decompression of gzip objects in constant memory."""
 
 import zlib
 from collections.abc import Callable, Iterator
 
-# Metrics shrink to a tenth or a fiftieth; what grows more than this, from a size on that says
-# something, was made to do harm. Deflate ends at 1,032.
-MAX_UNPACKED_RATIO = 200
-MAX_UNPACKED_BYTES = 1 << 28
+# Metrics compress to between a tenth and a fiftieth of their size. Above MAX_DECOMPRESSED_BYTES,
+# a larger ratio is treated as a decompression bomb. Deflate's maximum is 1,032.
+MAX_DECOMPRESSED_RATIO = 200
+MAX_DECOMPRESSED_BYTES = 1 << 28
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_INFLATE_STEP = 1 << 17
-# zlib copies what is behind a member's end: many tiny members must not be many long copies.
-_DEFLATED_STEP = 1 << 14
+_OUTPUT_STEP = 1 << 17
+# zlib copies the input that follows the end of a gzip member. Small input steps keep an object of
+# many small members from causing many large copies.
+_INPUT_STEP = 1 << 14
 
 
-class _DamageError(Exception):
-    """A gzip object cannot be read on; the message is the reason kept in quarantine."""
+class _CorruptDataError(Exception):
+    """A gzip object cannot be read further; the message is the reason stored in quarantine."""
 
 
-class Unpacked:
-    """The object's bytes from `offset` on, which counts unpacked ones; `packed` if it is gzip.
+class DecompressedStream:
+    """The bytes of an object from `offset` on, decompressed if the object is gzip.
 
-    At offset 0 the first bytes tell that; later it has to be said. Gzip that cannot be read
-    on ends the bytes and leaves `damage`.
+    `offset` counts decompressed bytes. At offset 0, `compressed` is set from the first bytes of
+    the object; at any other offset the caller passes it. If the gzip data cannot be read, the
+    stream ends and `error` holds the reason. `check_deadline` is called for each block read.
     """
 
     def __init__(
         self,
         chunks: Iterator[bytes],
         offset: int,
-        pause: Callable[[], None],
+        check_deadline: Callable[[], None],
         *,
-        packed: bool,
+        compressed: bool,
     ) -> None:
         self._chunks = chunks
-        self._pause = pause
+        self._check_deadline = check_deadline
         self._offset = offset
-        self.packed = packed
-        self.damage = ""
-        self._pieces = self._read()
+        self.compressed = compressed
+        self.error = ""
+        self._blocks = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._pieces)
+        return next(self._blocks)
 
     def _read(self) -> Iterator[bytes]:
         head = b""
         while len(head) < len(_GZIP_MAGIC) and (chunk := next(self._chunks, None)) is not None:
             head += chunk
         if not self._offset:
-            self.packed = head.startswith(_GZIP_MAGIC)
-        if self.packed:
+            self.compressed = head.startswith(_GZIP_MAGIC)
+        if self.compressed:
             try:
-                yield from self._behind(self._offset, self._inflated(head))
-            except _DamageError as error:
-                self.damage = f"{error}; the object itself keeps what could not be read"
+                yield from _skip(self._offset, self._decompress(head))
+            except _CorruptDataError as error:
+                self.error = f"{error}; the unread data remains in the source object"
             return
         yield head
         for chunk in self._chunks:
-            self._pause()
+            self._check_deadline()
             yield chunk
 
-    def _behind(self, offset: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            if offset < len(piece):
-                yield piece[offset:]
-            offset = max(0, offset - len(piece))
-
-    def _inflated(self, head: bytes) -> Iterator[bytes]:
-        inflater = _inflater()
+    def _decompress(self, head: bytes) -> Iterator[bytes]:
+        decompressor = _decompressor()
         read = written = 0
         data: bytes | None = head
         while data is not None:
             read += len(data)
-            for start in range(0, len(data), _DEFLATED_STEP):
-                step = data[start : start + _DEFLATED_STEP]
+            for start in range(0, len(data), _INPUT_STEP):
+                step = data[start : start + _INPUT_STEP]
                 while step:
-                    self._pause()
-                    if inflater.eof:  # a gzip file may be several members, one after another
-                        inflater = _inflater()
-                    try:
-                        piece = inflater.decompress(step, _INFLATE_STEP)
-                    except zlib.error as error:
-                        raise _DamageError(
-                            f"the gzip data is damaged ({str(error).rpartition(': ')[2]})"
-                        ) from error
-                    written += len(piece)
-                    if written > max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * read):
-                        raise _DamageError(
-                            "the gzip data is a bomb: it unpacks to more than"
-                            f" {MAX_UNPACKED_BYTES} bytes and {MAX_UNPACKED_RATIO} times its size"
+                    self._check_deadline()
+                    if decompressor.eof:  # a gzip file can consist of several members
+                        decompressor = _decompressor()
+                    block = _decompress_step(decompressor, step)
+                    written += len(block)
+                    if written > max(MAX_DECOMPRESSED_BYTES, MAX_DECOMPRESSED_RATIO * read):
+                        raise _CorruptDataError(
+                            "the gzip data is a decompression bomb: it expands to more than"
+                            f" {MAX_DECOMPRESSED_BYTES} bytes and {MAX_DECOMPRESSED_RATIO} times"
+                            " its size"
                         )
-                    if piece:
-                        yield piece
-                    step = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+                    if block:
+                        yield block
+                    step = (
+                        decompressor.unused_data
+                        if decompressor.eof
+                        else decompressor.unconsumed_tail
+                    )
             data = next(self._chunks, None)
-        if not inflater.eof:
-            raise _DamageError("the gzip data ends before its end")
+        if not decompressor.eof:
+            raise _CorruptDataError("truncated gzip data")
 
 
-def _inflater() -> "zlib._Decompress":
+def _skip(offset: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        if offset < len(block):
+            yield block[offset:]
+        offset = max(0, offset - len(block))
+
+
+def _decompress_step(decompressor: "zlib._Decompress", step: bytes) -> bytes:
+    try:
+        return decompressor.decompress(step, _OUTPUT_STEP)
+    except zlib.error as error:
+        reason = str(error).rpartition(": ")[2]
+        raise _CorruptDataError(f"the gzip data is corrupt ({reason})") from error
+
+
+def _decompressor() -> "zlib._Decompress":
     return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

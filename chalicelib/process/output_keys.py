@@ -1,4 +1,4 @@
-"""The keys of what is made of a raw object."""
+"""Keys of the objects written for a raw object."""
 
 import hashlib
 import re
@@ -7,21 +7,21 @@ from datetime import datetime
 from ..model.object_keys import PROCESSED_PREFIX, QUARANTINE_PREFIX, RAW_PREFIX
 
 _DATED = re.compile(r"\d{4}/\d{2}/\d{2}/", re.ASCII)
-_ODD = re.compile(r"[^\w-]+", re.ASCII)
+_UNSAFE = re.compile(r"[^\w-]+", re.ASCII)
 
 
-class Names:
-    """The keys of what is made of an object: made of its own key, so that they repeat.
+class OutputKeys:
+    """Keys derived from the raw object's key, so that a retry writes the same objects.
 
-    `stem` begins the names of them all and of nothing else, after the day that they are under.
+    `stem` is the common prefix of their names after the date, unique to the raw object.
     """
 
     def __init__(self, key: str, stored_at: datetime) -> None:
         tail = key.removeprefix(RAW_PREFIX)
         dated = _DATED.match(tail)
         self.date = dated.group() if dated else f"{stored_at:%Y/%m/%d/}"
-        # The digest keeps apart keys that differ only in folder or in odd letters.
-        stem = _ODD.sub("_", tail.rpartition("/")[2].partition(".")[0])[:80]
+        # The digest distinguishes keys that differ only in their folder or in unsafe characters.
+        stem = _UNSAFE.sub("_", tail.rpartition("/")[2].partition(".")[0])[:80]
         self.stem = f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def processed(self, day: str, batch: int) -> str:

@@ -1,4 +1,4 @@
-"""Enriched records as flat lines of `processed/`: one line a measurement, for SQL."""
+"""Enriched records as flat JSON lines in `processed/`, one per measurement, for SQL."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,7 +17,7 @@ def partition(enriched: Enriched) -> str:
 
 
 def lines(enriched: Enriched) -> Iterator[bytes]:
-    """One JSON line, without its end, for each measurement; the columns of Athena's `metrics`."""
+    """Yield one JSON line per measurement, without line end: a row of Athena's `metrics`."""
     record = enriched.record
     shared: dict[str, Any] = {
         "metric_id": str(record.metric_id),
@@ -55,5 +55,5 @@ def lines(enriched: Enriched) -> Iterator[bytes]:
 
 
 def _sql_timestamp(moment: datetime) -> str:
-    # The form of java.sql.Timestamp, which every JSON SerDe of Athena reads.
+    # The format of java.sql.Timestamp, which every JSON SerDe of Athena supports.
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"

@@ -1,6 +1,6 @@
-"""The use case of `log-processor`: parse a raw object, enrich its records, store them.
+"""Use case of `log-processor`: parse a raw object, enrich its records, store them.
 
-An object that one invocation has no time for is read on by the next one: see
+If the time of one invocation is not enough, the next one resumes from a checkpoint; see
 docs/adr/0009-an-object-is-read-on-by-the-next-invocation.md.
 """
 
@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from ..model.errors import ObjectChangedError, ObjectNotFoundError, OutOfTimeError
@@ -22,81 +20,36 @@ from ..model.settings import Settings
 from ..model.storage import Store, StoredObject
 from ..telemetry.metrics import Emit, nowhere
 from .batching import Batch, batches
-from .output_keys import Names
-from .parsing import Position, Reader, Rejected
-from .validation import refusal
+from .checkpoint import BEGINNING, Checkpoint, RawObjectEvent, resume_event
+from .output_keys import OutputKeys
+from .parsing import EntryReader, Position, RejectedEntry
+from .validation import validate
 from .writing import Writer
 
-# An object of a gigabyte takes a few hundred invocations at 128 MB; no sound one takes these.
+# An object of 1 GB takes a few hundred invocations at 128 MB; the limit is above any valid object.
 MAX_CONTINUATIONS = 1_000
 
-# The rest of an object goes unread if more of its pieces are bad than good, and what they
-# take in quarantine is more than the object itself and this many bytes.
+# Reading stops when more entries are rejected than accepted and the rejected ones exceed the
+# object's size by this many bytes in quarantine.
 MAX_JUNK_BYTES = 16 << 20
 _QUARANTINE_LINE_BYTES = 200
 
 
-class Mark(Struct, frozen=True, kw_only=True):
-    """Where the next invocation goes on, and what came before; travels in the event's detail.
-
-    `batch` numbers the next batch, `rejected_bytes` is about what all the rejected pieces
-    take in quarantine.
-    """
-
-    etag: str
-    position: Position
-    batch: int = 0
-    continuation: int = 0
-    records: int = 0
-    rejected: int = 0
-    rejected_bytes: int = 0
-
-    @property
-    def start(self) -> int:
-        """The byte from which the object has to be fetched."""
-        return 0 if self.position.packed else self.position.offset
-
-
-_BEGINNING = Mark(etag="", position=Position())
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An object that S3 says was created, and how far earlier invocations came with it."""
-
-    bucket: str
-    key: str
-    account_id: str
-    region: str
-    mark: Mark = _BEGINNING
-
-    @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> "Arrival":
-        """From S3's "Object Created" event; its keys, unlike notifications', are not quoted."""
-        resume = event["detail"].get("resume")
-        return cls(
-            bucket=event["detail"]["bucket"]["name"],
-            key=event["detail"]["object"]["key"],
-            account_id=event["account"],
-            region=event["region"],
-            mark=msgspec.convert(resume, Mark) if resume else _BEGINNING,
-        )
-
-    @property
-    def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
-
-
 @dataclass(slots=True)
-class Tally:
-    """What became of an object in one invocation.
+class ProcessingSummary:
+    """The outcome of one invocation for one object.
 
-    `status` is PROCESSED; CONTINUED if the next invocation goes on at `mark`; GIVEN_UP if the
-    rest was quarantined unread; MISSING if it is not there any more; REPLACED if another one
-    is, which the next invocation reads; IGNORED if it is none of ours. `records + rejected` is
-    every piece that this invocation read, `records_so_far` and `rejected_so_far` count the
-    earlier ones' too. `expired` records are older than the table keeps any: they are in
-    `processed/` only. `execution_id` is the run's that the first record is of.
+    `status` is one of:
+        PROCESSED: the whole object is stored.
+        CONTINUED: the next invocation resumes at `checkpoint`.
+        GIVEN_UP: the remainder is in quarantine by reference, unread.
+        MISSING: the object does not exist any more.
+        REPLACED: the object was overwritten; the next invocation reads the new one.
+        IGNORED: the bucket or the prefix is not ours.
+
+    `records` and `rejected` count the entries of this invocation, `records_so_far` and
+    `rejected_so_far` those of earlier ones too. `expired` counts records older than the table's
+    retention: they are in `processed/` only. `execution_id` is that of the first record.
     """
 
     source_object: str
@@ -111,21 +64,21 @@ class Tally:
     processed_objects: int = 0
     quarantine_objects: int = 0
     first_quarantine_object: str = ""
-    mark: Mark | None = None
+    checkpoint: Checkpoint | None = None
 
-    def replaced(self) -> None:
-        """Another object has come in the place of this one: it is to be read from its start."""
-        self.status, self.mark = "REPLACED", _BEGINNING
+    def set_replaced(self) -> None:
+        """Read the object that replaced this one from its beginning."""
+        self.status, self.checkpoint = "REPLACED", BEGINNING
 
     def fields(self) -> dict[str, Any]:
-        """For the log; an execution that is not known is not there."""
-        left_out = {"mark"} if self.execution_id else {"mark", "execution_id"}
-        return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
+        """Fields of the log line and of the function's response."""
+        omitted = {"checkpoint"} if self.execution_id else {"checkpoint", "execution_id"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in omitted}
 
     def counts(self) -> dict[str, int]:
-        """For CloudWatch's metrics, of this invocation alone: they are added up there.
+        """Counts of this invocation for CloudWatch metrics.
 
-        What should not happen is there only when it did: a metric costs by the hours it is in.
+        Rare ones are omitted when 0, because a metric is billed for the hours it is used in.
         """
         rare = {
             "RecordsQuarantined": self.rejected,
@@ -146,196 +99,215 @@ def process_event(
     time_left: Callable[[], float],
     invoke: Callable[[Mapping[str, Any]], None],
     emit: Emit = nowhere,
-) -> Tally:
-    """Process the object of an event, as far as the time reaches; `invoke` starts the next.
+) -> ProcessingSummary:
+    """Process the object of an event; `invoke` starts the next invocation if time runs out.
 
-    `emit` gets the metrics of each batch that is stored.
+    `emit` receives the metrics of each stored batch.
 
     Raises:
-        StorageError: AWS failed; what was written before will be written again.
+        StorageError: an AWS request failed; a retry writes the same objects and items again.
     """
-    arrival = Arrival.from_event(event)
-    tally = process(arrival, settings=settings, store=store, time_left=time_left, emit=emit)
-    if tally.mark is not None:
-        resume = msgspec.to_builtins(tally.mark)
-        invoke({**event, "detail": {**event["detail"], "resume": resume}})
-    return tally
+    raw_object = RawObjectEvent.from_event(event)
+    summary = process(raw_object, settings=settings, store=store, time_left=time_left, emit=emit)
+    if summary.checkpoint is not None:
+        invoke(resume_event(event, summary.checkpoint))
+    return summary
 
 
 def process(
-    arrival: Arrival,
+    raw_object: RawObjectEvent,
     *,
     settings: Settings,
     store: Store,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     time_left: Callable[[], float] = lambda: math.inf,
     emit: Emit = nowhere,
-) -> Tally:
-    """Store every record of the object enriched, and every other piece in quarantine.
+) -> ProcessingSummary:
+    """Store every record of the object enriched, and every other entry in quarantine.
 
-    Doing it again writes the same keys, so a repeated event changes nothing. It stops between
-    two batches when `time_left` (in seconds) would not do for another one.
+    Idempotent: a repeated event writes the same keys. Processing stops between two batches when
+    `time_left` (seconds) is not enough for another one.
 
     Raises:
-        StorageError: AWS failed; what was written before will be written again.
+        StorageError: an AWS request failed; a retry writes the same objects and items again.
     """
-    tally = Tally(source_object=arrival.uri, continuation=arrival.mark.continuation)
-    if arrival.bucket != settings.bucket or not arrival.key.startswith(RAW_PREFIX):
-        tally.status = "IGNORED"
-        return tally
+    checkpoint = raw_object.checkpoint
+    summary = ProcessingSummary(raw_object.uri, continuation=checkpoint.continuation)
+    if raw_object.bucket != settings.bucket or not raw_object.key.startswith(RAW_PREFIX):
+        summary.status = "IGNORED"
+        return summary
     try:
-        stored = store.open_object(arrival.key, start=arrival.mark.start, etag=arrival.mark.etag)
+        stored = store.open_object(raw_object.key, start=checkpoint.start, etag=checkpoint.etag)
     except ObjectNotFoundError:
-        tally.status = "MISSING"  # deleted since: there is nothing that a retry could find
+        summary.status = "MISSING"  # deleted since the event; a retry cannot find it either
     except ObjectChangedError:
-        tally.replaced()
+        summary.set_replaced()
     else:
-        work = _Work(arrival, stored, tally, settings=settings, store=store, now=now, emit=emit)
-        work.run(_Deadline(time_left))
-        # The new one has an event of its own, but that may be done with: then what was made of
-        # the old one has just been written over it.
-        if store.etag(arrival.key) not in ("", stored.etag):
-            tally.replaced()
-    return tally
+        processor = _ObjectProcessor(
+            raw_object, stored, summary, settings=settings, store=store, now=now, emit=emit
+        )
+        processor.run(_Deadline(time_left))
+        # The event of the new object may be processed already. The outputs of the old object
+        # would then have overwritten those of the new one.
+        if store.etag(raw_object.key) not in ("", stored.etag):
+            summary.set_replaced()
+    return summary
 
 
 class _Deadline:
-    """Keeps a third of the time that there was at first, or what the longest batch took twice."""
+    """Reserves a third of the initial time, or twice the duration of the longest batch."""
 
     def __init__(self, time_left: Callable[[], float]) -> None:
         self._time_left = time_left
-        self._batch_began = time_left()
-        self._reserve = self._batch_began / 3
+        self._batch_started = time_left()
+        self._reserve = self._batch_started / 3
 
-    def batch_is_done(self) -> None:
+    def batch_done(self) -> None:
         left = self._time_left()
         if not math.isinf(left):
-            self._reserve = max(self._reserve, 2 * (self._batch_began - left))
-        self._batch_began = left
+            self._reserve = max(self._reserve, 2 * (self._batch_started - left))
+        self._batch_started = left
 
     def check(self) -> None:
-        """Whether there is time to go on; raises OutOfTimeError if there is not."""
+        """Raise OutOfTimeError if only the reserve is left."""
         if self._time_left() < self._reserve:
             raise OutOfTimeError
 
 
-class _Work:
-    """One invocation's share of one object."""
+class _ObjectProcessor:
+    """Processes one object in one invocation."""
 
     def __init__(
         self,
-        arrival: Arrival,
+        raw_object: RawObjectEvent,
         stored: StoredObject,
-        tally: Tally,
+        summary: ProcessingSummary,
         *,
         settings: Settings,
         store: Store,
         now: Callable[[], datetime],
         emit: Emit,
     ) -> None:
-        self._arrival = arrival
+        self._raw_object = raw_object
         self._stored = stored
-        self._tally = tally
-        self._ahead = timedelta(seconds=settings.max_ahead_seconds)
+        self._summary = summary
+        self._max_ahead = timedelta(seconds=settings.max_ahead_seconds)
         self._now = now
         self._writer = Writer(
-            source_object=arrival.uri,
+            source_object=raw_object.uri,
             stored_at=stored.stored_at,
-            names=Names(arrival.key, stored.stored_at),
+            keys=OutputKeys(raw_object.key, stored.stored_at),
             settings=settings,
             store=store,
             emit=emit,
         )
-        self._mark = replace(arrival.mark, etag=stored.etag)
+        self._checkpoint = replace(raw_object.checkpoint, etag=stored.etag)
 
     def run(self, deadline: _Deadline) -> None:
-        reader = Reader(
+        reader = EntryReader(
             self._stored.chunks,
-            start=self._mark.position,
-            pause=deadline.check,
-            refuse=partial(refusal, latest=self._stored.stored_at + self._ahead),
+            start=self._checkpoint.position,
+            check_deadline=deadline.check,
+            validate=partial(validate, latest=self._stored.stored_at + self._max_ahead),
         )
         try:
             for batch in batches(reader, self._stored.size):
                 self._store_batch(batch)
-                if _is_junk(self._mark, self._stored.size):
-                    self._give_up("more of it is bad than good, and it would swamp the quarantine")
+                if _is_junk(self._checkpoint, self._stored.size):
+                    self._give_up("most entries are invalid, and they would flood the quarantine")
                     break
-                deadline.batch_is_done()
+                deadline.batch_done()
                 if not batch.last:
                     deadline.check()
             else:
-                self._tell_if_empty()
+                self._reject_if_empty()
         except OutOfTimeError:
             self._continue()
-        self._tally.records_so_far = self._mark.records
-        self._tally.rejected_so_far = self._mark.rejected
+        self._summary.records_so_far = self._checkpoint.records
+        self._summary.rejected_so_far = self._checkpoint.rejected
 
     def _continue(self) -> None:
-        came, mark = self._arrival.mark, self._mark
-        if mark.position == came.position:
+        checkpoint = self._checkpoint
+        if checkpoint.position == self._raw_object.checkpoint.position:
             self._give_up(
-                "one invocation could not read further: a gzip object has to be read from its"
-                " start each time, so unpack it or cut it into smaller ones"
-                if mark.position.packed
-                else "one invocation could not read further: cut it into smaller objects"
+                "one invocation made no progress; a gzip object is decompressed from its start"
+                " each time, so decompress it or split it into smaller objects"
+                if checkpoint.position.compressed
+                else "one invocation made no progress; split the object into smaller ones"
             )
-        elif mark.continuation >= MAX_CONTINUATIONS:
+        elif checkpoint.continuation >= MAX_CONTINUATIONS:
             self._give_up(
-                f"{MAX_CONTINUATIONS} continuations were not enough: cut it into smaller objects"
+                f"{MAX_CONTINUATIONS} continuations were not enough; split the object into"
+                " smaller ones"
             )
         else:
-            self._tally.status = "CONTINUED"
-            self._tally.mark = replace(mark, continuation=mark.continuation + 1)
+            self._summary.status = "CONTINUED"
+            self._summary.checkpoint = replace(checkpoint, continuation=checkpoint.continuation + 1)
 
     def _give_up(self, why: str) -> None:
-        """Quarantine what has not been read, by reference: the object itself keeps its bytes."""
-        position = self._mark.position
-        unpacked = " of the unpacked text" if position.packed else ""
-        reason = f"from byte {position.offset}{unpacked} on the object was not read: {why}"
-        self._tally.status = "GIVEN_UP"
-        self._reject(Rejected(position.line, reason, b""), position)
+        """Quarantine the unread remainder by reference; its bytes remain in the source object."""
+        position = self._checkpoint.position
+        decompressed = " of the decompressed data" if position.compressed else ""
+        reason = f"the object was not read from byte {position.offset}{decompressed} on: {why}"
+        self._summary.status = "GIVEN_UP"
+        self._reject(RejectedEntry(position.line, reason, b""), position)
 
-    def _tell_if_empty(self) -> None:
-        """Nobody means to send nothing, unless they say so by `[]`, or the key is a folder."""
-        mark = self._mark
-        empty = mark.records + mark.rejected == 0 and mark.position.form != "rest"
-        if empty and not self._arrival.key.endswith("/"):
-            self._reject(Rejected(1, "the object is empty: there is no record in it", b""))
+    def _reject_if_empty(self) -> None:
+        """Reject an object without entries, except for `[]` and folder markers.
 
-    def _reject(self, piece: Rejected, unread_from: Position | None = None) -> None:
-        self._store_batch(Batch([piece], self._mark.position), unread_from)
+        Any other empty object is likely to be an error of its sender.
+        """
+        checkpoint = self._checkpoint
+        empty = checkpoint.records + checkpoint.rejected == 0 and checkpoint.position.form != "rest"
+        if empty and not self._raw_object.key.endswith("/"):
+            self._reject(RejectedEntry(1, "the object is empty", b""))
+
+    def _reject(self, entry: RejectedEntry, unread_from: Position | None = None) -> None:
+        self._store_batch(Batch([entry], self._checkpoint.position), unread_from)
 
     def _store_batch(self, batch: Batch, unread_from: Position | None = None) -> None:
-        """Store a batch, count it, and move the mark behind it."""
-        good = [
-            piece.identified(account_id=self._arrival.account_id, region=self._arrival.region)
-            for piece in batch.pieces
-            if isinstance(piece, Record)
+        """Store and count a batch, and advance the checkpoint past it."""
+        records = [
+            entry.identified(account_id=self._raw_object.account_id, region=self._raw_object.region)
+            for entry in batch.entries
+            if isinstance(entry, Record)
         ]
-        bad = [piece for piece in batch.pieces if isinstance(piece, Rejected)]
-        mark, tally = self._mark, self._tally
-        if good:
-            written = self._writer.records(good, mark.batch, self._now())
-            tally.processed_objects += written.objects
-            tally.expired += written.expired
-            tally.execution_id = tally.execution_id or good[0].execution_id
-        if bad:
-            key = self._writer.rejected(bad, mark.batch, unread_from)
-            tally.quarantine_objects += 1
-            tally.first_quarantine_object = tally.first_quarantine_object or key
-        self._mark = replace(
-            mark,
+        rejected = [entry for entry in batch.entries if isinstance(entry, RejectedEntry)]
+        self._write_records(records)
+        self._write_rejected(rejected, unread_from)
+        checkpoint = self._checkpoint
+        self._checkpoint = replace(
+            checkpoint,
             position=batch.end,
-            batch=mark.batch + bool(batch.pieces),
-            records=mark.records + len(good),
-            rejected=mark.rejected + len(bad),
-            rejected_bytes=mark.rejected_bytes
-            + sum(len(piece.original) + _QUARANTINE_LINE_BYTES for piece in bad),
+            batch=checkpoint.batch + bool(batch.entries),
+            records=checkpoint.records + len(records),
+            rejected=checkpoint.rejected + len(rejected),
+            rejected_bytes=checkpoint.rejected_bytes
+            + sum(len(entry.original) + _QUARANTINE_LINE_BYTES for entry in rejected),
         )
-        tally.records += len(good)
-        tally.rejected += len(bad)
+
+    def _write_records(self, records: list[Record]) -> None:
+        if not records:
+            return
+        summary = self._summary
+        written = self._writer.write_records(records, self._checkpoint.batch, self._now())
+        summary.records += len(records)
+        summary.processed_objects += written.objects
+        summary.expired += written.expired
+        summary.execution_id = summary.execution_id or records[0].execution_id
+
+    def _write_rejected(self, entries: list[RejectedEntry], unread_from: Position | None) -> None:
+        if not entries:
+            return
+        summary = self._summary
+        key = self._writer.write_rejected(entries, self._checkpoint.batch, unread_from)
+        summary.rejected += len(entries)
+        summary.quarantine_objects += 1
+        summary.first_quarantine_object = summary.first_quarantine_object or key
 
 
-def _is_junk(mark: Mark, size: int) -> bool:
-    return mark.rejected > mark.records and mark.rejected_bytes > size + MAX_JUNK_BYTES
+def _is_junk(checkpoint: Checkpoint, size: int) -> bool:
+    return (
+        checkpoint.rejected > checkpoint.records
+        and checkpoint.rejected_bytes > size + MAX_JUNK_BYTES
+    )

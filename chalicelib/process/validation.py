@@ -1,4 +1,4 @@
-"""What can be decoded, but is no record to store."""
+"""Validation of decoded records before they are stored."""
 
 from datetime import datetime
 
@@ -6,21 +6,24 @@ from ..model.items import largest_item
 from ..model.records import Record
 from ..model.windows import format_utc
 
-# DynamoDB takes 400 KB.
+# The limit of DynamoDB.
 _MAX_ITEM_BYTES = 400_000
 
 
-def refusal(record: Record, latest: datetime) -> str:
-    """Why a record that can be decoded is none to store, or nothing."""
+def validate(record: Record, latest: datetime) -> str:
+    """Reason why a valid record cannot be stored, or ''.
+
+    `latest` is the upper limit for the record's times.
+    """
     for name, moment in (("timestamp", record.timestamp), ("collected_at", record.collected_at)):
         if moment is not None and moment > latest:
             return (
-                f"its {name} {format_utc(moment)} is in the future: when this object came,"
-                f" nothing later than {format_utc(latest)} was taken"
+                f"{name} {format_utc(moment)} is in the future: the latest time accepted for this"
+                f" object is {format_utc(latest)}"
             )
     if (size := largest_item(record)) > _MAX_ITEM_BYTES:
         return (
-            f"it has too many measurements or labels for one item of DynamoDB: up to {size} bytes,"
-            f" and {_MAX_ITEM_BYTES} are taken"
+            f"too many measurements or labels for one DynamoDB item: up to {size} bytes, the limit"
+            f" is {_MAX_ITEM_BYTES}"
         )
     return ""

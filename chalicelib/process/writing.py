@@ -1,4 +1,4 @@
-"""Writing what an object is made into: items, lines of `processed/`, lines of `quarantine/`."""
+"""Writes enriched records and rejected entries: DynamoDB items, `processed/`, `quarantine/`."""
 
 import base64
 import gzip
@@ -12,131 +12,136 @@ from itertools import groupby
 import msgspec
 from msgspec import Struct
 
+from ..model import items
 from ..model.enrichment import Enriched, Previous, enrich
-from ..model.items import (
-    PREVIOUS_ATTRIBUTES,
-    VERSION_ATTRIBUTES,
-    Item,
-    enriched_item,
-    precedence,
-    previous_from_item,
-    previous_from_record,
-    previous_key,
-    version,
-)
-from ..model.items import key as item_key
+from ..model.items import Item
 from ..model.records import Record
 from ..model.settings import Settings
 from ..model.storage import Store
 from ..telemetry.metrics import Emit, of_records
-from . import processed_lines as lines
-from .output_keys import Names
-from .parsing import Position, Rejected
+from . import processed_lines
+from .output_keys import OutputKeys
+from .parsing import Position, RejectedEntry
 
-# In JSON each of these takes six bytes.
+# JSON escapes each of these control characters as six bytes.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
-# Written one by one, so many items take 0.3 s longer at 128 MB than in a batch.
-FEW = 25
+# Up to this many items are written by conditional single writes: 0.3 s slower than a batch at
+# 128 MB, but without a read.
+SINGLE_WRITE_LIMIT = 25
 
-# After every precedence that an item has.
-_LAST = ("~", "")
+# Greater than the precedence of any item.
+_HIGHEST_PRECEDENCE = ("~", "")
 
 _encoder = msgspec.json.Encoder()
 
 
-class Written(Struct, frozen=True):
-    """How many objects a batch's records became, and how many are too old for the table."""
+class WriteResult(Struct, frozen=True):
+    """Objects written to `processed/`, and records that are too old for the table."""
 
     objects: int
     expired: int
 
 
 class Writer(Struct, frozen=True, kw_only=True):
-    """Writes what is made of one object, batch by batch; the same batch gives the same keys.
+    """Writes the batches of one raw object. A batch that is written again gets the same keys.
 
-    `emit` gets the metrics of what is written.
+    `emit` receives the metrics of the records written.
 
     Every method raises StorageError.
     """
 
     source_object: str
     stored_at: datetime
-    names: Names
+    keys: OutputKeys
     settings: Settings
     store: Store
     emit: Emit
 
-    def records(self, good: list[Record], batch: int, now: datetime) -> Written:
-        """Write records enriched, into the table and into `processed/`."""
-        add = partial(
+    def write_records(self, records: list[Record], batch: int, now: datetime) -> WriteResult:
+        """Enrich records and write them to the table and to `processed/`."""
+        add_context = partial(
             enrich,
             settings=self.settings,
             source_object=self.source_object,
             stored_at=self.stored_at,
             now=now,
         )
-        enriched = _enrich_all(_latest(good, self.stored_at), add, self.store)
-        retention = timedelta(days=self.settings.retention_days)
-        # DynamoDB would delete the others at once, for the price of a write each.
-        kept = [each for each in enriched if each.record.timestamp + retention > now]
-        _put_items(_items(kept, self.settings), self.store)
-        objects = _put_processed(enriched, self.names, batch, self.store)
+        enriched = _enrich_all(_latest(records, self.stored_at), add_context, self.store)
+        retention_days = self.settings.retention_days
+        oldest = now - timedelta(days=retention_days)
+        # DynamoDB would delete older items at once, at the cost of a write each.
+        kept = [each for each in enriched if each.record.timestamp > oldest]
+        _put_items(
+            [items.enriched_item(each, retention_days=retention_days) for each in kept], self.store
+        )
+        objects = _put_processed(enriched, self.keys, batch, self.store)
         self.emit(of_records(enriched, settings=self.settings, now=now))
-        return Written(objects, len(enriched) - len(kept))
+        return WriteResult(objects, len(enriched) - len(kept))
 
-    def rejected(self, bad: list[Rejected], batch: int, unread_from: Position | None) -> str:
-        """Write pieces into `quarantine/`; the key of the object that they are in."""
-        key = self.names.quarantine(batch)
+    def write_rejected(
+        self, entries: list[RejectedEntry], batch: int, unread_from: Position | None
+    ) -> str:
+        """Write rejected entries to `quarantine/`; return the object's key."""
+        key = self.keys.quarantine(batch)
         extra = {"unread_from_byte": unread_from.offset} if unread_from else {}
-        body = b"".join(_quarantine_line(piece, self.source_object, extra) for piece in bad)
+        body = b"".join(_quarantine_line(entry, self.source_object, extra) for entry in entries)
         self.store.put_object(key, body, content_type="application/x-ndjson")
         return key
 
 
-def _latest(good: list[Record], stored_at: datetime) -> Collection[Record]:
-    """A record that comes twice counts once: the one read last, or else the last one."""
-    by_version = sorted(good, key=lambda record: version(record, stored_at))
+def _latest(records: list[Record], stored_at: datetime) -> Collection[Record]:
+    """One record per key: the one with the greatest version, or else the last in the object."""
+    by_version = sorted(records, key=lambda record: items.version(record, stored_at))
     return {(record.metric_id, record.timestamp): record for record in by_version}.values()
 
 
 def _enrich_all(
-    distinct: Collection[Record], add: Callable[[Record, Previous | None], Enriched], store: Store
+    records: Collection[Record],
+    add_context: Callable[[Record, Previous | None], Enriched],
+    store: Store,
 ) -> list[Enriched]:
-    before = _previous(distinct, store)
-    return [add(record, before.get(_previous_identity(record))) for record in distinct]
+    previous = _previous_windows(records, store)
+    return [add_context(record, previous.get(_previous_id(record))) for record in records]
 
 
-def _put_items(items: list[Item], store: Store) -> None:
-    """Write the items that are later than what is stored enriched of the same record.
+def _put_items(new: list[Item], store: Store) -> None:
+    """Write items, except where an enriched item of greater precedence is stored.
 
-    Batches are cheap but take no conditions. So a few items are written one by one, on condition
-    that what is stored is no later; of more, only those that are stored already, as in a replay.
+    Batch writes are cheap but cannot be conditional. Up to SINGLE_WRITE_LIMIT items are written
+    by conditional single writes. Of more items, only those with a stored version are, as in a
+    replay; the others are written in batches.
     """
-    if len(items) <= FEW:
-        store.put_later(items)
+    if len(new) <= SINGLE_WRITE_LIMIT:
+        store.put_later(new)
         return
-    found = store.get_items([item_key(item) for item in items], VERSION_ATTRIBUTES)
-    stored = {_key(item): precedence(item) for item in found if "version" in item}
-    store.put_items([item for item in items if _key(item) not in stored])
-    store.put_later([item for item in items if stored.get(_key(item), _LAST) <= precedence(item)])
+    found = store.get_items([items.key(item) for item in new], items.VERSION_ATTRIBUTES)
+    stored = {_key(item): items.precedence(item) for item in found if "version" in item}
+    store.put_items([item for item in new if _key(item) not in stored])
+    store.put_later(
+        [
+            item
+            for item in new
+            if stored.get(_key(item), _HIGHEST_PRECEDENCE) <= items.precedence(item)
+        ]
+    )
 
 
-def _previous(good: Collection[Record], store: Store) -> dict[str, Previous]:
-    """The windows before, by metric_id: from this batch where they are in it, else stored."""
-    here = {str(record.metric_id): previous_from_record(record) for record in good}
-    keys = {_identity(key): key for key in map(previous_key, good) if key}
-    wanted = [key for identity, key in keys.items() if identity not in here]
-    found = store.get_items(wanted, PREVIOUS_ATTRIBUTES) if wanted else []
-    return here | {_identity(item): previous_from_item(item) for item in found}
+def _previous_windows(records: Collection[Record], store: Store) -> dict[str, Previous]:
+    """Previous windows by metric_id: from this batch if included, otherwise from the table."""
+    in_batch = {str(record.metric_id): items.previous_from_record(record) for record in records}
+    keys = {_metric_id(key): key for key in map(items.previous_key, records) if key}
+    wanted = [key for metric_id, key in keys.items() if metric_id not in in_batch]
+    found = store.get_items(wanted, items.PREVIOUS_ATTRIBUTES) if wanted else []
+    return in_batch | {_metric_id(item): items.previous_from_item(item) for item in found}
 
 
-def _previous_identity(record: Record) -> str:
-    key = previous_key(record)
-    return _identity(key) if key else ""
+def _previous_id(record: Record) -> str:
+    key = items.previous_key(record)
+    return _metric_id(key) if key else ""
 
 
-def _identity(item: Item) -> str:
+def _metric_id(item: Item) -> str:
     return str(item["metric_id"]["S"])
 
 
@@ -144,34 +149,31 @@ def _key(item: Item) -> tuple[str, str]:
     return item["metric_id"]["S"], item["timestamp"]["S"]
 
 
-def _items(enriched: list[Enriched], settings: Settings) -> list[Item]:
-    return [enriched_item(each, retention_days=settings.retention_days) for each in enriched]
-
-
-def _put_processed(enriched: list[Enriched], names: Names, batch: int, store: Store) -> int:
-    """Write the lines, an object a day; how many objects."""
+def _put_processed(enriched: list[Enriched], keys: OutputKeys, batch: int, store: Store) -> int:
+    """Write one object of lines per day; return the number of objects."""
+    by_day = sorted(enriched, key=processed_lines.partition)
     count = 0
-    for day, group in groupby(sorted(enriched, key=lines.partition), key=lines.partition):
+    for day, group in groupby(by_day, key=processed_lines.partition):
         store.put_object(
-            names.processed(day, batch), _gzipped(group), content_type="application/gzip"
+            keys.processed(day, batch), _compress(group), content_type="application/gzip"
         )
         count += 1
     return count
 
 
-def _gzipped(group: Iterator[Enriched]) -> bytes:
-    """The lines, packed one by one: together they may be many times as long."""
-    packed = io.BytesIO()
-    # mtime 0: the same lines are the same bytes.
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as file:
+def _compress(group: Iterator[Enriched]) -> bytes:
+    """The gzipped lines. They are compressed one by one to keep the memory small."""
+    compressed = io.BytesIO()
+    # mtime 0 makes the output depend on the lines only.
+    with gzip.GzipFile(fileobj=compressed, mode="wb", compresslevel=6, mtime=0) as file:
         for each in group:
-            file.writelines(line + b"\n" for line in lines.lines(each))
-    return packed.getvalue()
+            file.writelines(line + b"\n" for line in processed_lines.lines(each))
+    return compressed.getvalue()
 
 
-def _quarantine_line(piece: Rejected, source_object: str, extra: Mapping[str, int]) -> bytes:
-    line = {"reason": piece.reason, "line": piece.line, "source_object": source_object, **extra}
-    return _encoder.encode(line | _original(piece.original)) + b"\n"
+def _quarantine_line(entry: RejectedEntry, source_object: str, extra: Mapping[str, int]) -> bytes:
+    line = {"reason": entry.reason, "line": entry.line, "source_object": source_object, **extra}
+    return _encoder.encode(line | _original(entry.original)) + b"\n"
 
 
 def _original(original: bytes) -> dict[str, str]:

@@ -17,8 +17,8 @@ from typing import Any
 from chalicelib.model.items import version
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.windows import format_utc
-from chalicelib.process.parsing import Reader
-from chalicelib.process.validation import refusal
+from chalicelib.process.parsing import EntryReader
+from chalicelib.process.validation import validate
 
 # Ends the name of an object beside a quarantined one that says which of its lines were fixed.
 FIXED = ".fixed.json"
@@ -136,7 +136,7 @@ def read_raw(
     What is more than `ahead` of the time it was stored at is no record.
     """
     account_id, region = place
-    reader = Reader(chunks, refuse=partial(refusal, latest=stored_at + ahead))
+    reader = EntryReader(chunks, validate=partial(validate, latest=stored_at + ahead))
     claims: dict[Identity, Claim] = {}
     rejected: Counter[tuple[int, str]] = Counter()
     records = 0

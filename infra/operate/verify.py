@@ -20,7 +20,7 @@ from rich.table import Table
 
 from chalicelib.model.object_keys import PROCESSED_PREFIX, QUARANTINE_PREFIX
 from chalicelib.model.windows import parse_utc
-from chalicelib.process.output_keys import Names
+from chalicelib.process.output_keys import OutputKeys
 
 from ..command_line import exit_statuses
 from .arguments import add_days, add_stores
@@ -134,7 +134,7 @@ class Ledger:
             unread = empty.difference("raw", f"cannot be read: {describe_error(error)}")
             return Judged(empty, {}, 0, 0, (), 0, 0, (unread,))
         items = dict(self._stores.items(content.claims))
-        names = Names(raw.key, raw.stored_at)
+        names = OutputKeys(raw.key, raw.stored_at)
         days = sorted({timestamp[:10] for _, timestamp in content.claims})
         keys = [
             key

@@ -19,7 +19,7 @@ import requests
 from botocore.exceptions import ClientError
 
 from chalicelib.model import records
-from chalicelib.process.writing import FEW
+from chalicelib.process.writing import SINGLE_WRITE_LIMIT
 from infra.local.iam.policies import (
     Call,
     Grant,
@@ -185,7 +185,10 @@ class Modes:
     def _process_many_records(self) -> None:
         """More than are written one by one."""
         now = datetime.now(UTC).replace(microsecond=0)
-        many = [make_record(timestamp=now, resource_id=f"many-{n}") for n in range(FEW + 1)]
+        many = [
+            make_record(timestamp=now, resource_id=f"many-{n}")
+            for n in range(SINGLE_WRITE_LIMIT + 1)
+        ]
         body = b"\n".join(map(records.encode, many))
         key = "raw-metrics/2026/11/22/many.json"
         self.cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)

@@ -20,7 +20,7 @@ from chalicelib.aws.store import MetricStore
 from chalicelib.model.errors import ObjectNotFoundError
 from chalicelib.model.items import Item
 from chalicelib.model.storage import StoredObject
-from chalicelib.process.output_keys import Names
+from chalicelib.process.output_keys import OutputKeys
 
 
 def _take_unprocessed_for_written(store: MetricStore, items: Sequence[Item]) -> None:
@@ -49,7 +49,7 @@ def _leave_it_at_that(store: MetricStore, key: str, body: bytes, *, content_type
 def _skip_what_was_begun(
     store: MetricStore, key: str, *, start: int = 0, etag: str = ""
 ) -> StoredObject:
-    stem = Names(key, datetime.now(UTC)).stem
+    stem = OutputKeys(key, datetime.now(UTC)).stem
     with translated("list objects", "processed/"):
         listed = store._s3.list_objects_v2(Bucket=store._bucket, Prefix="processed/")
     if any(f"/{stem}-" in entry["Key"] for entry in listed.get("Contents", [])):
@@ -69,7 +69,7 @@ def _append(store: MetricStore, key: str, body: bytes, *, content_type: str) -> 
     _put_object(store, key, before + body, content_type=content_type)
 
 
-def _new_name(names: Names, day: str, batch: int) -> str:
+def _new_name(names: OutputKeys, day: str, batch: int) -> str:
     return f"processed/dt={day}/{names.stem}-{batch}-{uuid.uuid4()}.json.gz"
 
 
@@ -93,7 +93,7 @@ BREAKAGES = {
     "what was begun taken for done": (MetricStore, "open_object", _skip_what_was_begun),
     "acknowledged before it is written": (MetricStore, "put_later", _write_later),
     "lines appended by each try": (MetricStore, "put_object", _append),
-    "a new name for each try": (Names, "processed", _new_name),
+    "a new name for each try": (OutputKeys, "processed", _new_name),
 }
 
 if __name__ == "__main__":

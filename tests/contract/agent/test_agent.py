@@ -27,7 +27,8 @@ from chalicelib.collect.sources.host import HostSource
 from chalicelib.model import records
 from chalicelib.model.records import METRIC_TYPES, Record
 from chalicelib.model.windows import Window
-from chalicelib.process.processor import Arrival, process
+from chalicelib.process.checkpoint import RawObjectEvent
+from chalicelib.process.processor import process
 from infra.__main__ import main
 from infra.agent.agent import (
     Agent,
@@ -191,7 +192,7 @@ def test_the_processor_makes_the_identity_where_the_object_lands(
 ) -> None:
     main(arguments(spool, "--once"))
     (key,) = backend.keys()
-    process(Arrival(BUCKET, key, ACCOUNT, REGION), settings=SETTINGS, store=backend.store)
+    process(RawObjectEvent(BUCKET, key, ACCOUNT, REGION), settings=SETTINGS, store=backend.store)
     stored = {item["metric_id"]["S"] for item in backend.items()}
     sent = [records.decode(line) for line in backend.body(key).splitlines()]
     assert stored == {

@@ -1,8 +1,8 @@
-"""Whatever may lie under `raw-metrics/`: a file for each bad input, through the handler.
+"""Inputs of `raw-metrics/` through the handler: valid and invalid files, keys, gzip bombs.
 
-Every input ends stored, or in quarantine with its reason, line and bytes. The files' good
-records are stamped 2024-06-01 and kept for 20 years here, so that the date of the test does
-not matter.
+Every entry is stored, or quarantined with its reason, line and bytes. The valid records of the
+files have the date 2024-06-01; a retention of 20 years makes the tests independent of today's
+date.
 """
 
 import base64
@@ -29,9 +29,9 @@ from chalicelib.model import records
 from chalicelib.model.enrichment import COUNTERS, enrich
 from chalicelib.model.items import enriched_item, largest_item, previous_from_record
 from chalicelib.model.records import Record
-from chalicelib.process.decompression import MAX_UNPACKED_BYTES
-from chalicelib.process.parsing import MAX_RECORD_BYTES, Rejected, parse
-from chalicelib.process.processed_lines import lines
+from chalicelib.process import processed_lines
+from chalicelib.process.decompression import MAX_DECOMPRESSED_BYTES
+from chalicelib.process.parsing import MAX_ENTRY_BYTES, RejectedEntry, parse
 from chalicelib.process.processor import MAX_JUNK_BYTES
 from tests.conftest import (
     ACCOUNT,
@@ -46,7 +46,7 @@ from tests.conftest import (
 from tests.contract.process.test_processor import (
     drop,
     jsonl,
-    processed_lines,
+    processed,
     quarantined,
 )
 from tests.contract.test_app import app_client
@@ -58,42 +58,42 @@ TWENTY_YEARS = "7300"
 
 MALFORMED = "JSON is malformed"
 ENDS = "the JSON ends before its end"
-# From 3.14 on Python looks how much of the stack is left, which is enough for this file.
+# Since 3.14 the recursion limit depends on the free stack, which is enough for this file.
 NESTED = "nested too deeply" if sys.version_info < (3, 14) else ENDS
-KEPT = "the object itself keeps what could not be read"
+KEPT = "the unread data remains in the source object"
 NOT_NEGATIVE = "not below 0"
 
-# What is stored of each file, and the line and reason of all that is quarantined.
+# The hosts stored from each file, and the line and reason of each quarantined entry.
 EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
-    "array-and-more.json": (["good-1", "good-2"], [(2, "behind the end of the array")]),
-    "array-cut.json": (["good-1", "good-2"], [(4, "this value does not end")]),
+    "array-and-more.json": (["good-1", "good-2"], [(2, "after the end of the array")]),
+    "array-cut.json": (["good-1", "good-2"], [(4, "array element truncated")]),
     "array-not-closed.json": (["good-1", "good-2"], [(4, "the array is not closed")]),
     "array-with-odd-elements.json": (
         ["good-1", "good-2"],
         [(2, "expected an object, got null"), (3, "got a list"), (4, MALFORMED)],
     ),
     "array-with-vertical-tab.json": (["good-1", "good-2"], [(2, "got a whole number")]),
-    "blank.json": ([], [(1, "the object is empty: there is no record in it")]),
+    "blank.json": ([], [(1, "the object is empty")]),
     "bom-inside.json": (["good-1"], [(2, "a byte order mark stands before it")]),
     "bom.json": (["good-1", "good-2"], []),
     "carriage-returns.json": (["good-1", "good-2"], []),
-    "damaged.json.gz": ([], [(1, "the gzip data is damaged")]),
+    "damaged.json.gz": ([], [(1, "the gzip data is corrupt")]),
     "deep-nesting.json": (["good-1", "good-2"], [(2, NESTED)]),
     "document-cut.json": ([], [(1, ENDS)] + [(line, "got a text") for line in range(2, 11)]),
     "document.json": (["good-1"], []),
     "duplicate-keys.json": (["good-1", "good-2"], []),
     "empty-array.json": ([], []),
-    "empty.json": ([], [(1, "the object is empty: there is no record in it")]),
+    "empty.json": ([], [(1, "the object is empty")]),
     "future.json": (
         ["good-1", "good-2"],
         [
-            (2, "its timestamp 2199-12-31T00:00:00Z is in the future"),
-            (3, "its collected_at 2199-12-31T00:00:00Z is in the future"),
+            (2, "timestamp 2199-12-31T00:00:00Z is in the future"),
+            (3, "collected_at 2199-12-31T00:00:00Z is in the future"),
             (4, "the year 9999 is not from 1970 to 2199"),
         ],
     ),
     "garbage-behind.json.gz": (["good-1", "good-2"], [(3, KEPT)]),
-    "gzip-header-only.json.gz": ([], [(1, "the gzip data ends before its end")]),
+    "gzip-header-only.json.gz": ([], [(1, "truncated gzip data")]),
     "gzipped.json": (["good-1", "good-2"], []),
     "huge-numbers.json": (
         ["good-1", "good-2"],
@@ -143,7 +143,7 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "truncated.json": (["good-1", "good-2"], [(3, ENDS)]),
     "truncated.json.gz": (
         [f"good-{number}" for number in range(1, 44)],
-        [(44, "the gzip data ends before its end")],
+        [(44, "truncated gzip data")],
     ),
     "two-on-a-line.json": (["good-1", "good-2"], [(2, "trailing characters")]),
     "utf-16.json": ([], [(1, MALFORMED), (2, MALFORMED)]),
@@ -172,8 +172,8 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
 def handler(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Puts an object and lets the app's handler have its event; what the handler answers."""
-    # Chalice's test client gives three seconds; what goes on in another invocation is not for here.
+    """Put an object and invoke the app's handler with its event; return the handler's result."""
+    # Chalice's test client allows three seconds; these tests use a single invocation.
     monkeypatch.setattr(
         "chalice.test.LambdaContext", partial(LambdaContext, max_runtime_ms=900_000)
     )
@@ -204,26 +204,26 @@ def original(bad: dict[str, Any]) -> bytes:
     return base64.b64decode(bad["original_base64"])
 
 
-def test_every_file_is_a_case() -> None:
+def test_every_file_has_an_expectation() -> None:
     assert {path.name for path in FILES.iterdir()} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_each_input_is_stored_or_quarantined(
+def test_each_file_is_stored_or_quarantined(
     name: str, handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    stored, refused = EXPECTED[name]
-    tally = handler((FILES / name).read_bytes(), f"raw-metrics/2024/06/01/{name}")
-    assert sorted({line["resource_id"] for line in processed_lines(backend)}) == sorted(stored)
+    stored, rejected = EXPECTED[name]
+    summary = handler((FILES / name).read_bytes(), f"raw-metrics/2024/06/01/{name}")
+    assert sorted({line["resource_id"] for line in processed(backend)}) == sorted(stored)
     bad = quarantined(backend)
-    assert [each["line"] for each in bad] == [line for line, _ in refused]
-    for each, (_, reason) in zip(bad, refused, strict=True):
+    assert [each["line"] for each in bad] == [line for line, _ in rejected]
+    for each, (_, reason) in zip(bad, rejected, strict=True):
         assert reason in each["reason"]
         assert each["source_object"] == f"s3://{BUCKET}/raw-metrics/2024/06/01/{name}"
-    assert (tally["status"], tally["records"], tally["rejected"]) == (
+    assert (summary["status"], summary["records"], summary["rejected"]) == (
         "PROCESSED",
         len(stored),
-        len(refused),
+        len(rejected),
     )
 
 
@@ -231,7 +231,7 @@ LINES = [name for name in EXPECTED if name.endswith(".json") and "array" not in 
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_quarantine_keeps_the_bytes_of_each_bad_line(
+def test_quarantine_keeps_the_bytes_of_each_rejected_line(
     name: str, handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
     body = (FILES / name).read_bytes()
@@ -242,22 +242,22 @@ def test_quarantine_keeps_the_bytes_of_each_bad_line(
             assert original(bad) == lines[bad["line"] - 1]
 
 
-def test_the_last_one_of_duplicate_keys_counts(
+def test_the_last_of_duplicate_keys_wins(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    """As in every JSON library at hand; RFC 8259 leaves it open."""
+    """As in most JSON libraries; RFC 8259 does not define it."""
     handler((FILES / "duplicate-keys.json").read_bytes())
-    values = {line["resource_id"]: line["value_last"] for line in processed_lines(backend)}
+    values = {line["resource_id"]: line["value_last"] for line in processed(backend)}
     assert values["good-2"] == 2
 
 
-def test_a_record_older_than_the_table_keeps_any_is_in_the_history_only(
+def test_a_record_older_than_the_retention_is_in_the_history_only(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    tally = handler((FILES / "years-back.json").read_bytes())
-    assert tally["expired"] == 1
+    summary = handler((FILES / "years-back.json").read_bytes())
+    assert summary["expired"] == 1
     assert sorted(item["resource_id"]["S"] for item in backend.items()) == ["good-1", "good-2"]
-    assert "old" in {line["resource_id"] for line in processed_lines(backend)}
+    assert "old" in {line["resource_id"] for line in processed(backend)}
 
 
 KEYS = [
@@ -284,15 +284,15 @@ def test_an_object_of_any_key_is_processed(
     assert {bad["source_object"] for bad in quarantined(backend)} == {f"s3://{BUCKET}/{key}"}
 
 
-def test_a_folder_is_no_empty_object(
+def test_a_folder_marker_is_not_rejected(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    """What the console makes when somebody makes a folder."""
+    """The S3 console creates one for each new folder."""
     assert handler(b"", "raw-metrics/2024/")["rejected"] == 0
     assert not backend.keys("quarantine/")
 
 
-def test_an_object_deleted_before_it_is_read_is_told(
+def test_an_object_deleted_before_it_is_read_is_missing(
     handler: Callable[..., dict[str, Any]],
 ) -> None:
     assert handler(None)["status"] == "MISSING"
@@ -301,73 +301,73 @@ def test_an_object_deleted_before_it_is_read_is_told(
 @pytest.mark.parametrize(
     "key", ["processed/x.json", "quarantine/x.json", "raw-metrics-2/x.json", "x.json"]
 )
-def test_an_object_under_any_other_prefix_is_left_alone(
+def test_an_object_under_another_prefix_is_ignored(
     key: str, handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    tally = handler((FILES / "not-records.json").read_bytes(), key)
-    assert (tally["status"], tally["records"]) == ("IGNORED", 0)
+    summary = handler((FILES / "not-records.json").read_bytes(), key)
+    assert (summary["status"], summary["records"]) == ("IGNORED", 0)
     assert backend.keys() == [key]
 
 
-def gzipped(piece: bytes, times: int) -> bytes:
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as file:
+def gzipped(block: bytes, times: int) -> bytes:
+    compressed = io.BytesIO()
+    with gzip.GzipFile(fileobj=compressed, mode="wb", mtime=0) as file:
         for _ in range(times):
-            file.write(piece)
-    return packed.getvalue()
+            file.write(block)
+    return compressed.getvalue()
 
 
-def test_a_bomb_of_junk_ends_with_little_in_quarantine(
+def test_a_decompression_bomb_of_junk_is_given_up(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    """300 KB that unpack to 300 MB."""
-    tally = handler(gzipped(bytes(1 << 20), 300))
+    """300 KB that expand to 300 MB."""
+    summary = handler(gzipped(bytes(1 << 20), 300))
     last = quarantined(backend)[-1]
-    assert tally["status"] == "GIVEN_UP"
-    assert "more of it is bad than good" in last["reason"]
+    assert summary["status"] == "GIVEN_UP"
+    assert "most entries are invalid" in last["reason"]
     assert last["unread_from_byte"] > 0
     kept = sum(len(backend.body(key)) for key in backend.keys("quarantine/"))
     assert kept < 2 * MAX_JUNK_BYTES
 
 
-def test_a_bomb_of_blanks_ends_where_no_honest_object_would(
+def test_a_decompression_bomb_of_blanks_is_given_up(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    handler(gzipped(b"\n" * (1 << 20), (MAX_UNPACKED_BYTES >> 20) + 44))
+    handler(gzipped(b"\n" * (1 << 20), (MAX_DECOMPRESSED_BYTES >> 20) + 44))
     (bad,) = quarantined(backend)
-    assert "the gzip data is a bomb" in bad["reason"]
+    assert "the gzip data is a decompression bomb" in bad["reason"]
     assert KEPT in bad["reason"]
 
 
-def test_a_sound_object_that_packs_well_is_no_bomb() -> None:
-    """Lines that differ in a number only, as many as a gzip of real metrics may hold."""
+def test_valid_records_compress_less_than_a_bomb() -> None:
+    """Lines that differ only in a number, as many as in a gzip of real metrics."""
     body = b"\n".join(records.encode(make_record(resource_id=f"h-{n}")) for n in range(20_000))
     assert len(body) / len(gzip.compress(body)) < 50
 
 
-def test_more_junk_than_the_object_is_worth_is_not_read_on(
+def test_an_object_of_short_invalid_lines_is_given_up(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
-    """A log of another program: its lines are short, and each would take a line in quarantine."""
-    tally = handler(b"x\n" * 200_000)
-    assert tally["status"] == "GIVEN_UP"
-    assert tally["rejected"] < 200_000
+    """For example, another program's log: each short line would become a quarantine line."""
+    summary = handler(b"x\n" * 200_000)
+    assert summary["status"] == "GIVEN_UP"
+    assert summary["rejected"] < 200_000
     kept = sum(len(backend.body(key)) for key in backend.keys("quarantine/"))
     assert kept < 2 * MAX_JUNK_BYTES
 
 
-def test_bad_lines_do_not_stop_an_object_that_has_as_many_good_ones(
+def test_an_object_with_as_many_valid_lines_as_invalid_ones_is_read_to_the_end(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packed, so that what is rejected is more than the object."""
+    """Compressed, so that the rejected lines are larger than the object."""
     monkeypatch.setattr("chalicelib.process.processor.MAX_JUNK_BYTES", 0)
     good = jsonl(*(make_record(resource_id=f"h-{n}") for n in range(300)))
-    tally = drop(backend, gzip.compress(b"".join(line + b"\nx\n" for line in good.splitlines())))
-    assert (tally.status, tally.rejected) == ("PROCESSED", 300)
+    summary = drop(backend, gzip.compress(b"".join(line + b"\nx\n" for line in good.splitlines())))
+    assert (summary.status, summary.rejected) == ("PROCESSED", 300)
 
 
 def wide(count: int) -> bytes:
-    """A record of many counters, whose item is many times as long."""
+    """A record of many counters, whose item is many times larger."""
     made = json.loads((FILES / "document.json").read_bytes())
     made["metric_type"] = "network"
     made["measurements"] = {
@@ -376,13 +376,13 @@ def wide(count: int) -> bytes:
     return json.dumps(made, separators=(",", ":")).encode()
 
 
-def test_a_record_that_no_item_can_hold_is_quarantined(
+def test_a_record_too_large_for_an_item_is_quarantined(
     handler: Callable[..., dict[str, Any]], backend: Backend
 ) -> None:
     assert len(wide(2_000)) < records.MAX_RECORD_BYTES
     handler(wide(2_000) + b"\n" + wide(500))
     (bad,) = quarantined(backend)
-    assert "too many measurements or labels for one item of DynamoDB" in bad["reason"]
+    assert "too many measurements or labels for one DynamoDB item" in bad["reason"]
     assert len(backend.items()) == 1
 
 
@@ -399,7 +399,7 @@ def test_a_record_that_no_item_can_hold_is_quarantined(
     st.dictionaries(st.text(min_size=1, max_size=30), st.text(max_size=60), max_size=5),
     st.text(min_size=1, max_size=512),
 )
-def test_no_item_is_larger_than_foretold(
+def test_no_item_is_larger_than_its_estimate(
     values: dict[str, float], labels: dict[str, str], host: str
 ) -> None:
     measurements = {
@@ -422,7 +422,7 @@ def test_no_item_is_larger_than_foretold(
 
 
 def _size(attribute: dict[str, Any]) -> int:
-    """As DynamoDB counts: a byte for each entry, three for a map, two digits a byte."""
+    """Size by DynamoDB's rules: one byte per entry, three per map, two digits per byte."""
     ((kind, value),) = attribute.items()
     match kind:
         case "S":
@@ -435,7 +435,7 @@ def _size(attribute: dict[str, Any]) -> int:
             return 1
 
 
-# --- No input makes it raise --------------------------------------------------------------
+# --- No input raises an exception ---------------------------------------------------------
 
 SEEDS = [path.read_bytes() for path in sorted(FILES.iterdir())]
 
@@ -445,12 +445,12 @@ SEEDS = [path.read_bytes() for path in sorted(FILES.iterdir())]
     st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), max_size=4),
     st.integers(1, 5_000),
 )
-def test_a_file_with_bytes_changed_makes_nothing_raise(
+def test_a_file_with_changed_bytes_never_raises(
     seed: bytes, edits: list[tuple[float, bytes]], size: int
 ) -> None:
     data = bytearray(seed)
-    for place, edit in edits:
-        at = int(place * len(data))
+    for fraction, edit in edits:
+        at = int(fraction * len(data))
         data[at : at + len(edit)] = edit
     pass_through(bytes(data), size)
 
@@ -463,33 +463,33 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(Record.__struct_fields__), _VALUES), st.booleans())
-def test_a_record_with_any_values_makes_nothing_raise(changes: dict[str, Any], array: bool) -> None:
+def test_a_record_with_random_values_never_raises(changes: dict[str, Any], array: bool) -> None:
     made = json.loads((FILES / "document.json").read_bytes()) | changes
     body = json.dumps(made).encode()
     pass_through(b"[" + body + b"]" if array else body, 64)
 
 
 def pass_through(data: bytes, size: int) -> None:
-    """All that is done to a record before it is stored."""
-    for piece in parse(data[at : at + size] for at in range(0, len(data), size)):
-        if isinstance(piece, Rejected):
-            assert piece.reason
-            assert piece.line >= 1
+    """Run all steps before the writes."""
+    for entry in parse(data[at : at + size] for at in range(0, len(data), size)):
+        if isinstance(entry, RejectedEntry):
+            assert entry.reason
+            assert entry.line >= 1
             continue
         now = datetime.now(UTC)
         enriched = enrich(
-            piece.identified(account_id=ACCOUNT, region=REGION),
+            entry.identified(account_id=ACCOUNT, region=REGION),
             None,
             settings=SETTINGS,
             source_object="s3://b/k",
             stored_at=now,
             now=now,
         )
-        assert list(lines(enriched))
-        assert _size({"M": enriched_item(enriched, retention_days=90)}) <= largest_item(piece)
+        assert list(processed_lines.lines(enriched))
+        assert _size({"M": enriched_item(enriched, retention_days=90)}) <= largest_item(entry)
 
 
-def test_the_fuzzer_finds_nothing_in_a_short_run() -> None:
+def test_a_short_fuzzer_run_finds_no_error() -> None:
     pytest.importorskip("atheris", reason="pip install atheris (Linux on x86-64 only)")
     done = subprocess.run(
         [sys.executable, "benchmarks/fuzz_parsing.py", "--runs", "20000"],
@@ -499,7 +499,7 @@ def test_the_fuzzer_finds_nothing_in_a_short_run() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # It counts one more where it was about to try it.
+    # The count can include one input that was not tried yet.
     assert re.search(r"inputs tried: 20,00[01]\b", done.stdout)
 
 
@@ -508,16 +508,16 @@ def test_the_fuzzer_finds_nothing_in_a_short_run() -> None:
 GIGABYTE = """
 import itertools, resource, sys
 from chalicelib.process.parsing import parse
-head, piece, times = {head!r}, {piece}, {times}
+head, block, times = {head!r}, {block}, {times}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-count = sum(1 for _ in parse(itertools.chain([head], itertools.repeat(piece, times))))
+count = sum(1 for _ in parse(itertools.chain([head], itertools.repeat(block, times))))
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(count, grown)
 """
 
 
 @pytest.mark.parametrize(
-    ("head", "piece"),
+    ("head", "block"),
     [
         (b"", "b'x' * 262144"),
         (b"", "b'\\x00' * 262144"),
@@ -541,9 +541,9 @@ print(count, grown)
         "owls",
     ],
 )
-def test_a_gigabyte_takes_a_few_megabytes(head: bytes, piece: str) -> None:
+def test_a_gigabyte_is_parsed_in_a_few_megabytes(head: bytes, block: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", GIGABYTE.format(head=head, piece=piece, times=4096)],
+        [sys.executable, "-c", GIGABYTE.format(head=head, block=block, times=4096)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -553,8 +553,8 @@ def test_a_gigabyte_takes_a_few_megabytes(head: bytes, piece: str) -> None:
     assert int(done.stdout.split()[1]) < 16 * 1024
 
 
-def test_a_long_line_is_cut_at_the_same_bytes_however_it_comes() -> None:
-    data = b"x" * (3 * MAX_RECORD_BYTES + 5) + b"\n" + b"y" * (MAX_RECORD_BYTES + 1)
+def test_an_overlong_line_is_split_at_the_same_bytes_for_any_block_size() -> None:
+    data = b"x" * (3 * MAX_ENTRY_BYTES + 5) + b"\n" + b"y" * (MAX_ENTRY_BYTES + 1)
     whole = list(parse([data]))
     assert list(parse(data[at : at + 70_001] for at in range(0, len(data), 70_001))) == whole
 

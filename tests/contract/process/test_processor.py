@@ -1,4 +1,4 @@
-"""The processor: every form of object, both orders of writing, repeats, and failures."""
+"""The processor: writes in either order, repeated events, replaced objects, and failures."""
 
 import base64
 import gzip
@@ -18,10 +18,10 @@ from chalicelib.collect.requests import Tick
 from chalicelib.model import records
 from chalicelib.model.errors import StorageError
 from chalicelib.model.records import Record
-from chalicelib.process import batching as batches
+from chalicelib.process import batching
+from chalicelib.process.checkpoint import RawObjectEvent
 from chalicelib.process.processor import (
-    Arrival,
-    Tally,
+    ProcessingSummary,
     process,
     process_event,
 )
@@ -46,16 +46,16 @@ def s3_event(key: str) -> dict[str, Any]:
     }
 
 
-def run(backend: Backend, key: str = KEY) -> Tally:
+def run(backend: Backend, key: str = KEY) -> ProcessingSummary:
     return process(
-        Arrival.from_event(s3_event(key)),
+        RawObjectEvent.from_event(s3_event(key)),
         settings=SETTINGS,
         store=backend.store,
         now=lambda: WINDOW_END + timedelta(minutes=5),
     )
 
 
-def drop(backend: Backend, body: bytes, key: str = KEY) -> Tally:
+def drop(backend: Backend, body: bytes, key: str = KEY) -> ProcessingSummary:
     backend.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
     return run(backend, key)
 
@@ -64,7 +64,7 @@ def jsonl(*found: Record) -> bytes:
     return b"".join(records.encode(record) + b"\n" for record in found)
 
 
-def processed_lines(backend: Backend) -> list[dict[str, Any]]:
+def processed(backend: Backend) -> list[dict[str, Any]]:
     return [
         json.loads(line)
         for key in backend.keys("processed/")
@@ -80,17 +80,17 @@ def quarantined(backend: Backend) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_record_ends_enriched_in_both_stores(backend: Backend) -> None:
-    tally = drop(backend, jsonl(make_record()))
+def test_a_record_is_stored_enriched_in_the_table_and_the_bucket(backend: Backend) -> None:
+    summary = drop(backend, jsonl(make_record()))
     (item,) = backend.items()
     assert item["status"]["S"] == "ok"
     assert item["source_object"]["S"] == f"s3://{BUCKET}/{KEY}"
-    (line,) = processed_lines(backend)
+    (line,) = processed(backend)
     assert line["metric_id"] == item["metric_id"]["S"]
-    assert (tally.records, tally.rejected) == (1, 0)
+    assert (summary.records, summary.rejected) == (1, 0)
 
 
-def test_processed_objects_are_parted_by_day(backend: Backend) -> None:
+def test_processed_objects_are_partitioned_by_day(backend: Backend) -> None:
     days = [make_record(timestamp=WINDOW_END + timedelta(days=day)) for day in (0, 1, 0)]
     drop(backend, jsonl(*days))
     assert [key.split("/")[1] for key in backend.keys("processed/")] == [
@@ -99,10 +99,10 @@ def test_processed_objects_are_parted_by_day(backend: Backend) -> None:
     ]
 
 
-def test_bad_lines_go_to_quarantine_and_good_ones_are_stored(backend: Backend) -> None:
+def test_invalid_lines_are_quarantined_and_valid_ones_are_stored(backend: Backend) -> None:
     body = jsonl(make_record(resource_id="a")) + b"{broken\n" + jsonl(make_record(resource_id="b"))
-    tally = drop(backend, body)
-    assert (tally.records, tally.rejected) == (2, 1)
+    summary = drop(backend, body)
+    assert (summary.records, summary.rejected) == (2, 1)
     (bad,) = quarantined(backend)
     assert bad["original"] == "{broken"
     assert bad["line"] == 2
@@ -111,21 +111,21 @@ def test_bad_lines_go_to_quarantine_and_good_ones_are_stored(backend: Backend) -
     assert backend.keys("quarantine/")[0].startswith("quarantine/2026/11/22/")
 
 
-def test_bytes_that_are_no_text_are_quarantined_as_they_are(backend: Backend) -> None:
+def test_binary_data_is_quarantined_unchanged(backend: Backend) -> None:
     drop(backend, b"\xff\xfe\x00\x01")
     (bad,) = quarantined(backend)
     assert base64.b64decode(bad["original_base64"]) == b"\xff\xfe\x00\x01"
 
 
-def test_the_same_object_twice_changes_no_count(backend: Backend) -> None:
+def test_processing_an_object_twice_changes_no_count(backend: Backend) -> None:
     body = jsonl(make_record(resource_id="a"), make_record(resource_id="b")) + b"{broken\n"
     drop(backend, body)
-    before = (len(backend.items()), len(processed_lines(backend)), len(quarantined(backend)))
+    before = (len(backend.items()), len(processed(backend)), len(quarantined(backend)))
     run(backend)
     assert (
         (
             len(backend.items()),
-            len(processed_lines(backend)),
+            len(processed(backend)),
             len(quarantined(backend)),
         )
         == before
@@ -133,7 +133,7 @@ def test_the_same_object_twice_changes_no_count(backend: Backend) -> None:
     )
 
 
-def test_keys_that_differ_only_in_odd_letters_do_not_overwrite_each_other(
+def test_keys_that_differ_only_in_unsafe_characters_have_different_outputs(
     backend: Backend,
 ) -> None:
     for number, name in enumerate(["a b", "a+b", "a%20b", "ä/ b", "b"]):
@@ -142,8 +142,10 @@ def test_keys_that_differ_only_in_odd_letters_do_not_overwrite_each_other(
 
 
 @pytest.mark.parametrize("collector_first", [True, False])
-def test_whoever_writes_last_the_item_is_enriched(backend: Backend, collector_first: bool) -> None:
-    """The collector writes its object and its item side by side, so either may come first."""
+def test_the_item_is_enriched_in_either_order_of_writes(
+    backend: Backend, collector_first: bool
+) -> None:
+    """The collector writes its object and its items concurrently, so either can be first."""
 
     def collector() -> None:
         collect(
@@ -169,7 +171,7 @@ def test_whoever_writes_last_the_item_is_enriched(backend: Backend, collector_fi
     assert all("processed_at" in item for item in backend.items())
 
 
-def test_rates_and_change_come_from_the_stored_window_before(backend: Backend) -> None:
+def test_rates_and_changes_are_computed_from_the_stored_previous_window(backend: Backend) -> None:
     def network(sent: float, hours: int) -> Record:
         moment = WINDOW_END + timedelta(hours=hours)
         return make_record(
@@ -191,7 +193,7 @@ def test_rates_and_change_come_from_the_stored_window_before(backend: Backend) -
     assert third["counter_reset"] == {"BOOL": True}
 
 
-def test_windows_that_follow_each_other_in_one_object_are_compared(backend: Backend) -> None:
+def test_consecutive_windows_in_one_object_are_compared(backend: Backend) -> None:
     later = make_record(
         timestamp=WINDOW_END + timedelta(hours=3),
         measurements={"utilization": point("percent", 50)},
@@ -201,23 +203,25 @@ def test_windows_that_follow_each_other_in_one_object_are_compared(backend: Back
     assert changes == ["{'utilization': {'N': '8'}}", "{}"]
 
 
-def test_one_key_twice_in_an_object_is_one_item(backend: Backend) -> None:
+def test_a_key_that_occurs_twice_in_an_object_is_one_item(backend: Backend) -> None:
     twice = make_record(measurements={"utilization": point("percent", 99)})
     drop(backend, jsonl(make_record(), twice))
     (item,) = backend.items()
-    (line,) = processed_lines(backend)
+    (line,) = processed(backend)
     assert line["value_last"] == 99.0
     assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "99"
 
 
 def restated(value: float, minutes: int | None) -> Record:
-    """A record of one and the same window, read this long after its end."""
-    read_at = None if minutes is None else WINDOW_END + timedelta(minutes=minutes)
-    return make_record(collected_at=read_at, measurements={"utilization": point("percent", value)})
+    """A record of one window, collected this many minutes after its end."""
+    collected_at = None if minutes is None else WINDOW_END + timedelta(minutes=minutes)
+    return make_record(
+        collected_at=collected_at, measurements={"utilization": point("percent", value)}
+    )
 
 
 @pytest.mark.parametrize("order", list(permutations(("first", "second", "third"))), ids="-".join)
-def test_in_whatever_order_objects_come_the_item_is_of_the_record_that_was_read_last(
+def test_the_record_collected_last_wins_in_any_order_of_objects(
     backend: Backend, order: tuple[str, ...]
 ) -> None:
     bodies = {"first": restated(1, 5), "third": restated(3, 185), "second": restated(2, 10)}
@@ -228,10 +232,10 @@ def test_in_whatever_order_objects_come_the_item_is_of_the_record_that_was_read_
     assert item["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "3"
 
 
-def test_of_records_read_at_one_time_the_order_of_arrival_does_not_decide(
+def test_the_winner_of_records_collected_at_one_time_does_not_depend_on_the_order(
     backend: Backend,
 ) -> None:
-    """S3 keeps whole seconds, so two objects may be stored at one time too."""
+    """S3 stores times in whole seconds, so two objects can have the same time."""
     names = ["raw-metrics/a.json", "raw-metrics/b.json"]
     for name in names:
         drop(backend, jsonl(restated(1, 5)), name)
@@ -240,7 +244,7 @@ def test_of_records_read_at_one_time_the_order_of_arrival_does_not_decide(
         assert backend.items()[0]["source_object"]["S"].endswith("/b.json")
 
 
-def test_an_object_that_is_stored_anew_with_other_values_replaces_its_item(
+def test_an_overwritten_object_replaces_the_item(
     backend: Backend,
 ) -> None:
     drop(backend, jsonl(restated(1, None)))
@@ -248,13 +252,13 @@ def test_an_object_that_is_stored_anew_with_other_values_replaces_its_item(
     assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"
 
 
-def test_an_older_object_that_is_done_last_does_not_stay(backend: Backend) -> None:
-    """As when a collector's second try replaces the first one's object while it is processed."""
-    overtaken: list[Tally] = []
+def test_an_older_version_of_the_object_that_finishes_last_does_not_win(backend: Backend) -> None:
+    """For example, a collector's retry overwrites the object while it is processed."""
+    interleaved: list[ProcessingSummary] = []
 
     def time_left() -> float:
-        if not overtaken:
-            overtaken.append(drop(backend, jsonl(restated(2, 10))))
+        if not interleaved:
+            interleaved.append(drop(backend, jsonl(restated(2, 10))))
         return math.inf
 
     def handle(event: Mapping[str, Any]) -> None:
@@ -264,36 +268,36 @@ def test_an_older_object_that_is_done_last_does_not_stay(backend: Backend) -> No
 
     backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=jsonl(restated(1, 5)))
     handle(s3_event(KEY))
-    (line,) = processed_lines(backend)
+    (line,) = processed(backend)
     assert line["value_last"] == 2
 
 
-def test_of_two_new_versions_written_in_one_moment_the_later_stays(
+def test_the_later_of_two_new_versions_written_concurrently_wins(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The later object is done just before the older one writes what it has read nothing about."""
-    overtaken: list[Tally] = []
+    """The later object is stored after the older one's read and before its write."""
+    interleaved: list[ProcessingSummary] = []
     for name in ("put_items", "put_later"):
         write = getattr(backend.store, name)
 
-        def overtake(items: list[Any], write: Callable[..., Any] = write) -> Any:
-            if items and not overtaken:
-                overtaken.append(Tally(""))  # what follows writes, too
+        def interleave(items: list[Any], write: Callable[..., Any] = write) -> Any:
+            if items and not interleaved:
+                interleaved.append(ProcessingSummary(""))  # the nested call writes as well
                 drop(backend, jsonl(restated(2, 10)), "raw-metrics/later.json")
             return write(items)
 
-        monkeypatch.setattr(backend.store, name, overtake)
+        monkeypatch.setattr(backend.store, name, interleave)
     drop(backend, jsonl(restated(1, 5)), "raw-metrics/older.json")
     (item,) = backend.items()
     assert item["source_object"]["S"].endswith("/later.json")
 
 
-def test_of_one_key_twice_in_an_object_the_record_read_last_counts(backend: Backend) -> None:
+def test_the_record_collected_last_wins_within_an_object(backend: Backend) -> None:
     drop(backend, jsonl(restated(2, 10), restated(1, 5)))
     assert backend.items()[0]["measurements"]["M"]["utilization"]["M"]["last"]["N"] == "2"
 
 
-def test_an_item_of_an_earlier_release_gives_way(backend: Backend) -> None:
+def test_an_item_without_a_version_is_replaced(backend: Backend) -> None:
     drop(backend, jsonl(restated(1, 10)), "raw-metrics/old.json")
     (item,) = backend.items()
     del item["version"]
@@ -302,66 +306,69 @@ def test_an_item_of_an_earlier_release_gives_way(backend: Backend) -> None:
     assert backend.items()[0]["version"]
 
 
-def test_an_object_of_many_batches_is_stored_whole(
+def test_all_batches_of_an_object_are_stored(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH", 40)
+    monkeypatch.setattr(batching, "MAX_BATCH_ENTRIES", 40)
     many = [make_record(resource_id=f"host-{number}") for number in range(130)]
-    tally = drop(backend, jsonl(*many))
-    assert (tally.records, tally.processed_objects) == (130, 4)
-    assert len(backend.items()) == len(processed_lines(backend)) == 130
+    summary = drop(backend, jsonl(*many))
+    assert (summary.records, summary.processed_objects) == (130, 4)
+    assert len(backend.items()) == len(processed(backend)) == 130
 
 
-def test_a_batch_writes_no_more_objects_than_it_may_have_days(
+def test_a_batch_writes_at_most_max_batch_days_objects(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH_DAYS", 3)
+    monkeypatch.setattr(batching, "MAX_BATCH_DAYS", 3)
     drop(backend, jsonl(*(make_record(timestamp=WINDOW_END - timedelta(days=n)) for n in range(7))))
     numbers = Counter(key.removesuffix(".json.gz")[-5:] for key in backend.keys("processed/"))
     assert numbers == {"00000": 3, "00001": 3, "00002": 1}
 
 
-def test_an_object_that_has_gone_is_reported_not_retried(backend: Backend) -> None:
+def test_a_missing_object_is_reported_and_not_retried(backend: Backend) -> None:
     assert run(backend).status == "MISSING"
 
 
-def meanwhile(backend: Backend, happens: Callable[[], object]) -> Tally:
-    """Process an object while something else happens, before anything of it is stored."""
+def process_during(backend: Backend, change: Callable[[], object]) -> ProcessingSummary:
+    """Process an object and apply a change after it is read, before anything is stored."""
     backend.s3.put_object(Bucket=BUCKET, Key=KEY, Body=jsonl(make_record()))
 
     def now() -> datetime:
-        happens()
+        change()
         return WINDOW_END
 
-    arrival = Arrival.from_event(s3_event(KEY))
-    return process(arrival, settings=SETTINGS, store=backend.store, now=now)
+    raw_object = RawObjectEvent.from_event(s3_event(KEY))
+    return process(raw_object, settings=SETTINGS, store=backend.store, now=now)
 
 
-def test_an_object_that_is_replaced_while_it_is_processed_is_read_again(backend: Backend) -> None:
+def test_an_object_replaced_during_processing_is_read_again(backend: Backend) -> None:
     put = partial(backend.s3.put_object, Bucket=BUCKET, Key=KEY, Body=b"[]")
-    tally = meanwhile(backend, put)
-    assert (tally.status, tally.mark) == ("REPLACED", Arrival.from_event(s3_event(KEY)).mark)
+    summary = process_during(backend, put)
+    assert (summary.status, summary.checkpoint) == (
+        "REPLACED",
+        RawObjectEvent.from_event(s3_event(KEY)).checkpoint,
+    )
 
 
-def test_an_object_that_is_deleted_while_it_is_processed_is_done_with(backend: Backend) -> None:
-    tally = meanwhile(backend, partial(backend.s3.delete_object, Bucket=BUCKET, Key=KEY))
-    assert (tally.status, tally.records, tally.mark) == ("PROCESSED", 1, None)
+def test_an_object_deleted_during_processing_is_not_read_again(backend: Backend) -> None:
+    summary = process_during(backend, partial(backend.s3.delete_object, Bucket=BUCKET, Key=KEY))
+    assert (summary.status, summary.records, summary.checkpoint) == ("PROCESSED", 1, None)
 
 
-def test_a_table_that_fails_is_raised_for_a_retry(backend: Backend) -> None:
+def test_a_table_error_is_raised_so_that_lambda_retries(backend: Backend) -> None:
     backend.dynamodb.delete_table(TableName="InfraMetrics")
     with pytest.raises(StorageError, match="ResourceNotFoundException"):
         drop(backend, jsonl(make_record()))
 
 
-def test_a_record_of_a_moment_is_not_compared_with_itself(backend: Backend) -> None:
+def test_a_record_without_a_window_is_not_compared_with_itself(backend: Backend) -> None:
     drop(backend, jsonl(make_record(window_seconds=0)))
     run(backend)
     (item,) = backend.items()
     assert item["change"] == {"M": {}}
 
 
-def test_a_large_bad_object_is_quarantined_in_parts_of_a_few_megabytes(
+def test_a_large_invalid_object_is_quarantined_in_objects_of_a_few_megabytes(
     backend: Backend,
 ) -> None:
     junk = b"x" * 20_000_000
