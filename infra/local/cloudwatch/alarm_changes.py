@@ -90,7 +90,7 @@ def change_of(alarm: Alarm, before: Mapping[str, str]) -> AlarmChange:
     event = {
         "version": "0",
         "id": str(uuid.uuid4()),
-        "detail-type": "CloudWatch Alarm State AlarmChange",
+        "detail-type": "CloudWatch Alarm State Change",
         "source": "aws.cloudwatch",
         "account": account,
         "time": f"{after['timestamp'][:19]}Z",

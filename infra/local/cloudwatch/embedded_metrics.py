@@ -1,4 +1,4 @@
-"""EmbeddedMetric metric format: what CloudWatch Logs makes of a log line that holds metrics.
+"""Embedded metric format: what CloudWatch Logs makes of a log line that holds metrics.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """

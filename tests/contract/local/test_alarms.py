@@ -117,7 +117,7 @@ def test_the_event_has_the_documented_shape(world: World) -> None:
     event = change.event
     assert (event["source"], event["detail-type"]) == (
         "aws.cloudwatch",
-        "CloudWatch Alarm State AlarmChange",
+        "CloudWatch Alarm State Change",
     )
     assert event["time"] == "2026-11-22T18:00:30Z"
     assert event["resources"] == [f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:errors"]
