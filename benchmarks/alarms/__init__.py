@@ -1,1 +1,1 @@
-"""Two weeks of recorded traces replayed as a fleet, and every alarm held against them."""
+"""Replay two weeks of recorded traces as a fleet and compare every alarm with them."""

@@ -1,9 +1,9 @@
-"""The command: scenarios replayed, and each alarm held against what the rows say.
+"""Replay scenarios and compare the alarms with the traces.
 
     .venv/bin/python -m benchmarks.alarms
 
-Prints the tables of docs/alarm-replay.md. Ends with 1 if a sustained breach or a silence was
-missed.
+Prints the tables of docs/alarm-replay.md. The exit status is 1 if a sustained breach or an incident
+was not reported.
 """
 
 import argparse
@@ -16,19 +16,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .detections import (
+    HOST_ALARMS,
+    Detection,
+    Incident,
+    detections,
+    incidents,
+    period_breaches,
+    sustained_breaches,
+    threshold,
+)
 from .replay import Outcome, replay
 from .scenarios import SCENARIOS, Scenario
-from .traces import crossing
-from .verdict import (
-    WATCHED,
-    Told,
-    Trouble,
-    fired,
-    limit,
-    sustained,
-    told,
-    troubles,
-)
+from .traces import across_windows
 
 _CONSOLE = Console(width=200, highlight=False)
 
@@ -41,155 +41,158 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     names = [each.name for each in SCENARIOS]
     parser.add_argument(
-        "--only", choices=names, action="append", metavar="NAME", help=f"of: {', '.join(names)}"
+        "--only", choices=names, action="append", metavar="NAME", help=f"one of: {', '.join(names)}"
     )
-    parser.add_argument("--days", type=float, default=14, help="of the 14 that there are")
-    parser.add_argument("--cpu", type=float, help="another critical threshold of CPU (percent)")
-    parser.add_argument("--memory", type=float, help="the same of memory")
-    parser.add_argument("--late", type=int, help="minutes until CloudWatch has a point (10)")
-    parser.add_argument("--breach-minutes", default="15", help="the template's BreachMinutes")
-    parser.add_argument("-v", "--verbose", action="store_true", help="each breach, each alarm")
+    parser.add_argument("--days", type=float, default=14, help="days to replay (14)")
+    parser.add_argument("--cpu", type=float, help="critical CPU threshold (percent)")
+    parser.add_argument("--memory", type=float, help="critical memory threshold (percent)")
+    parser.add_argument("--late", type=int, help="delay of points in CloudWatch (minutes, 10)")
+    parser.add_argument("--breach-minutes", default="15", help="BreachMinutes of the template")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print each breach and each alarm"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Replay, print, and return the exit status."""
-    wanted = parse(arguments)
-    chosen = [each for each in SCENARIOS if not wanted.only or each.name in wanted.only]
-    outcomes = [replay(_changed(each, wanted)) for each in chosen]
+    """Replay, print the tables and return the exit status."""
+    options = parse(arguments)
+    selected = [each for each in SCENARIOS if not options.only or each.name in options.only]
+    outcomes = [replay(_apply_options(each, options)) for each in selected]
     _CONSOLE.print(_summary(outcomes))
-    _CONSOLE.print(_mails(outcomes))
+    _CONSOLE.print(_emails(outcomes))
     for outcome in outcomes:
-        if rows := troubles(outcome):
-            _CONSOLE.print(_troubles(outcome, rows))
-        for alarm in WATCHED:
-            if sustained(outcome, alarm) and (wanted.verbose or outcome is outcomes[0]):
+        if rows := incidents(outcome):
+            _CONSOLE.print(_incidents(outcome, rows))
+        for alarm in HOST_ALARMS:
+            if sustained_breaches(outcome, alarm) and (options.verbose or outcome is outcomes[0]):
                 _CONSOLE.print(_breaches(outcome, alarm))
-                _CONSOLE.print(_fired(outcome, alarm))
-    return int(any(map(_is_bad, outcomes)))
+                _CONSOLE.print(_alarm_periods(outcome, alarm))
+    return int(any(map(_has_misses, outcomes)))
 
 
-def _changed(scenario: Scenario, wanted: argparse.Namespace) -> Scenario:
+def _apply_options(scenario: Scenario, options: argparse.Namespace) -> Scenario:
     return replace(
         scenario,
-        days=min(wanted.days, scenario.days),
-        cpu=wanted.cpu or scenario.cpu,
-        memory=wanted.memory or scenario.memory,
-        late=scenario.late if wanted.late is None else timedelta(minutes=wanted.late),
-        parameters={"BreachMinutes": wanted.breach_minutes},
+        days=min(options.days, scenario.days),
+        cpu=options.cpu or scenario.cpu,
+        memory=options.memory or scenario.memory,
+        late=scenario.late if options.late is None else timedelta(minutes=options.late),
+        parameters={"BreachMinutes": options.breach_minutes},
     )
 
 
-def _is_bad(outcome: Outcome) -> bool:
-    missed = any(each.span is None for alarm in WATCHED for each in told(outcome, alarm))
-    return missed or not all(each.is_told for each in troubles(outcome))
+def _has_misses(outcome: Outcome) -> bool:
+    missed = any(
+        each.period is None for alarm in HOST_ALARMS for each in detections(outcome, alarm)
+    )
+    return missed or not all(each.is_reported for each in incidents(outcome))
 
 
 def _summary(outcomes: Iterable[Outcome]) -> Table:
     columns = (
-        "scenario, alarm, above, sustained, across an edge, missed, told by a new alarm,"
-        " while it was on, times in ALARM, with a sustained breach, only shorter ones"
+        "scenario, alarm, threshold, sustained breaches, across windows, missed, new alarm,"
+        " already in ALARM, alarm periods, with a sustained breach, shorter breaches only"
     )
     rows = []
     for outcome in outcomes:
-        for alarm in WATCHED:
-            found, times = told(outcome, alarm), fired(outcome, alarm)
-            new = sum(each.new for each in found)
-            missed = sum(each.span is None for each in found)
-            breaches = sustained(outcome, alarm)
-            long = sum(bool(each.sustained) for each in times)
+        for alarm in HOST_ALARMS:
+            found, periods = detections(outcome, alarm), period_breaches(outcome, alarm)
+            new = sum(each.is_new for each in found)
+            missed = sum(each.period is None for each in found)
+            breaches = sustained_breaches(outcome, alarm)
+            justified = sum(bool(each.sustained) for each in periods)
             rows.append(
                 (
                     outcome.scenario.name,
                     alarm,
-                    f"{limit(outcome.scenario, alarm):g} %",
+                    f"{threshold(outcome.scenario, alarm):g} %",
                     len(breaches),
-                    len(crossing(breaches)),
+                    len(across_windows(breaches)),
                     missed,
                     new,
                     len(found) - new - missed,
-                    len(times),
-                    long,
-                    len(times) - long,
+                    len(periods),
+                    justified,
+                    len(periods) - justified,
                 )
             )
     return _table("Breaches of 30 minutes or more", columns, rows)
 
 
-def _mails(outcomes: Iterable[Outcome]) -> Table:
-    columns = "scenario, days, runs, alarms began or ended, mails of alarms, CloudWatch's own,"
-    columns += " of runs, pages"
+def _emails(outcomes: Iterable[Outcome]) -> Table:
+    columns = "scenario, days, runs, alarm changes, alarm e-mails, sent by CloudWatch,"
+    columns += " run e-mails, pages"
     rows = []
     for outcome in outcomes:
-        counted, days = outcome.counted(), f"{outcome.scenario.days:g}"
-        mails = [counted[kind] for kind in ("alarm", "direct", "run", "page")]
-        rows.append((outcome.scenario.name, days, outcome.runs, outcome.transitions, *mails))
-    return _table("Mails", columns, rows)
+        counts, days = outcome.emails_by_kind(), f"{outcome.scenario.days:g}"
+        emails = [counts[kind] for kind in ("alarm", "direct", "run", "page")]
+        rows.append((outcome.scenario.name, days, outcome.runs, outcome.transitions, *emails))
+    return _table("E-mails", columns, rows)
 
 
-def _troubles(outcome: Outcome, found: Sequence[Trouble]) -> Table:
-    columns = "what, true from, to, alarm, had to begin by, began, ended, mails, as it should"
+def _incidents(outcome: Outcome, found: Sequence[Incident]) -> Table:
+    columns = "incident, from, to, alarm, due by, began, ended, e-mails, in time"
     rows = []
     for each in found:
-        times = [(_time(span.start), _time(span.end)) for span in each.spans]
-        moments = {moment for span in each.spans for moment in (span.start, span.end)}
-        mails = sum(
-            mail.at in moments and mail.kind in {"alarm", "direct"} for mail in outcome.mails
+        times = {time for period in each.periods for time in (period.start, period.end)}
+        emails = sum(
+            email.at in times and email.kind in {"alarm", "direct"} for email in outcome.emails
         )
         rows.append(
             (
-                each.what,
+                each.description,
                 _time(each.start),
                 _time(each.end),
                 each.alarm,
                 _time(each.due),
-                ", ".join(began for began, _ in times),
-                ", ".join(ended for _, ended in times),
-                mails,
-                "yes" if each.is_told else "NO",
+                ", ".join(_time(period.start) for period in each.periods),
+                ", ".join(_time(period.end) for period in each.periods),
+                emails,
+                "yes" if each.is_reported else "NO",
             )
         )
-    return _table(f"{outcome.scenario.name}: what went wrong", columns, rows)
+    return _table(f"{outcome.scenario.name}: incidents", columns, rows)
 
 
 def _breaches(outcome: Outcome, alarm: str) -> Table:
-    columns = "host, above from, to, minutes, across an edge, told at, after its beginning, how"
-    edges = crossing(sustained(outcome, alarm))
+    columns = "host, above from, to, minutes, across windows, detected at, delay, reported by"
+    across = across_windows(sustained_breaches(outcome, alarm))
     rows = [
         (
             each.breach.host,
             _time(each.breach.start),
             f"{each.breach.end:%H:%M}",
             each.breach.minutes,
-            "yes" if each.breach in edges else "no",
+            "yes" if each.breach in across else "no",
             _time(each.at),
-            _hours(each.after),
-            _how(each),
+            _hours(each.delay),
+            _reported_by(each),
         )
-        for each in told(outcome, alarm)
+        for each in detections(outcome, alarm)
     ]
     return _table(f"{outcome.scenario.name}: sustained breaches, {alarm}", columns, rows)
 
 
-def _how(each: Told) -> str:
-    if each.span is None:
+def _reported_by(each: Detection) -> str:
+    if each.period is None:
         return "MISSED"
-    if not each.new:
-        return f"in ALARM since {_time(each.span.start)}"
-    return "a mail that names the host" if each.named else "a mail"
+    if not each.is_new:
+        return f"in ALARM since {_time(each.period.start)}"
+    return "e-mail that names the host" if each.names_host else "e-mail"
 
 
-def _fired(outcome: Outcome, alarm: str) -> Table:
-    columns = "in ALARM from, to, sustained breaches in its windows, most minutes of a host there"
+def _alarm_periods(outcome: Outcome, alarm: str) -> Table:
+    columns = "in ALARM from, to, sustained breaches in its windows, most minutes of a host"
     rows = [
         (
-            _time(each.span.start),
-            _time(each.span.end),
+            _time(each.period.start),
+            _time(each.period.end),
             ", ".join(f"{one.host} {one.start:%H:%M} ({one.minutes})" for one in each.sustained)
             or "none",
-            each.minutes,
+            each.max_minutes,
         )
-        for each in fired(outcome, alarm)
+        for each in period_breaches(outcome, alarm)
     ]
     return _table(f"{outcome.scenario.name}: {alarm}", columns, rows)
 
@@ -203,12 +206,12 @@ def _table(title: str, columns: str, rows: Iterable[Sequence[object]]) -> Table:
     return table
 
 
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%d %H:%M}"
+def _time(time: datetime | None) -> str:
+    return "-" if time is None else f"{time:%d %H:%M}"
 
 
-def _hours(span: timedelta | None) -> str:
-    return "-" if span is None else f"{span / timedelta(hours=1):.1f} h"
+def _hours(duration: timedelta | None) -> str:
+    return "-" if duration is None else f"{duration / timedelta(hours=1):.1f} h"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""A scenario through the real parts on moto, minute by minute on a clock of its own.
+"""Replay a scenario through the product on moto, minute by minute on a simulated clock.
 
 Real: the collector with its CloudWatch source, the processor, their metrics, the templates of
-table, topics and alarms, the evaluator, the notifier. Simulated: that they run. Nobody starts a
-Lambda function or a state machine; what AWS would count of them is told to the local cloud's
-feeds.
+table, topics and alarms, the alarm evaluation, the notifier. Simulated: Lambda invocations and
+Step Functions executions. Their AWS metrics are reported to the local cloud's service metrics.
 """
 
 import json
@@ -55,14 +54,14 @@ MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipel
 QUEUE = "InfraMonitoring-DeadLetters"
 COLLECTOR, PROCESSOR = "data-collector", "log-processor"
 
-# How long a run lasts, and after which time Lambda tries again what failed; no alarm is on these.
-_RUN = timedelta(seconds=20)
-_RETRIES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=3))
-# About what the functions take at 128 MB; see docs/scale.md.
+# Duration of a run, and Lambda's delays before retries; no alarm depends on them.
+_RUN_DURATION = timedelta(seconds=20)
+_ATTEMPT_DELAYS = (timedelta(0), timedelta(minutes=1), timedelta(minutes=3))
+# Approximate usage of the functions at 128 MB; see docs/scale.md.
 _MILLISECONDS, _MEGABYTES = 900.0, 88.0
 
 _MINUTE = timedelta(minutes=1)
-# A run period is the cadence and a quarter of an hour: then an alarm rests on the newest run.
+# A run period is the cadence plus 15 minutes; after that an alarm depends on the newest run.
 SETTLED = timedelta(minutes=16)
 _CONFIG = json.loads((Path(__file__).resolve().parents[2] / ".chalice/config.json").read_text())
 _ENVIRONMENT = {
@@ -73,8 +72,8 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
-    """A message that a topic got; `hosts` are those that it names."""
+class Email:
+    """A message published to a topic; `hosts` are the hosts named in it."""
 
     at: datetime
     topic: str
@@ -84,25 +83,25 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """An alarm was in ALARM from `start` on; None: to the end."""
+class AlarmPeriod:
+    """A period in which an alarm was in ALARM; `end` is None if it lasted to the end."""
 
     alarm: str
     start: datetime
     end: datetime | None
 
-    def covers(self, moment: datetime) -> bool:
-        return self.start <= moment and (self.end is None or moment < self.end)
+    def covers(self, time: datetime) -> bool:
+        return self.start <= time and (self.end is None or time < self.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a scenario."""
+    """Result of a replay."""
 
     scenario: Scenario
     traces: Traces
     changes: Sequence[tuple[datetime, AlarmChange]]
-    mails: Sequence[Mail]
+    emails: Sequence[Email]
     runs: int
 
     @property
@@ -111,34 +110,35 @@ class Outcome:
 
     @property
     def transitions(self) -> int:
-        """How often an alarm began, or ended that had begun."""
+        """Number of alarm changes to ALARM, or from ALARM to another state."""
         return sum(
-            change.state == "ALARM" or _before(change) == "ALARM" for _, change in self.changes
+            change.state == "ALARM" or _previous_state(change) == "ALARM"
+            for _, change in self.changes
         )
 
-    def spans(self, alarm: str) -> list[Span]:
-        """When an alarm was in ALARM."""
-        found: list[Span] = []
+    def alarm_periods(self, alarm: str) -> list[AlarmPeriod]:
+        """The periods in which an alarm was in ALARM."""
+        periods: list[AlarmPeriod] = []
         for at, change in self.changes:
             if change.name != f"InfraMonitoring-{alarm}":
                 continue
             if change.state == "ALARM":
-                found.append(Span(alarm, at, None))
-            elif found and found[-1].end is None:
-                found[-1] = replace(found[-1], end=at)
-        return found
+                periods.append(AlarmPeriod(alarm, at, None))
+            elif periods and periods[-1].end is None:
+                periods[-1] = replace(periods[-1], end=at)
+        return periods
 
-    def counted(self) -> Counter[str]:
-        """The mails by kind: `alarm`, `run`, `page`, and CloudWatch's own, which is `direct`."""
-        return Counter(mail.kind for mail in self.mails)
+    def emails_by_kind(self) -> Counter[str]:
+        """Number of e-mails by kind: `alarm`, `run`, `page`, and `direct` from CloudWatch."""
+        return Counter(email.kind for email in self.emails)
 
 
-def _before(change: AlarmChange) -> str:
+def _previous_state(change: AlarmChange) -> str:
     return str(change.event["detail"]["previousState"]["value"])
 
 
 def replay(scenario: Scenario) -> Outcome:
-    """Two weeks in a minute or two of CPU."""
+    """Replay a scenario; two weeks take one to two minutes of CPU time."""
     metric_index.install()
     alarms.install()
     clients: dict[str, Any] = {}
@@ -158,12 +158,12 @@ def replay(scenario: Scenario) -> Outcome:
 
 
 @dataclass
-class _Post:
-    """SNS and EventBridge as the product calls them: SNS is moto's, and what it gets is noted."""
+class _MessageClient:
+    """Client for SNS and EventBridge. Records messages before it passes them to moto's SNS."""
 
     sns: Any
-    world: "_Replay"
-    mails: list[Mail] = field(default_factory=list)
+    replay: "_Replay"
+    emails: list[Email] = field(default_factory=list)
 
     def publish(self, **request: Any) -> Any:
         attributes = request.get("MessageAttributes", {})
@@ -175,26 +175,26 @@ class _Post:
             facts = json.loads(json.loads(text)["sqs"])
             hosts = tuple(each["name"].partition(" ")[0] for each in facts["hosts"])
         topic = request["TopicArn"].rpartition(":")[2]
-        self.mails.append(Mail(self.world.now, topic, request["Subject"], kind, hosts))
+        self.emails.append(Email(self.replay.now, topic, request["Subject"], kind, hosts))
         return self.sns.publish(**request)
 
     def put_events(self, *, Entries: Sequence[Mapping[str, Any]]) -> None:  # noqa: N803
-        """What the rule of `notifier` in app.py lets through reaches it."""
+        """Invoke the notifier with the events that match its rule in app.py."""
         for entry in Entries:
             detail = json.loads(entry["Detail"])
             if detail["state"]["value"] in {"ALARM", "OK"}:
-                self.world.notify(entry["DetailType"], detail, entry["Time"])
+                self.replay.notify(entry["DetailType"], detail, entry["Time"])
 
 
-class _Clock(Clock):
-    """The replay's own time, which is also that of all that it tells."""
+class _ReplayClock(Clock):
+    """The simulated time, which is also the time of all reported metrics."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         super().__init__()
-        self._replayed = now
+        self._replay_time = now
 
     def now(self) -> datetime:
-        return self._replayed()
+        return self._replay_time()
 
     def when(self, stamped: datetime) -> datetime:
         return stamped
@@ -206,50 +206,52 @@ class _Replay:
         self._scenario = scenario
         self._client = client
         _create_stacks(client("cloudformation"), scenario.parameters)
-        self._traces = Traces(scenario.feeds)
+        self._traces = Traces(scenario.host_traces)
         self._points = self._traces.points()
-        self._ids = _start_hosts(client("ec2"), [feed.host for feed in scenario.feeds])
+        self._ids = _start_hosts(client("ec2"), [each.host for each in scenario.host_traces])
         self._settings = _settings(scenario, self._bucket())
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self._metrics = Metrics(backend)
-        self._service_metrics = ServiceMetrics(self._metrics, _Clock(lambda: self.now))
+        self._service_metrics = ServiceMetrics(self._metrics, _ReplayClock(lambda: self.now))
         self._changes: list[tuple[datetime, AlarmChange]] = []
-        self._post = _Post(client("sns"), self)
-        posts = {"sns": self._post, "events": self._post, "dynamodb": client("dynamodb")}
-        self._publish = change_publisher(posts.__getitem__)
-        self._notices = Notices(self._settings.table, posts.__getitem__)
-        self._own = _notifier_settings()
+        self._messages = _MessageClient(client("sns"), self)
+        clients = {"sns": self._messages, "events": self._messages, "dynamodb": client("dynamodb")}
+        self._publish = change_publisher(clients.__getitem__)
+        self._notices = Notices(self._settings.table, clients.__getitem__)
+        self._notifier_settings = _notifier_settings()
         self._alarms = alarms.Alarms(
             backend, self._metrics, on_change=self._on_change, now=lambda: self.now
         )
         self._store = create_store(bucket=self._settings.bucket, table=self._settings.table)
         self._sources = create_sources(self._settings, fleet_opener(self._settings))
         self._runs = 0
-        self._put = 0
-        self._dead: list[str] = []
+        self._points_put = 0
+        self._dead_letters: list[str] = []
         self._queue_is_used = False
-        # (when, object, attempt) of what log-processor has to do yet.
-        self._waiting: list[tuple[datetime, str, int]] = []
+        # (time, object, attempt) of the next invocations of log-processor.
+        self._pending: list[tuple[datetime, str, int]] = []
 
     def run(self) -> Outcome:
-        """From the end of the first window until the last run's alarms have settled."""
+        """Replay from the end of the first window until the alarms of the last run have settled."""
         self.now = START + CADENCE
-        until = START + timedelta(days=self._scenario.days) + SETTLED
-        while self.now < until:
+        end = START + timedelta(days=self._scenario.days) + SETTLED
+        while self.now < end:
             if (self.now - START) % CADENCE == timedelta(0):
-                self._tick()
+                self._run_pipeline()
             self._process()
             self._watch_queue()
             self._alarms.evaluate()
             self.now += _MINUTE
-        return Outcome(self._scenario, self._traces, self._changes, self._post.mails, self._runs)
+        return Outcome(
+            self._scenario, self._traces, self._changes, self._messages.emails, self._runs
+        )
 
     def notify(self, detail_type: str, detail: Mapping[str, Any], time: str) -> None:
         event = _event(time, detail) | {"detail-type": detail_type}
         notify(
             event,
             settings=self._settings,
-            own=self._own,
+            own=self._notifier_settings,
             outside=self._notices,
             now=lambda: self.now,
         )
@@ -258,13 +260,16 @@ class _Replay:
         self._changes.append((self.now, change))
         self._publish(change)
 
-    def _tick(self) -> None:
-        """A run, if the pipeline is not stopped: four branches, then the mail of the run."""
-        at = self.now - START
-        if not self._scenario.ticks(at):
+    def _run_pipeline(self) -> None:
+        """Simulate a run, unless the pipeline is stopped: four branches and the run's e-mail."""
+        if not self._scenario.has_run(self.now - START):
             return
         self._runs += 1
-        execution = {"startDate": self.now, "stopDate": self.now + _RUN, "status": "SUCCEEDED"}
+        execution = {
+            "startDate": self.now,
+            "stopDate": self.now + _RUN_DURATION,
+            "status": "SUCCEEDED",
+        }
         self._service_metrics.record_execution_start(MACHINE, execution)
         self._put_points()
         results = [self._branch(metric_type) for metric_type in METRIC_TYPES]
@@ -284,23 +289,23 @@ class _Replay:
         self._invoked(COLLECTOR, failed=False)
         if result["records"]:  # else there is no object
             tick = Tick.from_event(event)
-            self._waiting.append((self.now, raw_key(tick, tick.metric_types[0]), 0))
+            self._pending.append((self.now, raw_key(tick, tick.metric_types[0]), 0))
         return result
 
     def _process(self) -> None:
-        """What log-processor has to do now: each object, again where it failed."""
-        due = [each for each in self._waiting if each[0] <= self.now]
-        self._waiting = [each for each in self._waiting if each[0] > self.now]
-        for began, key, attempt in due:
-            first = began - _RETRIES[attempt] - START
-            failing = self._scenario.failing.get(first, 0)
+        """Process the objects that are due; schedule failed ones for their next attempt."""
+        due = [each for each in self._pending if each[0] <= self.now]
+        self._pending = [each for each in self._pending if each[0] > self.now]
+        for time, key, attempt in due:
+            first = time - _ATTEMPT_DELAYS[attempt]
+            failing = self._scenario.failing.get(first - START, 0)
             if attempt < failing:
                 self._invoked(PROCESSOR, failed=True)
-                if attempt + 1 < len(_RETRIES):
-                    again = began - _RETRIES[attempt] + _RETRIES[attempt + 1]
-                    self._waiting.append((again, key, attempt + 1))
+                if attempt + 1 < len(_ATTEMPT_DELAYS):
+                    retry = first + _ATTEMPT_DELAYS[attempt + 1]
+                    self._pending.append((retry, key, attempt + 1))
                 else:
-                    self._dead.append(key)
+                    self._dead_letters.append(key)
             else:
                 self._process_object(key)
 
@@ -317,14 +322,14 @@ class _Replay:
         self._invoked(PROCESSOR, failed=False)
 
     def _watch_queue(self) -> None:
-        """Each minute from the first dead letter on, as SQS reports a queue that is in use."""
-        if self._dead and self.now - START >= self._scenario.redriven:
-            waiting, self._dead = self._dead, []
-            for key in waiting:
+        """Report the queue every minute from the first dead letter on, as SQS does."""
+        if self._dead_letters and self.now - START >= self._scenario.redriven:
+            redriven, self._dead_letters = self._dead_letters, []
+            for key in redriven:
                 self._process_object(key)
-        self._queue_is_used |= bool(self._dead)
+        self._queue_is_used |= bool(self._dead_letters)
         if self._queue_is_used:
-            self._service_metrics.record_queue_depth(QUEUE, len(self._dead))
+            self._service_metrics.record_queue_depth(QUEUE, len(self._dead_letters))
 
     def _invoked(self, function: str, *, failed: bool) -> None:
         spec = FunctionSpec(function, "", "", "", "", REGION, 128, 30, {}, b"")
@@ -347,16 +352,18 @@ class _Replay:
             )
 
     def _put_points(self) -> None:
-        """Put what CloudWatch has by now."""
-        by = self.now - self._scenario.late
-        while self._put < len(self._points) and self._points[self._put].at <= by:
-            self._put_point(self._points[self._put])
-            self._put += 1
+        """Put the points that are available in CloudWatch by now."""
+        newest = self.now - self._scenario.late
+        while self._points_put < len(self._points) and self._points[self._points_put].at <= newest:
+            self._put_point(self._points[self._points_put])
+            self._points_put += 1
 
     def _put_point(self, point: Point) -> None:
-        feed = point.feed
-        own = {"InstanceId": self._ids[feed.host]}
-        self._metrics.put(feed.namespace, feed.metric, own, [point.value], "None", point.at)
+        trace = point.host_trace
+        dimensions = {"InstanceId": self._ids[trace.host]}
+        self._metrics.put(
+            trace.namespace, trace.metric, dimensions, [point.value], "None", point.at
+        )
 
     def _bucket(self) -> str:
         (bucket,) = self._client("s3").list_buckets()["Buckets"]
@@ -379,39 +386,39 @@ def _create_stacks(cloudformation: Any, parameters: Mapping[str, str]) -> None:
 
 
 def _start_hosts(ec2: Any, names: Iterable[str]) -> dict[str, str]:
-    """Running instances, with their names as tags; the ID of each."""
-    found = {}
+    """Start an instance for each name; return the instance IDs by name."""
+    ids = {}
     for name in dict.fromkeys(names):
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
         started = ec2.run_instances(
             ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=tags
         )
-        found[name] = str(started["Instances"][0]["InstanceId"])
-    return found
+        ids[name] = str(started["Instances"][0]["InstanceId"])
+    return ids
 
 
 def _settings(scenario: Scenario, bucket: str) -> Settings:
-    own = {
+    variables = {
         "METRIC_SOURCES": "cloudwatch",
         "BUCKET_NAME": bucket,
-        # moto's S3 stamps objects by the machine's clock.
+        # moto's S3 uses the machine's clock for object times.
         "MAX_AHEAD_SECONDS": "1000000000",
         "CPU_THRESHOLDS": f"{scenario.cpu},{scenario.cpu}",
         "MEMORY_THRESHOLDS": f"{scenario.memory},{scenario.memory}",
     }
-    return Settings.from_environ(_CONFIG["environment_variables"] | own)
+    return Settings.from_environ(_CONFIG["environment_variables"] | variables)
 
 
 def _notifier_settings() -> NotifierSettings:
     topics = f"arn:aws:sns:{REGION}:{ACCOUNT}:InfraMonitoring"
-    own = {
+    overrides = {
         "STAGE": "prod",
         "TOPIC_ARN": f"{topics}-Alarms",
         "PAGES_TOPIC_ARN": f"{topics}-Pages",
         "PIPELINE_ARN": MACHINE,
     }
     variables = _CONFIG["lambda_functions"]["notifier"]["environment_variables"]
-    return NotifierSettings.from_environ(variables | own)
+    return NotifierSettings.from_environ(variables | overrides)
 
 
 def _event(time: str, detail: Mapping[str, Any]) -> dict[str, Any]:

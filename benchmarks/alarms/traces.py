@@ -1,9 +1,9 @@
-"""Numenta's EC2 traces as hosts of one fleet, and what is true of them, by SQL alone.
+"""Numenta's EC2 traces as hosts of one fleet, with their breaches computed in SQL.
 
-Nothing here uses the product: what an alarm should have told is worked out from the CSV rows.
-The traces have one metric each and spans of their own, so each is moved to one span of 14 days:
-by whole days, and for some hosts by a shift on top, which puts its breaches elsewhere in the
-windows. What then lies beyond the span's end comes back at its beginning.
+This module uses none of the product's code: expected alarms are computed from the CSV rows. Each
+trace has one metric and a different date range, so all traces are moved to the same 14 days: by
+whole days, plus a shift for some hosts, which changes the position of their breaches in the
+windows. Rows moved beyond the end wrap around to the start.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,10 +18,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "tests" / "data" / "nab"
 
 CADENCE = timedelta(hours=3)
 SPAN = timedelta(days=14)
-# Most traces begin at half past two in the afternoon; this is the first tick from there on.
+# Most traces begin at 14:30; this is the next scheduled time.
 START = datetime(2026, 11, 2, 15, 0, tzinfo=UTC)
 
-# "Sustained": the issue's word for what must never be missed.
+# A breach of this length must never be missed.
 SUSTAINED = timedelta(minutes=30)
 _SAMPLE = timedelta(minutes=5)
 
@@ -30,8 +30,8 @@ NETWORK, DISK = "ec2_network_in_257a54", "ec2_disk_write_bytes_1ef3de"
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """A trace as one metric of a host; it has no point from `silent[0]` to before `silent[1]`."""
+class HostTrace:
+    """A trace replayed as a metric of a host, without points from `silent[0]` to `silent[1]`."""
 
     host: str
     namespace: str
@@ -42,16 +42,16 @@ class Feed:
 
 
 class Point(NamedTuple):
-    """A row of a trace, moved."""
+    """A moved row of a trace."""
 
-    feed: Feed
+    host_trace: HostTrace
     at: datetime
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A host's value was above the threshold from `start` to `end`, without a gap."""
+    """A host's value was above the threshold from `start` to `end` without interruption."""
 
     host: str
     metric: str
@@ -63,126 +63,128 @@ class Breach:
         return round((self.end - self.start).total_seconds() / 60)
 
 
-_TABLE = "CREATE TABLE points (feed INTEGER, host TEXT, metric TEXT, moment BIGINT, value DOUBLE)"
+_TABLE = "CREATE TABLE points (trace INTEGER, host TEXT, metric TEXT, epoch BIGINT, value DOUBLE)"
 
-# The first 14 days of a trace; a row beyond the span's end, or before its start, goes round.
-_MOVED = """
+# The first 14 days of a trace; rows moved out of the span wrap around.
+_INSERT_MOVED = """
     INSERT INTO points
-    WITH rows AS (SELECT epoch(timestamp)::BIGINT AS moment, value FROM read_csv($file))
-    SELECT $feed, $host, $metric, $start + (moment + $move - $start + $span) % $span, value
-    FROM rows WHERE moment < (SELECT min(moment) FROM rows) + $span
+    WITH rows AS (SELECT epoch(timestamp)::BIGINT AS epoch, value FROM read_csv($file))
+    SELECT $trace, $host, $metric, $start + (epoch + $move - $start + $span) % $span, value
+    FROM rows WHERE epoch < (SELECT min(epoch) FROM rows) + $span
 """
 
-# Gaps and islands: an island goes on while each sample follows the one before within a period.
+# Gaps and islands: an island continues while samples are at most one period apart.
 _SUSTAINED = """
     WITH compared AS (
-        SELECT host, moment, value > $limit AS above,
+        SELECT host, epoch, value > $limit AS above,
             lag(value > $limit, 1, false) OVER samples
-                AND moment - lag(moment) OVER samples <= $sample AS goes_on
+                AND epoch - lag(epoch) OVER samples <= $sample AS continues
         FROM points WHERE metric = $metric
-        WINDOW samples AS (PARTITION BY host ORDER BY moment)
+        WINDOW samples AS (PARTITION BY host ORDER BY epoch)
     ), islands AS (
-        SELECT host, moment,
-            sum((NOT goes_on)::INTEGER) OVER (PARTITION BY host ORDER BY moment) AS island
+        SELECT host, epoch,
+            sum((NOT continues)::INTEGER) OVER (PARTITION BY host ORDER BY epoch) AS island
         FROM compared WHERE above
     )
-    SELECT host, min(moment), max(moment) + $sample FROM islands GROUP BY host, island
-    HAVING max(moment) + $sample - min(moment) >= $least ORDER BY 2, 1
+    SELECT host, min(epoch), max(epoch) + $sample FROM islands GROUP BY host, island
+    HAVING max(epoch) + $sample - min(epoch) >= $minimum ORDER BY 2, 1
 """
 
-_ABOVE = """
+_MAX_MINUTES_ABOVE = """
     SELECT max(minutes) FROM (
-        SELECT count(DISTINCT moment // 300) * 5 AS minutes FROM points
-        WHERE metric = $metric AND value > $limit AND moment >= $start AND moment < $end
+        SELECT count(DISTINCT epoch // 300) * 5 AS minutes FROM points
+        WHERE metric = $metric AND value > $limit AND epoch >= $start AND epoch < $end
         GROUP BY host)
 """
 
 _SILENT = """
     SELECT host FROM points GROUP BY host
-    HAVING count(*) FILTER (WHERE moment >= $start AND moment < $end) = 0 ORDER BY host
+    HAVING count(*) FILTER (WHERE epoch >= $start AND epoch < $end) = 0 ORDER BY host
 """
 
 
 class Traces:
-    """The feeds' rows in one table."""
+    """The rows of all host traces in one DuckDB table."""
 
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self.feeds = feeds
+    def __init__(self, host_traces: Sequence[HostTrace]) -> None:
+        self.host_traces = host_traces
         self._database = duckdb.connect()
         self._database.execute(_TABLE)
-        for number, feed in enumerate(feeds):
-            self._load(number, feed)
+        for number, host_trace in enumerate(host_traces):
+            self._load(number, host_trace)
 
-    def _load(self, number: int, feed: Feed) -> None:
-        file = str(FOLDER / f"{feed.trace}.csv")
+    def _load(self, number: int, host_trace: HostTrace) -> None:
+        file = str(FOLDER / f"{host_trace.trace}.csv")
         (first,) = self._rows("SELECT min(epoch(timestamp))::BIGINT FROM read_csv($f)", f=file)[0]
         days = START.date() - datetime.fromtimestamp(first, UTC).date()
         self._database.execute(
-            _MOVED,
+            _INSERT_MOVED,
             {
                 "file": file,
-                "feed": number,
-                "host": feed.host,
-                "metric": feed.metric,
-                "move": _seconds(days + feed.shift),
+                "trace": number,
+                "host": host_trace.host,
+                "metric": host_trace.metric,
+                "move": _seconds(days + host_trace.shift),
                 "start": _epoch(START),
                 "span": _seconds(SPAN),
             },
         )
-        if feed.silent:
-            first, last = map(_epoch, feed.silent)
+        if host_trace.silent:
+            first, last = map(_epoch, host_trace.silent)
             self._database.execute(
-                "DELETE FROM points WHERE feed = ? AND moment >= ? AND moment < ?",
+                "DELETE FROM points WHERE trace = ? AND epoch >= ? AND epoch < ?",
                 [number, first, last],
             )
 
     def points(self) -> list[Point]:
-        """Every row, in order of time."""
-        rows = self._rows("SELECT feed, moment, value FROM points ORDER BY moment, feed")
-        return [Point(self.feeds[feed], _moment(at), value) for feed, at, value in rows]
+        """All rows, ordered by time."""
+        rows = self._rows("SELECT trace, epoch, value FROM points ORDER BY epoch, trace")
+        return [Point(self.host_traces[trace], _from_epoch(at), value) for trace, at, value in rows]
 
     def sustained(self, metric: str, limit: float) -> list[Breach]:
-        """Every breach of half an hour or more, earliest first."""
-        found = self._rows(
+        """Every breach of 30 minutes or more, earliest first."""
+        rows = self._rows(
             _SUSTAINED,
             metric=metric,
             limit=limit,
             sample=_seconds(_SAMPLE),
-            least=_seconds(SUSTAINED),
+            minimum=_seconds(SUSTAINED),
         )
-        return [Breach(host, metric, _moment(start), _moment(end)) for host, start, end in found]
+        return [
+            Breach(host, metric, _from_epoch(start), _from_epoch(end)) for host, start, end in rows
+        ]
 
-    def minutes_above(self, metric: str, limit: float, start: datetime, end: datetime) -> int:
-        """The most that one host was above the limit in a span, the minutes added up."""
+    def max_minutes_above(self, metric: str, limit: float, start: datetime, end: datetime) -> int:
+        """Total minutes above the limit from `start` to `end`, of the host that has most."""
         times = {"start": _epoch(start), "end": _epoch(end)}
-        ((minutes,),) = self._rows(_ABOVE, metric=metric, limit=limit, **times)
+        ((minutes,),) = self._rows(_MAX_MINUTES_ABOVE, metric=metric, limit=limit, **times)
         return minutes or 0
 
     def silent(self, start: datetime, end: datetime) -> list[str]:
-        """Hosts without a single row in the span."""
+        """Hosts without a row from `start` to `end`."""
         return [host for (host,) in self._rows(_SILENT, start=_epoch(start), end=_epoch(end))]
 
     def _rows(self, query: str, **values: object) -> list[tuple]:  # type: ignore[type-arg]
         return list(self._database.execute(query, values).fetchall())
 
 
-def crossing(breaches: Collection[Breach]) -> list[Breach]:
-    """Those that lie across a window's edge."""
-    return [each for each in breaches if each.start < tick_from(each.end) - CADENCE]
+def across_windows(breaches: Collection[Breach]) -> list[Breach]:
+    """The breaches that span more than one window."""
+    return [each for each in breaches if each.start < next_scheduled_time(each.end) - CADENCE]
 
 
-def tick_from(moment: datetime) -> datetime:
-    """The first tick at or after a moment."""
-    return START - (START - moment) // CADENCE * CADENCE
+def next_scheduled_time(time: datetime) -> datetime:
+    """The first scheduled time at or after `time`."""
+    return START - (START - time) // CADENCE * CADENCE
 
 
-def _epoch(moment: datetime) -> int:
-    return int(moment.timestamp())
+def _epoch(time: datetime) -> int:
+    return int(time.timestamp())
 
 
-def _moment(epoch: int) -> datetime:
+def _from_epoch(epoch: int) -> datetime:
     return datetime.fromtimestamp(epoch, UTC)
 
 
-def _seconds(span: timedelta) -> int:
-    return int(span.total_seconds())
+def _seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
