@@ -255,7 +255,7 @@ def cloud() -> Iterator[RunningCloud]:
 def eventually() -> Callable[..., Any]:
     """Call something until it gives a true value; fails with its last value after a while."""
 
-    def wait(check: Callable[[], Any], *, seconds: float = 20) -> Any:
+    def wait(check: Callable[[], Any], *, seconds: float = 120) -> Any:
         until = time.monotonic() + seconds
         while not (value := check()):
             if time.monotonic() > until:

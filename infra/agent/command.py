@@ -13,8 +13,8 @@ from pathlib import Path
 from chalicelib.collect.sources.host import HostSource
 
 from ..command_line import exit_statuses, positive_float
-from .agent import Agent, AgentError, Identity, Schedule, encode, measure
-from .spool import Entry, Spool, SpoolError, default_folder
+from .agent import Agent, AgentError, HostIdentity, Schedule, encode, measure
+from .spool import Spool, SpooledObject, SpoolError, default_folder
 from .upload import Bucket
 
 _MAX_INTERVAL_SECONDS = 7 * 86_400  # the longest window of a record
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the object, or measure and send."""
+    """Print the object, or measure and send it; 0 if everything was sent."""
     try:
         return _print_object(options) if options.dry_run else _push(options)
     except (AgentError, SpoolError, OSError) as error:
@@ -62,14 +62,15 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         type=_interval,
         default=10_800,
         metavar="SECONDS",
-        help="between measurements, and the length of a record's window (default: %(default)s)",
+        help="seconds between measurements, and the length of a record's window"
+        " (default: %(default)s)",
     )
     parser.add_argument(
         "--align",
         type=_interval,
         default=300,
         metavar="SECONDS",
-        help="windows end on multiples of it (default: %(default)s)",
+        help="windows end on multiples of this (default: %(default)s)",
     )
     parser.add_argument(
         "--cpu-seconds",
@@ -97,7 +98,7 @@ def _add_spool(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spool",
         metavar="DIR",
-        help="where objects wait until they are sent (default:"
+        help="directory that holds the objects until they are sent (default:"
         " ~/.local/state/infra-monitoring/spool, or under XDG_STATE_HOME)",
     )
     parser.add_argument(
@@ -105,7 +106,7 @@ def _add_spool(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         default=100.0,
         metavar="MB",
-        help="drop the oldest objects above this size (default: %(default)g)",
+        help="size above which the oldest objects are dropped (default: %(default)g)",
     )
 
 
@@ -157,7 +158,7 @@ def _print_object(options: argparse.Namespace) -> int:
     """Print the object that would be sent."""
     identity, schedule, now = _identity(options), _schedule(options), datetime.now(UTC)
     body = encode(measure(_source(options), identity, schedule, now, log=_log))
-    _log(f"would put {Entry.of(body, host=identity.host, time=now).key}")
+    _log(f"would put {SpooledObject.of(body, host=identity.host, time=now).key}")
     text = body.decode()
     if options.dry_run == "pretty":
         text = "".join(json.dumps(json.loads(line), indent=2) + "\n" for line in text.splitlines())
@@ -173,8 +174,10 @@ def _source(options: argparse.Namespace) -> HostSource:
     return HostSource(cpu_interval=options.cpu_seconds)
 
 
-def _identity(options: argparse.Namespace) -> Identity:
-    return Identity(options.host or socket.gethostname(), options.account_id, options.region_label)
+def _identity(options: argparse.Namespace) -> HostIdentity:
+    return HostIdentity(
+        options.host or socket.gethostname(), options.account_id, options.region_label
+    )
 
 
 def _schedule(options: argparse.Namespace) -> Schedule:

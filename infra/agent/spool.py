@@ -1,4 +1,4 @@
-"""The spool: what the agent measured and S3 has not taken yet, one file for each object."""
+"""The spool: a directory with the objects that are not in S3 yet, one file for each."""
 
 import contextlib
 import fcntl
@@ -17,32 +17,32 @@ from chalicelib.model.object_keys import RAW_PREFIX
 
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([\w.-]{1,80})-([0-9a-f]{12})\.json", re.ASCII)
-_ODD = re.compile(r"[^\w.-]", re.ASCII)
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
 
-# Names end so while a file is being written, and when it turned out not to be what was written.
+# Suffixes of files that are being written, and of files whose content is damaged.
 _PARTIAL = ".tmp"
 _CORRUPT = ".corrupt"
 
 
 class SpoolError(Exception):
-    """The spool cannot be used; the message is one line that says why."""
+    """The spool cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A spooled object. `digest` is its content's, so the same bytes always get the same key."""
+class SpooledObject:
+    """An object in the spool; `digest` is part of the key, so that a repeated send overwrites."""
 
     time: datetime
     host: str
     digest: str
 
     @classmethod
-    def of(cls, body: bytes, *, host: str, time: datetime) -> "Entry":
-        return cls(time.astimezone(UTC), _ODD.sub("_", host)[:80], _digest(body))
+    def of(cls, body: bytes, *, host: str, time: datetime) -> "SpooledObject":
+        return cls(time.astimezone(UTC), _UNSAFE.sub("_", host)[:80], _digest(body))
 
     @classmethod
-    def from_name(cls, name: str) -> "Entry | None":
-        """From a file's name; None for a file that is not the agent's."""
+    def from_name(cls, name: str) -> "SpooledObject | None":
+        """Parse a file name; None for a file that the agent did not write."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -54,12 +54,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The file's name; sorts in the order of time."""
+        """The file's name; names sort by time."""
         return f"{self.time.strftime(_TIME)}-{self.host}-{self.digest}.json"
 
     @property
     def key(self) -> str:
-        """`raw-metrics/YYYY/MM/DD/agent-<host>-<HHMMSS>-<digest>.json`, in UTC."""
+        """The S3 key: `raw-metrics/YYYY/MM/DD/agent-<host>-<HHMMSS>-<digest>.json`, in UTC."""
         return (
             f"{RAW_PREFIX}{self.time:%Y/%m/%d}/"
             f"agent-{self.host}-{self.time:%H%M%S}-{self.digest}.json"
@@ -67,10 +67,10 @@ class Entry:
 
 
 class Spool:
-    """A folder of entries that one process at a time may use, as a context manager.
+    """A directory of objects, locked for one process while the context manager is open.
 
-    `max_bytes` bounds what the folder holds; beyond it the oldest go, each with a message to
-    `log`, and are counted in `dropped`. Files that are not the agent's are never touched.
+    Above `max_bytes` the oldest objects are dropped, logged and counted in `dropped`. Files that
+    the agent did not write are never touched.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, log: Callable[[str], None]) -> None:
@@ -83,13 +83,13 @@ class Spool:
     def __enter__(self) -> Self:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._refuse_shared_folder()
+            self._check_permissions()
             self._lock = self._take_lock()
         except OSError as error:
             raise SpoolError(f"the spool {self._folder} cannot be used: {error}") from error
-        for path in self._own(_PARTIAL):
-            # Nobody else is writing: this one's writer died.
-            self._set_aside(path, "was not written to its end")
+        for path in self._files(_PARTIAL):
+            # The lock is held, so the process that was writing this file has died.
+            self._set_aside(path, "is incomplete")
         return self
 
     def __exit__(
@@ -98,21 +98,21 @@ class Spool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._lock)  # which lets go of the lock, as does the end of the process
+        os.close(self._lock)  # releases the lock, as the end of the process does
 
-    def entries(self) -> list[Entry]:
-        """What waits to be sent, oldest first."""
-        found = (Entry.from_name(path.name) for path in self._own(""))
-        return sorted((entry for entry in found if entry), key=lambda entry: entry.name)
+    def objects(self) -> list[SpooledObject]:
+        """The objects to send, oldest first."""
+        found = (SpooledObject.from_name(path.name) for path in self._files(""))
+        return sorted((each for each in found if each), key=lambda each: each.name)
 
-    def add(self, entry: Entry, body: bytes) -> None:
-        """Write an entry so that it is there whole or not at all, even if the power fails.
+    def add(self, spooled: SpooledObject, body: bytes) -> None:
+        """Write an object atomically and durably, so that a power failure leaves no partial file.
 
         Raises:
-            OSError: the disk is full, log; nothing is left of the entry.
+            OSError: the disk is full, for example; no file is left behind.
         """
         self._make_room(len(body))
-        path = self._folder / entry.name
+        path = self._folder / spooled.name
         partial = path.with_name(path.name + _PARTIAL)
         try:
             _write(partial, body)
@@ -122,33 +122,34 @@ class Spool:
             raise
         self._sync_folder()
 
-    def read(self, entry: Entry) -> bytes | None:
-        """The bytes of an entry; None, and out of the way, if they are not what was written."""
-        path = self._folder / entry.name
+    def read(self, spooled: SpooledObject) -> bytes | None:
+        """The body of an object; None if it cannot be read, or is damaged and was set aside."""
+        path = self._folder / spooled.name
         try:
             body = path.read_bytes()
         except OSError as error:
-            self._log(f"warning: {path} cannot be read and is left out: {error}")
+            self._log(f"warning: {path} cannot be read and is skipped: {error}")
             return None
-        if _digest(body) == entry.digest:
+        if _digest(body) == spooled.digest:
             return body
-        self._set_aside(path, "is corrupt: its bytes are not those that were written")
+        self._set_aside(path, "is corrupt: its checksum does not match")
         return None
 
-    def remove(self, entry: Entry) -> None:
-        (self._folder / entry.name).unlink()
+    def remove(self, spooled: SpooledObject) -> None:
+        (self._folder / spooled.name).unlink()
         self._sync_folder()
 
-    def _own(self, suffix: str) -> list[Path]:
+    def _files(self, suffix: str) -> list[Path]:
         return [
             path
             for path in self._folder.iterdir()
-            if path.name.endswith(suffix) and Entry.from_name(path.name.removesuffix(suffix))
+            if path.name.endswith(suffix)
+            and SpooledObject.from_name(path.name.removesuffix(suffix))
         ]
 
     def _make_room(self, size: int) -> None:
-        waiting = [self._folder / entry.name for entry in self.entries()]
-        candidates = [*sorted(self._own(_CORRUPT)), *waiting]
+        waiting = [self._folder / each.name for each in self.objects()]
+        candidates = [*sorted(self._files(_CORRUPT)), *waiting]
         excess = size - self._max_bytes + sum(path.stat().st_size for path in candidates)
         while excess > 0 and candidates:
             oldest = candidates.pop(0)
@@ -161,17 +162,17 @@ class Spool:
             )
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        entry_name = path.name.removesuffix(_PARTIAL)
-        path.rename(path.with_name(entry_name + _CORRUPT))
-        self._log(f"warning: {path} {reason}; kept as {entry_name}{_CORRUPT}, not sent")
+        name = path.name.removesuffix(_PARTIAL) + _CORRUPT
+        path.rename(path.with_name(name))
+        self._log(f"warning: {path} {reason}; kept as {name}, not sent")
 
-    def _refuse_shared_folder(self) -> None:
-        """Whoever may write here could have anything sent with the agent's credentials."""
+    def _check_permissions(self) -> None:
+        """A user who can write to the spool can send any object with the agent's credentials."""
         status = self._folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise SpoolError(
-                f"the spool {self._folder} belongs to, or can be written by, others:"
-                " choose a folder of the agent's own with --spool"
+                f"the spool {self._folder} is owned or writable by another user:"
+                " choose a private directory with --spool"
             )
 
     def _take_lock(self) -> int:
@@ -184,7 +185,9 @@ class Spool:
             raise SpoolError(
                 f"another agent (process {owner}) is using the spool {self._folder}"
             ) from error
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, its text does not matter
+        with contextlib.suppress(
+            OSError
+        ):  # the disk is full; the lock works without the process id
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
         return lock
@@ -198,13 +201,13 @@ class Spool:
 
 
 def default_folder() -> Path:
-    """`infra-monitoring/spool` in `XDG_STATE_HOME` or, without one, in `~/.local/state`.
+    """`infra-monitoring/spool` in `XDG_STATE_HOME`, which defaults to `~/.local/state`.
 
     Raises:
         SpoolError: this user has no home directory.
     """
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the specification of XDG: a relative path is to be ignored
+    if not state.is_absolute():  # the XDG specification: ignore relative paths
         try:
             state = Path.home() / ".local" / "state"
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""How the agent's objects get from its spool to S3."""
+"""Send objects from the spool to S3."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 Put = Callable[[str, bytes], None]
 
-# An endpoint that is down is found out within seconds; the spool is the real retry.
+# Fail within seconds if the endpoint is down: the objects stay in the spool for the next try.
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,
     retries={"mode": "standard", "total_max_attempts": 2},
 )
 
-# Answers of the 400s that time heals: clocks get set, tokens renewed, crowds go away.
-_PASSING = frozenset(
+# Client errors (4xx) that go away without a change of the configuration.
+_TRANSIENT = frozenset(
     "RequestTimeout RequestTimeTooSkewed ExpiredToken SlowDown Throttling ThrottlingException"
     " TooManyRequests OperationAborted RequestLimitExceeded".split()
 )
-_PASSING_STATUS = frozenset((408, 409, 425, 429))
+_TRANSIENT_STATUS = frozenset((408, 409, 425, 429))
 _MISCONFIGURED = (
     NoCredentialsError,
     ParamValidationError,
@@ -49,7 +49,7 @@ _HINTS = {
 
 
 class DeliveryError(Exception):
-    """S3 did not take an object; `permanent` if trying again soon cannot help."""
+    """An object was not stored; `permanent` if a retry with the same settings cannot succeed."""
 
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
@@ -58,37 +58,37 @@ class DeliveryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of the objects; `error` is why the sending stopped, if it did."""
+    """Objects sent and left in the spool; `error` is the one that stopped the sending."""
 
     sent: int
     left: int
     error: DeliveryError | None = None
 
 
-def deliver(spool: Spool, put: Put, enough: Callable[[], bool] = lambda: False) -> Delivery:
-    """Send what is spooled, oldest first, until S3 does not take one or it is `enough`.
+def deliver(spool: Spool, put: Put, stop: Callable[[], bool] = lambda: False) -> Delivery:
+    """Send the spooled objects, oldest first, until one fails or `stop` returns True.
 
-    What was sent is taken out of the spool.
+    Objects that were sent are removed from the spool.
     """
     sent, error = 0, None
-    for entry in spool.entries():
-        if enough():
+    for spooled in spool.objects():
+        if stop():
             break
-        body = spool.read(entry)
+        body = spool.read(spooled)
         if body is None:
             continue
         try:
-            put(entry.key, body)
+            put(spooled.key, body)
         except DeliveryError as failure:
             error = failure
             break
-        spool.remove(entry)
+        spool.remove(spooled)
         sent += 1
-    return Delivery(sent, len(spool.entries()), error)
+    return Delivery(sent, len(spool.objects()), error)
 
 
 class Bucket:
-    """Puts objects into S3, on the credentials, region and endpoint of the environment."""
+    """Puts objects into S3 with the credentials, region and endpoint of the environment."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -103,27 +103,27 @@ class Bucket:
                     Bucket=self._name, Key=key, Body=body, ContentType="application/x-ndjson"
                 )
         except ClientError as error:
-            raise _refused(target, error) from error
+            raise _delivery_error(target, error) from error
         except BotoCoreError as error:
             raise DeliveryError(
                 f"{target} was not sent: {type(error).__name__}: {error}",
                 permanent=isinstance(error, _MISCONFIGURED),
             ) from error
-        except ValueError as error:  # how boto3 says that an endpoint or a region is none
+        except ValueError as error:  # boto3 raises it for a malformed endpoint or region
             raise DeliveryError(f"{target} was not sent: {error}", permanent=True) from error
 
     @contextmanager
     def _client(self) -> "Iterator[S3Client]":
-        """Made when it is needed, and made anew after an error: credentials may have changed."""
+        """The client; a new one after an error, because the credentials may have changed."""
         client = self._s3 or boto3.Session().client("s3", config=_CONFIG)
         self._s3 = None
         yield client
         self._s3 = client
 
 
-def _refused(target: str, error: ClientError) -> DeliveryError:
+def _delivery_error(target: str, error: ClientError) -> DeliveryError:
     code, text = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    passing = status >= 500 or status in _PASSING_STATUS or code in _PASSING
+    transient = status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT
     hint = _HINTS.get(code, "")
-    return DeliveryError(f"S3 refused {target}: {code}: {text}{hint}", permanent=not passing)
+    return DeliveryError(f"S3 refused {target}: {code}: {text}{hint}", permanent=not transient)

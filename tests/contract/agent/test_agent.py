@@ -1,4 +1,4 @@
-"""The agent: what it measures, and that each record arrives once whatever breaks on the way."""
+"""The agent: its records, its spool, and delivery exactly once after failures."""
 
 import json
 import os
@@ -32,13 +32,13 @@ from chalicelib.process.processor import process
 from infra.__main__ import main
 from infra.agent.agent import (
     Agent,
-    Identity,
+    HostIdentity,
     Schedule,
     back_off,
 )
 from infra.agent.spool import (
-    Entry,
     Spool,
+    SpooledObject,
     SpoolError,
     default_folder,
 )
@@ -82,9 +82,9 @@ def start(endpoint: str, command: Sequence[str], **changes: Any) -> "subprocess.
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Its exit status and what it said."""
-    _, said = process.communicate(timeout=60)
-    return process.returncode, said
+    """The exit status and the standard error of a process."""
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
 
 
 def push(endpoint: str, spool: Path, *more: str, **changes: Any) -> tuple[int, str]:
@@ -97,7 +97,7 @@ def spooled(folder: Path) -> list[Path]:
 
 @contextmanager
 def closed_port() -> Iterator[str]:
-    """An endpoint where nobody listens, and nobody else can begin to."""
+    """An endpoint on a port that is bound, so that no server can listen there."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -105,7 +105,7 @@ def closed_port() -> Iterator[str]:
 
 @dataclass
 class FakeS3:
-    """A real server on loopback that takes PUTs, or answers with `status` and `code`."""
+    """An HTTP server that stores PUT objects, or responds with `status` and `code`."""
 
     status: int = 200
     code: str = ""
@@ -114,7 +114,7 @@ class FakeS3:
     puts: list[tuple[str, bytes]] = field(default_factory=list)
     endpoint: str = ""
 
-    def take(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def respond(self, path: str, body: bytes) -> tuple[int, bytes]:
         self.requests += 1
         if self.status == 200:
             self.puts.append((path.removeprefix(f"/{BUCKET}/"), body))
@@ -133,17 +133,17 @@ def fake_s3() -> Iterator[FakeS3]:
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, answer = fake.take(self.path, body)
+            status, response = fake.respond(self.path, body)
             self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(response)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(response)
 
         def log_message(self, *_: Any) -> None:
             pass
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # a client that was killed: that is the test
+            with suppress(ConnectionError):  # tests kill the client
                 super().handle()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -157,17 +157,17 @@ def fake_s3() -> Iterator[FakeS3]:
     thread.join()
 
 
-def spool_object(folder: Path, time: datetime, body: bytes = b"{}\n") -> Entry:
-    entry = Entry.of(body, host="web-1", time=time)
+def spool_object(folder: Path, time: datetime, body: bytes = b"{}\n") -> SpooledObject:
+    spooled = SpooledObject.of(body, host="web-1", time=time)
     with Spool(folder, max_bytes=10**6, log=lambda _: None) as spool:
-        spool.add(entry, body)
-    return entry
+        spool.add(spooled, body)
+    return spooled
 
 
-# --- What is sent -----------------------------------------------------------------------
+# --- Objects and records ----------------------------------------------------------------
 
 
-def test_one_object_holds_a_record_of_each_type(backend: Backend, spool: Path) -> None:
+def test_an_object_has_one_record_of_each_metric_type(backend: Backend, spool: Path) -> None:
     assert main(arguments(spool, "--once")) == 0
     (key,) = backend.keys()
     sent = [records.decode(line) for line in backend.body(key).splitlines()]
@@ -175,19 +175,19 @@ def test_one_object_holds_a_record_of_each_type(backend: Backend, spool: Path) -
     assert {(record.source, record.resource_id) for record in sent} == {("host", "web-1")}
 
 
-def test_the_key_is_dated_and_names_the_host(backend: Backend, spool: Path) -> None:
+def test_the_key_has_the_date_and_the_host(backend: Backend, spool: Path) -> None:
     main(arguments(spool, "--once"))
     (key,) = backend.keys()
     assert KEY.fullmatch(key)
 
 
-def test_the_window_ends_on_the_alignment(backend: Backend, spool: Path) -> None:
+def test_the_window_ends_on_a_multiple_of_align(backend: Backend, spool: Path) -> None:
     main(arguments(spool, "--once", "--interval", "7200", "--align", "3600"))
     record = records.decode(backend.body(backend.keys()[0]).splitlines()[0])
     assert (record.window_seconds, record.timestamp.timestamp() % 3600) == (7200, 0)
 
 
-def test_the_processor_makes_the_identity_where_the_object_lands(
+def test_metric_id_is_computed_from_the_account_and_region_of_the_bucket(
     backend: Backend, spool: Path
 ) -> None:
     main(arguments(spool, "--once"))
@@ -209,13 +209,13 @@ def test_the_processor_makes_the_identity_where_the_object_lands(
     }
 
 
-def test_an_account_and_a_region_that_are_given_are_kept(backend: Backend, spool: Path) -> None:
+def test_account_and_region_options_are_in_the_records(backend: Backend, spool: Path) -> None:
     main(arguments(spool, "--once", "--account-id", "210987654321", "--region-label", "office"))
     record = records.decode(backend.body(backend.keys()[0]).splitlines()[0])
     assert (record.account_id, record.region) == ("210987654321", "office")
 
 
-def test_the_bucket_can_come_from_the_environment(
+def test_the_bucket_defaults_to_the_environment_variable(
     backend: Backend, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUCKET_NAME", BUCKET)
@@ -223,7 +223,7 @@ def test_the_bucket_can_come_from_the_environment(
     assert len(backend.keys()) == 1
 
 
-def test_odd_letters_of_a_host_stay_out_of_the_key_and_in_the_record(
+def test_special_characters_of_a_host_name_are_replaced_in_the_key_only(
     backend: Backend, spool: Path
 ) -> None:
     main(arguments(spool, "--once", "--host", "büro/1"))
@@ -232,7 +232,7 @@ def test_odd_letters_of_a_host_stay_out_of_the_key_and_in_the_record(
     assert records.decode(backend.body(key).splitlines()[0]).resource_id == "büro/1"
 
 
-def test_a_dry_run_prints_records_and_needs_neither_bucket_nor_spool(
+def test_a_dry_run_prints_records_without_bucket_or_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -242,12 +242,12 @@ def test_a_dry_run_prints_records_and_needs_neither_bucket_nor_spool(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_can_be_pretty(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_can_print_indented_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["agent", "--dry-run=pretty", "--cpu-seconds", "0.05"])
     assert '\n  "metric_type": "cpu",\n' in capsys.readouterr().out
 
 
-def test_nothing_of_the_local_cloud_is_imported() -> None:
+def test_the_agent_does_not_import_the_local_cloud() -> None:
     script = (
         "import sys; from infra.__main__ import main; main(['agent', '--dry-run']);"
         "print({'moto', 'duckdb', 'sqlglot', 'rich', 'chalice'} & set(sys.modules))"
@@ -261,17 +261,17 @@ def test_nothing_of_the_local_cloud_is_imported() -> None:
 # --- The spool --------------------------------------------------------------------------
 
 
-def test_the_spool_is_its_owners_alone(spool: Path) -> None:
+def test_the_spool_is_private_to_its_owner(spool: Path) -> None:
     spool_object(spool, NOON)
     modes = {path.name: path.stat().st_mode & 0o777 for path in [spool, *spool.iterdir()]}
     assert modes.pop("spool") == 0o700
     assert set(modes.values()) == {0o600}
 
 
-def test_a_spool_that_others_can_write_is_refused(spool: Path) -> None:
+def test_a_spool_that_is_writable_by_others_is_an_error(spool: Path) -> None:
     spool.mkdir()
     spool.chmod(0o777)
-    with pytest.raises(SpoolError, match="can be written by, others"):
+    with pytest.raises(SpoolError, match="owned or writable by another user"):
         spool_object(spool, NOON)
 
 
@@ -279,58 +279,58 @@ def test_the_default_spool_respects_xdg(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "infra-monitoring" / "spool"
     monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert default_folder() == Path("/home/somebody/.local/state/infra-monitoring/spool")
+    monkeypatch.setenv("HOME", "/home/user")
+    assert default_folder() == Path("/home/user/.local/state/infra-monitoring/spool")
 
 
-def test_beyond_its_bound_the_oldest_is_dropped_loudly_and_counted(spool: Path) -> None:
-    said: list[str] = []
-    entries = [Entry.of(b"x" * 400, host="web-1", time=NOON + n * timedelta(1)) for n in range(3)]
-    with Spool(spool, max_bytes=800, log=said.append) as opened:
-        for entry in entries:
-            opened.add(entry, b"x" * 400)
-        assert opened.entries() == entries[1:]
+def test_a_full_spool_drops_the_oldest_object_logs_it_and_counts_it(spool: Path) -> None:
+    logged: list[str] = []
+    objects = [
+        SpooledObject.of(b"x" * 400, host="web-1", time=NOON + n * timedelta(1)) for n in range(3)
+    ]
+    with Spool(spool, max_bytes=800, log=logged.append) as opened:
+        for each in objects:
+            opened.add(each, b"x" * 400)
+        assert opened.objects() == objects[1:]
         assert opened.dropped == 1
-    assert said == [
-        f"WARNING: DROPPED {entries[0].name}, never sent: the spool {spool} is full"
+    assert logged == [
+        f"WARNING: DROPPED {objects[0].name}, never sent: the spool {spool} is full"
         " (800 bytes, --max-spool-mb)"
     ]
 
 
-def test_a_drop_shows_in_the_count_of_the_run(spool: Path) -> None:
+def test_the_summary_line_counts_dropped_objects(spool: Path) -> None:
     spool_object(spool, NOON)
     with closed_port() as endpoint:
-        status, said = push(endpoint, spool, "--max-spool-mb", "0.000001")
+        status, stderr = push(endpoint, spool, "--max-spool-mb", "0.000001")
     assert status == 1
-    assert "0 sent, 1 still spooled, 1 dropped" in said
+    assert "0 sent, 1 still spooled, 1 dropped" in stderr
 
 
-def test_a_partial_file_is_set_aside_with_a_message_and_never_sent(
-    fake_s3: FakeS3, spool: Path
-) -> None:
+def test_an_incomplete_file_is_set_aside_logged_and_not_sent(fake_s3: FakeS3, spool: Path) -> None:
     name = spool_object(spool, NOON).name
     (spool / name).rename(spool / f"{name}.tmp")
-    status, said = push(fake_s3.endpoint, spool)
+    status, stderr = push(fake_s3.endpoint, spool)
     assert status == 0
-    assert f"was not written to its end; kept as {name}.corrupt, not sent" in said
+    assert f"is incomplete; kept as {name}.corrupt, not sent" in stderr
     assert [key for key, _ in fake_s3.puts if "20261122" in key] == []
     assert len(fake_s3.puts) == 1
     assert (spool / f"{name}.corrupt").exists()
 
 
-def test_a_corrupt_file_is_set_aside_with_a_message_and_does_not_hold_up_others(
+def test_a_corrupt_file_is_set_aside_logged_and_does_not_block_others(
     fake_s3: FakeS3, spool: Path
 ) -> None:
     broken = spool_object(spool, NOON)
     (spool / broken.name).write_bytes(b"{")
     good = spool_object(spool, NOON + timedelta(hours=3))
-    _, said = push(fake_s3.endpoint, spool)
-    assert f"{broken.name} is corrupt" in said
+    _, stderr = push(fake_s3.endpoint, spool)
+    assert f"{broken.name} is corrupt" in stderr
     assert broken.key not in dict(fake_s3.puts)
     assert fake_s3.puts[0][0] == good.key
 
 
-def test_files_that_are_not_the_agents_are_left_alone(fake_s3: FakeS3, spool: Path) -> None:
+def test_files_of_other_programs_are_not_touched(fake_s3: FakeS3, spool: Path) -> None:
     spool.mkdir(mode=0o700)
     for name in ("notes.json", "notes.tmp", "99999999T999999.000000Z-x-000000000000.json"):
         (spool / name).write_text("mine")
@@ -339,67 +339,67 @@ def test_files_that_are_not_the_agents_are_left_alone(fake_s3: FakeS3, spool: Pa
     assert sum(path.read_text() == "mine" for path in spool.iterdir()) == 3
 
 
-def test_what_cannot_be_spooled_is_sent_at_once(fake_s3: FakeS3, spool: Path) -> None:
-    """A limit of 0 bytes a file stands for the full disk."""
-    status, said = push(
+def test_an_object_that_cannot_be_spooled_is_sent_directly(fake_s3: FakeS3, spool: Path) -> None:
+    """A file size limit of 0 bytes simulates a full disk."""
+    status, stderr = push(
         fake_s3.endpoint,
         spool,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
     )
     assert (status, len(fake_s3.puts)) == (0, 1)
-    assert "cannot be spooled" in said
+    assert "cannot be spooled" in stderr
     assert [path.name for path in spool.iterdir()] == ["lock"]
 
 
-def test_a_second_agent_says_so_and_fails(fake_s3: FakeS3, spool: Path) -> None:
+def test_a_second_agent_on_the_same_spool_fails(fake_s3: FakeS3, spool: Path) -> None:
     with Spool(spool, max_bytes=1000, log=lambda _: None):
-        status, said = push(fake_s3.endpoint, spool)
+        status, stderr = push(fake_s3.endpoint, spool)
     assert status == 1
-    assert said == f"error: another agent (process {os.getpid()}) is using the spool {spool}\n"
+    assert stderr == f"error: another agent (process {os.getpid()}) is using the spool {spool}\n"
     assert fake_s3.requests == 0
 
 
-# --- What goes wrong on the way ---------------------------------------------------------
+# --- Failures of the delivery -----------------------------------------------------------
 
 
-def test_an_endpoint_that_is_down_leaves_the_object_for_the_next_time(
+def test_an_object_stays_in_the_spool_while_the_endpoint_is_down(
     fake_s3: FakeS3, spool: Path
 ) -> None:
     with closed_port() as endpoint:
-        status, said = push(endpoint, spool)
+        status, stderr = push(endpoint, spool)
     (left,) = spooled(spool)
     assert status == 1
-    assert "EndpointConnectionError" in said
+    assert "EndpointConnectionError" in stderr
     assert push(fake_s3.endpoint, spool)[0] == 0
-    entry = Entry.from_name(left.name)
-    assert entry is not None
-    assert fake_s3.puts[0][0] == entry.key
+    spooled_object = SpooledObject.from_name(left.name)
+    assert spooled_object is not None
+    assert fake_s3.puts[0][0] == spooled_object.key
     assert spooled(spool) == []
 
 
-def test_the_oldest_is_sent_first(fake_s3: FakeS3, spool: Path) -> None:
+def test_the_oldest_object_is_sent_first(fake_s3: FakeS3, spool: Path) -> None:
     times = [NOON, NOON - timedelta(days=40), NOON - timedelta(hours=3)]
-    entries = [spool_object(spool, each) for each in times]
+    objects = [spool_object(spool, each) for each in times]
     push(fake_s3.endpoint, spool)
     sent = [key for key, _ in fake_s3.puts]
-    assert sent[:3] == [entries[1].key, entries[2].key, entries[0].key]
+    assert sent[:3] == [objects[1].key, objects[2].key, objects[0].key]
 
 
-def test_an_agent_killed_while_it_sends_loses_nothing(fake_s3: FakeS3, spool: Path) -> None:
-    """SIGKILL with the object in the spool and S3 not having answered."""
-    reached, gone = threading.Event(), threading.Event()
+def test_an_agent_killed_while_sending_loses_nothing(fake_s3: FakeS3, spool: Path) -> None:
+    """SIGKILL while the object is in the spool and the request is open."""
+    reached, killed = threading.Event(), threading.Event()
     fake_s3.status = 503
 
-    def never_answer() -> None:
+    def hang() -> None:
         reached.set()
-        gone.wait(30)
+        killed.wait(120)
 
-    fake_s3.on_put = never_answer
+    fake_s3.on_put = hang
     process = start(fake_s3.endpoint, arguments(spool, "--once"))
-    assert reached.wait(30)
+    assert reached.wait(120)
     process.kill()
     finish(process)
-    gone.set()
+    killed.set()
     (left,) = spooled(spool)
     body = left.read_bytes()
     fake_s3.status, fake_s3.on_put = 200, lambda: None
@@ -407,15 +407,15 @@ def test_an_agent_killed_while_it_sends_loses_nothing(fake_s3: FakeS3, spool: Pa
     assert fake_s3.puts[0][1] == body
 
 
-def test_an_object_that_s3_took_unheard_is_sent_again_to_the_same_key(
+def test_an_object_is_sent_again_to_the_same_key_if_the_response_was_lost(
     fake_s3: FakeS3, spool: Path
 ) -> None:
-    """SIGKILL after S3 has the object and before the agent knows."""
+    """SIGKILL after S3 has stored the object and before it responds."""
     processes: list[subprocess.Popen[str]] = []
     started = threading.Event()
 
     def kill() -> None:
-        assert started.wait(30)
+        assert started.wait(120)
         processes[0].kill()
 
     fake_s3.on_put = kill
@@ -427,10 +427,10 @@ def test_an_object_that_s3_took_unheard_is_sent_again_to_the_same_key(
     sent = [key for key, _ in fake_s3.puts]
     assert sent[0] == sent[1]
     assert fake_s3.puts[0] == fake_s3.puts[1]
-    assert len(sent) == 3  # the third is the second run's own
+    assert len(sent) == 3  # the third is the measurement of the second process
 
 
-def test_a_bucket_that_is_not_there_is_a_clear_error_and_the_object_stays(
+def test_a_missing_bucket_is_an_error_and_the_object_stays_in_the_spool(
     backend: Backend, spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(spool, "--once", "--bucket", "no-such-bucket")) == 1
@@ -442,23 +442,25 @@ def test_a_bucket_that_is_not_there_is_a_clear_error_and_the_object_stays(
     assert backend.keys() == []
 
 
-def test_a_refusal_stops_the_sending_at_the_first_object(fake_s3: FakeS3, spool: Path) -> None:
+def test_a_permanent_error_stops_the_sending_at_the_first_object(
+    fake_s3: FakeS3, spool: Path
+) -> None:
     fake_s3.status, fake_s3.code = 403, "AccessDenied"
     spool_object(spool, NOON)
-    status, said = push(fake_s3.endpoint, spool)
+    status, stderr = push(fake_s3.endpoint, spool)
     assert (status, fake_s3.requests, len(spooled(spool))) == (1, 1, 2)
-    assert "AccessDenied: no; the agent needs s3:PutObject on raw-metrics/*" in said
+    assert "AccessDenied: no; the agent needs s3:PutObject on raw-metrics/*" in stderr
 
 
-def test_a_server_error_is_tried_again_once_and_then_left(fake_s3: FakeS3, spool: Path) -> None:
+def test_a_server_error_is_retried_once(fake_s3: FakeS3, spool: Path) -> None:
     fake_s3.status, fake_s3.code = 503, "SlowDown"
-    status, said = push(fake_s3.endpoint, spool)
+    status, stderr = push(fake_s3.endpoint, spool)
     assert (status, fake_s3.requests, len(spooled(spool))) == (1, 2, 1)
-    assert said.startswith("warning: S3 refused")
+    assert stderr.startswith("warning: S3 refused")
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "message"),
     [
         (
             ("--interval", "100", "--align", "300"),
@@ -469,26 +471,26 @@ def test_a_server_error_is_tried_again_once_and_then_left(fake_s3: FakeS3, spool
         (("--once", "--dry-run"), "not allowed with argument"),
     ],
 )
-def test_a_bad_option_is_one_clear_line(
-    more: Sequence[str], words: str, spool: Path, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_option_is_an_error_message(
+    more: Sequence[str], message: str, spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
         status = main(arguments(spool, *more))
     except SystemExit as end:
         status = int(str(end.code))
     assert status != 0
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("endpoint", ["no endpoint", "http://[broken"])
-def test_an_endpoint_that_is_none_is_one_clear_line(endpoint: str, spool: Path) -> None:
-    status, said = push(endpoint, spool)
+def test_a_malformed_endpoint_is_an_error_without_a_traceback(endpoint: str, spool: Path) -> None:
+    status, stderr = push(endpoint, spool)
     assert status == 1
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     assert len(spooled(spool)) == 1
 
 
-def test_no_bucket_is_a_clear_error(
+def test_a_missing_bucket_option_is_an_error_message(
     spool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("BUCKET_NAME", raising=False)
@@ -500,36 +502,32 @@ def test_no_bucket_is_a_clear_error(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_loop_pushes_at_each_tick_and_ends_clean(
+def test_the_loop_sends_at_each_scheduled_time_until_a_signal(
     how: int, fake_s3: FakeS3, spool: Path, eventually: Eventually
 ) -> None:
     process = start(fake_s3.endpoint, arguments(spool, "--interval", "1", "--align", "1"))
     eventually(lambda: len(fake_s3.puts) >= 3)
     process.send_signal(how)
-    status, said = finish(process)
+    status, stderr = finish(process)
     assert status == 0
-    assert said.endswith("stopped\n")
+    assert stderr.endswith("stopped\n")
     assert not list(spool.glob("*.tmp"))
     ends = [records.decode(body.splitlines()[0]).timestamp for _, body in fake_s3.puts[:3]]
     assert ends[1] - ends[0] == ends[2] - ends[1] == timedelta(seconds=1)
 
 
-def test_a_signal_while_a_spool_is_sent_lets_the_object_under_way_arrive(
-    fake_s3: FakeS3, spool: Path
-) -> None:
+def test_a_signal_stops_the_sending_after_the_current_object(fake_s3: FakeS3, spool: Path) -> None:
     with closed_port() as endpoint:
         for _ in range(3):
             push(endpoint, spool)
     process = start(fake_s3.endpoint, arguments(spool))
     fake_s3.on_put = lambda: process.send_signal(signal.SIGTERM)
-    status, said = finish(process)
+    status, stderr = finish(process)
     assert (status, len(fake_s3.puts), len(spooled(spool))) == (0, 1, 2)
-    assert said.endswith("1 sent, 2 still spooled\nstopped\n")
+    assert stderr.endswith("1 sent, 2 still spooled\nstopped\n")
 
 
-def test_a_second_signal_does_not_wait_for_a_server_that_hangs(
-    fake_s3: FakeS3, spool: Path
-) -> None:
+def test_a_second_signal_aborts_the_current_request(fake_s3: FakeS3, spool: Path) -> None:
     with closed_port() as endpoint:
         push(endpoint, spool)
     process, freed = start(fake_s3.endpoint, arguments(spool)), threading.Event()
@@ -537,18 +535,18 @@ def test_a_second_signal_does_not_wait_for_a_server_that_hangs(
     def hang() -> None:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        freed.wait(timeout=60)
+        freed.wait(timeout=120)
 
     fake_s3.on_put = hang
-    status, said = finish(process)
+    status, stderr = finish(process)
     freed.set()
     assert (status, len(spooled(spool))) == (130, 1)
-    assert said.endswith("stopped\n")
-    assert "Traceback" not in said
+    assert stderr.endswith("stopped\n")
+    assert "Traceback" not in stderr
 
 
-class World:
-    """A clock that only waiting moves, and an S3 that fails so often, for one loop."""
+class Simulation:
+    """An agent loop with a simulated clock and an S3 that fails the first `failures` requests."""
 
     def __init__(self, folder: Path, *, hours: float, failures: int, permanent: bool) -> None:
         self.moment = NOON + timedelta(minutes=17)
@@ -562,7 +560,7 @@ class World:
                 spool,
                 self._put,
                 source,
-                Identity("web-1"),
+                HostIdentity("web-1"),
                 Schedule(10_800, 300),
                 log=lambda _: None,
                 now=lambda: self.moment,
@@ -580,33 +578,33 @@ class World:
         return self.moment > self._end
 
 
-def test_ticks_are_on_the_clock(spool: Path) -> None:
-    world = World(spool, hours=9, failures=0, permanent=False)
-    assert [f"{each:%H:%M:%S}" for each in world.tries] == ["15:00:00", "18:00:00", "21:00:00"]
+def test_scheduled_times_are_multiples_of_the_interval(spool: Path) -> None:
+    simulation = Simulation(spool, hours=9, failures=0, permanent=False)
+    assert [f"{each:%H:%M:%S}" for each in simulation.tries] == ["15:00:00", "18:00:00", "21:00:00"]
 
 
-def test_between_ticks_it_tries_again_ever_more_slowly(spool: Path) -> None:
-    world = World(spool, hours=5, failures=6, permanent=False)
+def test_retries_back_off_exponentially(spool: Path) -> None:
+    simulation = Simulation(spool, hours=5, failures=6, permanent=False)
     waits = [
         (later - earlier).total_seconds()
-        for earlier, later in zip(world.tries, world.tries[1:], strict=False)
+        for earlier, later in zip(simulation.tries, simulation.tries[1:], strict=False)
     ]
-    assert len(world.sent) == 1
+    assert len(simulation.sent) == 1
     for number, wait in enumerate(waits):
         assert 5 * 2**number <= wait <= 10 * 2**number
 
 
-def test_a_refusal_waits_for_the_next_tick_which_sends_both(spool: Path) -> None:
-    world = World(spool, hours=8, failures=1, permanent=True)
-    assert [f"{each:%H:%M}" for each in world.tries] == ["15:00", "18:00", "18:00"]
-    assert len(world.sent) == 2
+def test_a_permanent_error_is_retried_at_the_next_scheduled_time(spool: Path) -> None:
+    simulation = Simulation(spool, hours=8, failures=1, permanent=True)
+    assert [f"{each:%H:%M}" for each in simulation.tries] == ["15:00", "18:00", "18:00"]
+    assert len(simulation.sent) == 2
 
 
-def test_waits_never_exceed_a_quarter_of_an_hour() -> None:
+def test_the_back_off_is_at_most_15_minutes() -> None:
     assert max(back_off(attempt) for attempt in range(2000)) <= 900
 
 
-# --- The whole way ----------------------------------------------------------------------
+# --- End to end -------------------------------------------------------------------------
 
 
 def items_of(cloud: RunningCloud, host: str) -> list[dict[str, Any]]:
@@ -624,7 +622,7 @@ def raw_objects(cloud: RunningCloud, host: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def host(cloud: RunningCloud, eventually: Eventually) -> Iterator[str]:
-    """A host of a test's own, of which the shared cloud knows nothing afterwards."""
+    """A unique host name; its objects and items are deleted after the test."""
     name = f"pushing-{uuid.uuid4().hex[:8]}"
     yield name
     eventually(lambda: idle(cloud))
@@ -641,15 +639,15 @@ def idle(cloud: RunningCloud) -> bool:
     return bool(requests.get(f"{cloud.endpoint}/_local/idle", timeout=5).json())
 
 
-def test_what_was_measured_while_the_endpoint_was_down_arrives_once_and_enriched(
+def test_records_spooled_during_an_outage_are_stored_once_and_enriched(
     cloud: RunningCloud, host: str, spool: Path, eventually: Eventually
 ) -> None:
-    often = ("--host", host, "--interval", "1", "--align", "1")
+    options = ("--host", host, "--interval", "1", "--align", "1")
     with closed_port() as endpoint:
         for _ in range(2):
-            assert push(endpoint, spool, *often)[0] == 1
-            time.sleep(1.1)  # a window of its own for each
-    assert push(cloud.endpoint, spool, *often)[0] == 0
+            assert push(endpoint, spool, *options)[0] == 1
+            time.sleep(1.1)  # so that each has a different window
+    assert push(cloud.endpoint, spool, *options)[0] == 0
 
     objects = raw_objects(cloud, host)
     sent = [records.decode(line) for body in objects.values() for line in body.splitlines()]
@@ -658,29 +656,29 @@ def test_what_was_measured_while_the_endpoint_was_down_arrives_once_and_enriched
     def enriched() -> list[dict[str, Any]]:
         return [item for item in items_of(cloud, host) if "processed_at" in item]
 
-    # Twelve, but for a machine whose clock is set back meanwhile: then some share a window.
-    windows = {_identity(record) for record in sent}
-    eventually(lambda: {_identity_of(item) for item in enriched()} == windows)
+    # 12 keys, or fewer if the clock was set back, because then some records share a window.
+    keys = {_record_key(record) for record in sent}
+    eventually(lambda: {_item_key(item) for item in enriched()} == keys)
     eventually(lambda: idle(cloud))
-    assert sorted(map(_identity_of, items_of(cloud, host))) == sorted(windows)
+    assert sorted(map(_item_key, items_of(cloud, host))) == sorted(keys)
 
 
-def _identity(record: Record) -> tuple[str, str]:
-    there = record.identified(account_id="123456789012", region="eu-west-1")
-    return str(there.metric_id), f"{record.timestamp:%Y-%m-%dT%H:%M:%SZ}"
+def _record_key(record: Record) -> tuple[str, str]:
+    identified = record.identified(account_id="123456789012", region="eu-west-1")
+    return str(identified.metric_id), f"{record.timestamp:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _identity_of(item: dict[str, Any]) -> tuple[str, str]:
+def _item_key(item: dict[str, Any]) -> tuple[str, str]:
     return item["metric_id"]["S"], item["timestamp"]["S"]
 
 
-def test_a_repeated_send_changes_no_count(
+def test_sending_an_object_twice_stores_its_records_once(
     cloud: RunningCloud, host: str, spool: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
     with closed_port() as endpoint:
         push(endpoint, spool, "--host", host)
-    shutil.copytree(spool, tmp_path / "again")
-    for folder in (spool, tmp_path / "again"):
+    shutil.copytree(spool, tmp_path / "copy")
+    for folder in (spool, tmp_path / "copy"):
         assert push(cloud.endpoint, folder, "--host", f"{host}-other")[0] == 0
     eventually(lambda: len(items_of(cloud, host)) == 4)
     eventually(lambda: all("processed_at" in item for item in items_of(cloud, host)))
@@ -692,27 +690,27 @@ def test_a_repeated_send_changes_no_count(
     assert counts == (1, 4)
 
 
-# --- The page ---------------------------------------------------------------------------
+# --- docs/agent.md ----------------------------------------------------------------------
 
 
-PAGE = ROOT / "docs" / "agent.md"
+GUIDE = ROOT / "docs" / "agent.md"
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert found, f"{PAGE.name} has no {language}"
+    found = re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{GUIDE.name} has no {language} block"
     return [str(each) for each in found]
 
 
-def test_the_policy_on_the_page_allows_one_action_on_one_prefix() -> None:
+def test_the_documented_policy_allows_one_action_on_one_prefix() -> None:
     (policy,) = map(json.loads, blocks("json"))
     (statement,) = policy["Statement"]
     assert (statement["Effect"], statement["Action"]) == ("Allow", "s3:PutObject")
     assert re.fullmatch(r"arn:aws:s3:::[\w-]+/raw-metrics/\*", statement["Resource"])
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
-def test_systemd_takes_the_units_on_the_page(tmp_path: Path) -> None:
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_the_documented_systemd_units_are_valid(tmp_path: Path) -> None:
     program = "/opt/infra-monitoring/.venv/bin/python"
     for unit in blocks("ini"):
         name = unit.splitlines()[0].rpartition("/")[2]
