@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from infra.operate.deployment import Days, Stage
 from infra.operate.reconciliation import Difference
-from infra.operate.verify import Ledger, counts, describe
+from infra.operate.verify import Reconciliation, counts, describe
 
 from .audit import Verdict
 from .scenario import ENVIRONMENT
@@ -42,9 +42,9 @@ class Verified:
 
 def verify(stage: Stage, days: Days) -> Verified:
     """What the command does, in this process; on the credentials of the environment."""
-    ledger = Ledger(stage, days)
-    differences = [_told(each) for each in ledger.differences(Progress(disable=True))]
-    return Verified(counts(ledger.tally), differences)
+    reconciliation = Reconciliation(stage, days)
+    differences = [_told(each) for each in reconciliation.differences(Progress(disable=True))]
+    return Verified(counts(reconciliation.summary), differences)
 
 
 def verify_by_command(endpoint: str, days: Days) -> Verified:

@@ -1,1 +1,1 @@
-"""Commands that operate a deployed stage; they read and write through AWS's APIs."""
+"""Commands that operate a deployed stage; they use the AWS APIs."""

@@ -1,4 +1,4 @@
-"""A deployed stage as the operating commands see it: its names, its clients, its days."""
+"""A deployed stage: resource names, clients and settings; and the days of a command."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ class Days:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the pipeline of one stage is; reads AWS at first use."""
+    """A deployed stage; its properties call AWS when they are first used."""
 
     name: str
     bucket_name: str = ""
@@ -62,8 +62,8 @@ class Stage:
         return stage_suffix(self.name)
 
     def client(self, service: str) -> Any:
-        """A client on the credentials and region of the environment."""
-        with self._lock:  # sessions are not for several threads at once
+        """A cached client with the credentials and region of the environment."""
+        with self._lock:  # boto3 sessions are not thread-safe
             if service not in self._clients:
                 factory: Any = boto3.client
                 self._clients[service] = factory(
@@ -89,7 +89,7 @@ class Stage:
 
     @cached_property
     def queue_url(self) -> str:
-        """The dead-letter queue."""
+        """URL of the dead-letter queue."""
         name = f"InfraMonitoring-DeadLetters{self.suffix}"
         return str(self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
 
@@ -107,41 +107,41 @@ class Stage:
 
     @property
     def machine_arns(self) -> tuple[str, ...]:
-        """Of every state machine."""
+        """ARNs of the three state machines."""
         return self.pipeline_arn, self.replay_arn, self.compaction_arn
 
     @property
     def work_group(self) -> str:
-        """Athena's."""
+        """The Athena work group."""
         return f"infra-monitoring{self.suffix}"
 
     @property
     def database(self) -> str:
-        """Glue's; SQL would make everybody quote a hyphen."""
+        """The Glue database; it has no hyphens, because SQL would require quotes."""
         return f"infra_monitoring{self.suffix}".replace("-", "_")
 
     @property
     def function_names(self) -> tuple[str, ...]:
-        """The functions that the dead letters of this stage are for."""
+        """The functions whose failed events are in the dead-letter queue."""
         names = ("data-collector", "log-processor", "notifier")
         return tuple(f"{name}{self.suffix}" for name in names)
 
     @cached_property
     def retention(self) -> timedelta:
-        """How long DynamoDB keeps an item."""
+        """Time after which DynamoDB deletes an item."""
         return timedelta(days=int(self._settings["RETENTION_DAYS"]))
 
     @cached_property
-    def ahead(self) -> timedelta:
-        """How far ahead of its object a record may be."""
+    def max_ahead(self) -> timedelta:
+        """Limit by which a record's times may be later than the storage of its object."""
         return timedelta(seconds=int(self._settings["MAX_AHEAD_SECONDS"]))
 
     @cached_property
     def _settings(self) -> dict[str, str]:
         """The stage's settings in `.chalice/config.json`."""
         config = json.loads(_SETTINGS.read_text())
-        own = config["stages"].get(self.name, {}).get("environment_variables", {})
-        settings: dict[str, str] = config["environment_variables"] | own
+        overrides = config["stages"].get(self.name, {}).get("environment_variables", {})
+        settings: dict[str, str] = config["environment_variables"] | overrides
         return settings
 
     def _machine(self, name: str) -> str:
@@ -153,7 +153,11 @@ class Stage:
 
     @cached_property
     def _exports(self) -> dict[str, str]:
-        """What the storage stack exports, by name less what is the same for all."""
+        """The storage stack's exports BucketName and TableName.
+
+        Raises:
+            CommandError: an export is missing.
+        """
         wanted = {
             f"InfraMonitoring-{name}{self.suffix}": name for name in ("BucketName", "TableName")
         }
@@ -167,22 +171,22 @@ class Stage:
         if len(found) < len(wanted):
             raise CommandError(
                 f"no exports {', '.join(wanted)} in {self.region}: is infra/storage.yaml of stage"
-                f" {self.name} deployed there? Or give --bucket and --table"
+                f" {self.name} deployed there? Otherwise give --bucket and --table"
             )
         return found
 
 
 def day_of(key: str) -> date | None:
-    """The day that a raw object's key names, if it does."""
+    """The day in a raw object's key, or None."""
     match = _DATED.match(key)
     try:
         return date(*map(int, match.groups())) if match else None
-    except ValueError:  # a thirteenth month, say
+    except ValueError:  # month 13, for example
         return None
 
 
 def stage_of(options: argparse.Namespace) -> Stage:
-    """The stage that the options name."""
+    """The stage selected by the options."""
     endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
     default = "local" if endpoint else "prod"
     bucket, table = (getattr(options, name, None) or "" for name in ("bucket", "table"))
@@ -190,7 +194,11 @@ def stage_of(options: argparse.Namespace) -> Stage:
 
 
 def days_of(options: argparse.Namespace) -> Days:
-    """The days that the options name; without `--to` up to today."""
+    """The days selected by the options; `--to` defaults to today.
+
+    Raises:
+        UsageError: `--to` is before `--from`.
+    """
     last = options.until or datetime.now(UTC).date()
     if last < options.since:
         raise UsageError(f"--to {last} is before --from {options.since}")

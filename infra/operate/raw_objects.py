@@ -1,4 +1,4 @@
-"""The raw objects of some days, as S3 lists them."""
+"""List the raw objects of a range of days."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class RawObject:
 
     @property
     def dated(self) -> bool:
-        """Whether its key names a day."""
+        """Whether the key has a date."""
         return day_of(self.key) is not None
 
     @property
     def day(self) -> date:
-        """The day in its key, or else the one on which it was stored."""
+        """The date in the key, or the date of storage if the key has none."""
         return day_of(self.key) or self.stored_at.date()
 
 
 def list_raw(stage: Stage, days: Days) -> Iterator[RawObject]:
-    """The raw objects of these days; all keys are listed, 1,000 a request."""
+    """The raw objects of these days; lists all keys, 1,000 per request."""
     pages = stage.client("s3").get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=stage.bucket, Prefix=RAW_PREFIX):
         for entry in page.get("Contents", []):

@@ -1,7 +1,7 @@
-"""The ledger: what raw objects hold, and whether the stores hold just that. Pure.
+"""Reconciliation: compare the stores with the records that the raw objects contain. Pure.
 
-The parser is the product's, so that both mean the same by a record; all else that the
-processor does (batches, identities that repeat, enrichment, keys, writing) is not relied on.
+It shares the parser with log-processor, so that both agree on what a record is. It does not use
+the rest of log-processor: batching, deduplication, enrichment, keys and writing.
 """
 
 import base64
@@ -20,11 +20,11 @@ from chalicelib.model.windows import format_utc
 from chalicelib.process.parsing import EntryReader
 from chalicelib.process.validation import validate
 
-# Ends the name of an object beside a quarantined one that says which of its lines were fixed.
+# Suffix of an object next to a quarantined one; it lists the entries that were fixed.
 FIXED = ".fixed.json"
 
-# metric_id and timestamp, as in the table's key.
-Identity = tuple[str, str]
+# metric_id and timestamp: the key of the DynamoDB table.
+RecordKey = tuple[str, str]
 
 # A measurement's unit, last, avg, min, max, p95, samples and breach_seconds.
 Value = tuple[Any, ...]
@@ -37,7 +37,10 @@ _CPU_SECONDS = ("cpu_seconds_idle", "cpu_seconds_total")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a store does not hold what the raw objects say; `object` is the S3 key."""
+    """A difference between a store and the raw objects, as in `verify --json`.
+
+    `object` is an S3 key, `resource` is the host; fields that do not apply are empty.
+    """
 
     store: str
     what: str
@@ -48,8 +51,8 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What a raw object says of one record."""
+class ExpectedRecord:
+    """A record of a raw object, as it must be stored."""
 
     metric_type: str
     resource: str
@@ -57,32 +60,40 @@ class Claim:
     version: str
     values: Values
 
-    def precedes(self, uri: str, other: "Claim", other_uri: str) -> bool:
-        """Whether another object's claim must stay; two objects may hold the very same reading."""
+    def is_replaced_by(self, other: "ExpectedRecord", uri: str, other_uri: str) -> bool:
+        """Whether `other`, from object `other_uri`, must be stored instead of this one from `uri`.
+
+        If both have the same values, either one may be stored.
+        """
         same = (self.collected_at, self.values) == (other.collected_at, other.values)
         return not same and (self.version, uri) < (other.version, other_uri)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """A raw object: its records, and the line and digest of each piece that is none."""
+class RawContent:
+    """The content of a raw object.
+
+    `expected` has one record for each key, `records` counts duplicates too, `rejected` counts the
+    rejected entries by line and digest.
+    """
 
     key: str
     uri: str
-    claims: Mapping[Identity, Claim]
+    expected: Mapping[RecordKey, ExpectedRecord]
     rejected: Counter[tuple[int, str]]
     records: int
 
-    def difference(self, store: str, what: str, identity: Identity | None = None) -> Difference:
-        if identity is None:
+    def difference(self, store: str, what: str, key: RecordKey | None = None) -> Difference:
+        """A difference of this object, or of one of its records."""
+        if key is None:
             return Difference(store, what, self.key)
-        claim = self.claims[identity]
-        return Difference(store, what, self.key, claim.metric_type, claim.resource, identity[1])
+        record = self.expected[key]
+        return Difference(store, what, self.key, record.metric_type, record.resource, key[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An item of the table; one that is not enriched has no `source`."""
+class StoredItem:
+    """An item of the table; `source` is empty if it is not enriched."""
 
     source: str
     version: str
@@ -90,19 +101,23 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of `processed/`, and the object that it was found in."""
+class ProcessedLine:
+    """A line of the processed object `key`."""
 
     key: str
-    identity: Identity
+    record: RecordKey
     source: str
     measurement: str
     value: Value
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was counted; `explained` has a digest for each record and object that holds it."""
+class Summary:
+    """The counts of a reconciliation, and fingerprints of the records seen.
+
+    `distinct` has the keys of raw records, `items` those of enriched items, `sources` each record
+    together with its raw object.
+    """
 
     raw_objects: int = 0
     raw_records: int = 0
@@ -114,9 +129,9 @@ class Tally:
     quarantine_objects: int = 0
     quarantine_lines: int = 0
     expired: int = 0
-    identities: set[int] = field(default_factory=set)
+    distinct: set[int] = field(default_factory=set)
     items: set[int] = field(default_factory=set)
-    explained: set[int] = field(default_factory=set)
+    sources: set[int] = field(default_factory=set)
 
 
 # --- Reading -----------------------------------------------------------------------------
@@ -128,35 +143,35 @@ def read_raw(
     bucket: str,
     key: str,
     stored_at: datetime,
-    place: tuple[str, str],
-    ahead: timedelta,
-) -> Content:
-    """The content of a raw object; `place` is the account and region where it landed.
+    account_id: str,
+    region: str,
+    max_ahead: timedelta,
+) -> RawContent:
+    """Parse a raw object; account and region are the bucket's.
 
-    What is more than `ahead` of the time it was stored at is no record.
+    Records whose times are more than `max_ahead` later than `stored_at` are rejected.
     """
-    account_id, region = place
-    reader = EntryReader(chunks, validate=partial(validate, latest=stored_at + ahead))
-    claims: dict[Identity, Claim] = {}
+    reader = EntryReader(chunks, validate=partial(validate, latest=stored_at + max_ahead))
+    expected: dict[RecordKey, ExpectedRecord] = {}
     rejected: Counter[tuple[int, str]] = Counter()
     records = 0
-    for piece in reader:
-        if not isinstance(piece, Record):
-            rejected[piece.line, _digest(piece.original)] += 1
+    for entry in reader:
+        if not isinstance(entry, Record):
+            rejected[entry.line, _digest(entry.original)] += 1
             continue
         records += 1
-        record = piece.identified(account_id=account_id, region=region)
-        identity = str(record.metric_id), format_utc(record.timestamp)
-        claim = _claim(record, stored_at)
-        if identity not in claims or claims[identity].version <= claim.version:
-            claims[identity] = claim
+        identified = entry.identified(account_id=account_id, region=region)
+        record_key = str(identified.metric_id), format_utc(identified.timestamp)
+        record = _expected_record(identified, stored_at)
+        if record_key not in expected or expected[record_key].version <= record.version:
+            expected[record_key] = record
     if not records and not rejected and reader.position.form != "rest":
-        rejected[1, _digest(b"")] += 1  # an empty object is a fault, an empty array is none
-    return Content(key, f"s3://{bucket}/{key}", claims, rejected, records)
+        rejected[1, _digest(b"")] += 1  # an empty object is rejected, an empty array is not
+    return RawContent(key, f"s3://{bucket}/{key}", expected, rejected, records)
 
 
-def _claim(record: Record, stored_at: datetime) -> Claim:
-    return Claim(
+def _expected_record(record: Record, stored_at: datetime) -> ExpectedRecord:
+    return ExpectedRecord(
         metric_type=record.metric_type,
         resource=record.resource_id,
         collected_at=record.collected_at,
@@ -169,10 +184,10 @@ def _value(measurement: Measurement) -> Value:
     return measurement.unit, *(getattr(measurement, name) for name in _STATISTICS)
 
 
-def read_item(item: Mapping[str, Any]) -> tuple[Identity, Stored]:
-    """An item in DynamoDB's form."""
+def read_item(item: Mapping[str, Any]) -> tuple[RecordKey, StoredItem]:
+    """Parse an item of the DynamoDB API."""
     measurements = item.get("measurements", {}).get("M", {})
-    return (item["metric_id"]["S"], item["timestamp"]["S"]), Stored(
+    return (item["metric_id"]["S"], item["timestamp"]["S"]), StoredItem(
         source=item.get("source_object", {}).get("S", ""),
         version=item.get("version", {}).get("S", ""),
         values={name: _item_value(each["M"]) for name, each in measurements.items()},
@@ -184,14 +199,14 @@ def _item_value(measurement: Mapping[str, Any]) -> Value:
     return measurement["unit"]["S"], *(None if n is None else float(n) for n in numbers)
 
 
-def read_line(key: str, text: bytes) -> Line:
-    """A line of the processed object `key`."""
+def read_processed_line(key: str, text: bytes) -> ProcessedLine:
+    """Parse a line of the processed object `key`."""
     line = json.loads(text)
     names = ("value_last", "value_avg", "value_min", "value_max", "value_p95", "samples")
     day, _, clock = line["ts"].partition(" ")
-    return Line(
+    return ProcessedLine(
         key=key,
-        identity=(line["metric_id"], f"{day}T{clock[:8]}Z"),
+        record=(line["metric_id"], f"{day}T{clock[:8]}Z"),
         source=line["source_object"],
         measurement=line["measurement"],
         value=(line["unit"], *(line[name] for name in names), line["breach_seconds"]),
@@ -199,13 +214,13 @@ def read_line(key: str, text: bytes) -> Line:
 
 
 def read_quarantined(text: bytes) -> tuple[str, tuple[int, str]]:
-    """A line of quarantine: the raw object, and the piece of it as `Content.rejected` has it."""
+    """Parse a quarantined line into its raw object's URI and its key in `RawContent.rejected`."""
     line = json.loads(text)
     return line["source_object"], (line["line"], _digest(original(line)))
 
 
 def original(line: Mapping[str, Any]) -> bytes:
-    """The bytes that were put into quarantine."""
+    """The rejected bytes of a quarantined line."""
     if "original_base64" in line:
         return base64.b64decode(line["original_base64"])
     return str(line["original"]).encode()
@@ -216,118 +231,119 @@ def _digest(data: bytes) -> str:
 
 
 def fingerprint(*parts: str) -> int:
-    """Stands for a record or an object in a set of millions."""
+    """A 64-bit digest, for sets of millions of records."""
     text = "\0".join(parts).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-# --- Judging -----------------------------------------------------------------------------
+# --- Comparing ---------------------------------------------------------------------------
 
 
-def judge_items(
-    content: Content,
-    items: Mapping[Identity, Stored],
+def compare_items(
+    content: RawContent,
+    items: Mapping[RecordKey, StoredItem],
     *,
-    claims_of: Callable[[str], Mapping[Identity, Claim]],
+    expected_in: Callable[[str], Mapping[RecordKey, ExpectedRecord]],
     expired: Callable[[str], bool],
 ) -> Iterator[Difference]:
-    """Each record must have one enriched item: of this object, or of one as late.
+    """Each record must have one enriched item, from this object or from one with a later record.
 
-    `claims_of` gives what another object, named by its URI, holds; `expired` says of a
-    timestamp that DynamoDB may have forgotten it.
+    `expected_in` returns the records of another object by its URI. `expired` returns True if
+    DynamoDB's TTL may have deleted items with this timestamp.
     """
-    for identity, claim in content.claims.items():
-        item = items.get(identity)
+    for key, record in content.expected.items():
+        item = items.get(key)
         if item is None:
-            if not expired(identity[1]):
-                yield content.difference("dynamodb", "there is no item", identity)
+            if not expired(key[1]):
+                yield content.difference("dynamodb", "item is missing", key)
         elif not item.source:
-            yield content.difference("dynamodb", "the item is not enriched", identity)
+            yield content.difference("dynamodb", "item is not enriched", key)
         elif item.source != content.uri:
-            other = claims_of(item.source).get(identity)
+            other = expected_in(item.source).get(key)
             if other is None:
-                what = f"the item is of {item.source}, which does not hold this record"
-                yield content.difference("dynamodb", what, identity)
-            elif other.precedes(item.source, claim, content.uri):
-                what = f"the item is of {item.source}, though this object's was read later"
-                yield content.difference("dynamodb", what, identity)
+                what = f"item is from {item.source}, which does not contain this record"
+                yield content.difference("dynamodb", what, key)
+            elif other.is_replaced_by(record, item.source, content.uri):
+                what = f"item is from {item.source}, but this object has a later record"
+                yield content.difference("dynamodb", what, key)
         else:
-            for what in _unequal(claim.values, item.values):
-                yield content.difference("dynamodb", what, identity)
+            for what in _unequal(record.values, item.values):
+                yield content.difference("dynamodb", what, key)
 
 
-def judge_lines(
-    content: Content, lines: Iterable[Line], items: Mapping[Identity, Stored]
+def compare_lines(
+    content: RawContent, lines: Iterable[ProcessedLine], items: Mapping[RecordKey, StoredItem]
 ) -> Iterator[Difference]:
-    """Each measurement must have one line, with the record's value, in its day's partition."""
-    found: dict[Identity, dict[str, Value]] = {identity: {} for identity in content.claims}
+    """Each measurement must have one line with its value, in the partition of its day."""
+    found: dict[RecordKey, dict[str, Value]] = {key: {} for key in content.expected}
     for line in lines:
         what = _misplaced(line, content, found)
         if what:
             yield Difference("processed", what, line.key)
         else:
-            found[line.identity][line.measurement] = line.value
-    for identity, values in found.items():
-        claimed, item = content.claims[identity].values, items.get(identity)
-        for what in _unequal(claimed, values):
-            yield content.difference("processed", what, identity)
-        derived = _derived(claimed) if item and item.source == content.uri else ()
+            found[line.record][line.measurement] = line.value
+    for key, values in found.items():
+        expected, item = content.expected[key].values, items.get(key)
+        for what in _unequal(expected, values):
+            yield content.difference("processed", what, key)
+        derived = _derived(expected) if item and item.source == content.uri else ()
         for name in sorted(derived):
             if item and item.values.get(name) != values.get(name):
-                what = f"{name}: the item and the line do not agree"
-                yield content.difference("processed", what, identity)
+                what = f"{name} differs between the item and the line"
+                yield content.difference("processed", what, key)
 
 
-def _misplaced(line: Line, content: Content, found: Mapping[Identity, Values]) -> str:
-    """Why a line should not be where it is, if it should not."""
-    named = f"{line.measurement} of {line.identity[0]} {line.identity[1]}"
-    if line.source != content.uri or line.identity not in found:
-        return f"a line of {named} that is not in {content.uri}"
-    if f"/dt={line.identity[1][:10]}/" not in line.key:
-        return f"a line of {named}, of another day"
-    if line.measurement in found[line.identity]:
-        return f"one more line of {named}"
+def _misplaced(line: ProcessedLine, content: RawContent, found: Mapping[RecordKey, Values]) -> str:
+    """Reason why a line must not be where it is, or ''."""
+    metric_id, timestamp = line.record
+    description = f"line of {line.measurement} of {metric_id} {timestamp}"
+    if line.source != content.uri or line.record not in found:
+        return f"{description}, which is not in {content.uri}"
+    if f"/dt={timestamp[:10]}/" not in line.key:
+        return f"{description} in the partition of another day"
+    if line.measurement in found[line.record]:
+        return f"duplicate {description}"
     return ""
 
 
-def judge_quarantine(
-    content: Content, found: Iterable[tuple[str, tuple[int, str]]]
+def compare_quarantine(
+    content: RawContent, found: Iterable[tuple[str, tuple[int, str]]]
 ) -> Iterator[Difference]:
-    """Each piece that is no record must be in quarantine once."""
-    here: Counter[tuple[int, str]] = Counter()
-    for source, piece in found:
+    """Each rejected entry must be in quarantine once."""
+    quarantined: Counter[tuple[int, str]] = Counter()
+    for source, entry in found:
         if source == content.uri:
-            here[piece] += 1
+            quarantined[entry] += 1
         else:
-            what = f"line {piece[0]} is in quarantine under this object's name, but is of {source}"
+            what = f"line {entry[0]} is quarantined under this object's name, but is from {source}"
             yield content.difference("quarantine", what)
-    for piece in sorted(content.rejected.keys() | here.keys()):
-        wanted, there = content.rejected[piece], here[piece]
-        if wanted != there:
-            what = f"line {piece[0]}: {there} times in quarantine, not {wanted}"
+    for entry in sorted(content.rejected.keys() | quarantined.keys()):
+        expected, actual = content.rejected[entry], quarantined[entry]
+        if expected != actual:
+            what = f"line {entry[0]}: {actual} times in quarantine, expected {expected}"
             yield content.difference("quarantine", what)
 
 
-def _unequal(claimed: Values, stored: Values) -> Iterator[str]:
-    for name, value in claimed.items():
+def _unequal(expected: Values, stored: Values) -> Iterator[str]:
+    for name, value in expected.items():
         if name not in stored:
-            yield f"{name}: not there"
+            yield f"{name} is missing"
         elif stored[name] != value:
-            yield f"{name}: {_text(stored[name])}, where the raw object has {_text(value)}"
-    for name in stored.keys() - claimed.keys() - _derived(claimed):
-        yield f"{name}: the raw object does not have it"
+            yield f"{name}: stored {_format(stored[name])}, expected {_format(value)}"
+    for name in stored.keys() - expected.keys() - _derived(expected):
+        yield f"{name} is not in the raw object"
 
 
-def _derived(claimed: Values) -> set[str]:
-    """The measurements that the processor may add to these."""
+def _derived(expected: Values) -> set[str]:
+    """The measurements that log-processor may add to these."""
     names = set()
-    for name in claimed:
+    for name in expected:
         base, colon, part = name.partition(":")
         if base in _RATED:
             names.add(f"{base}_rate{colon}{part}")
-    return names | ({"utilization"} if claimed.keys() >= set(_CPU_SECONDS) else set())
+    return names | ({"utilization"} if expected.keys() >= set(_CPU_SECONDS) else set())
 
 
-def _text(value: Value) -> str:
+def _format(value: Value) -> str:
     named = zip(_STATISTICS, value[1:], strict=True)
     return " ".join([*(f"{name} {each:g}" for name, each in named if each is not None), value[0]])

@@ -1,4 +1,4 @@
-"""What the stores of a stage hold, in the ledger's terms; reads S3 and DynamoDB."""
+"""Read raw objects, items, processed lines and quarantined lines of a stage."""
 
 import gzip
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,12 +12,12 @@ from chalicelib.model.records import METRIC_TYPES
 from .deployment import Stage
 from .reconciliation import (
     FIXED,
-    Content,
-    Identity,
-    Line,
-    Stored,
+    ProcessedLine,
+    RawContent,
+    RecordKey,
+    StoredItem,
     read_item,
-    read_line,
+    read_processed_line,
     read_raw,
 )
 
@@ -26,59 +26,60 @@ _ITEM = ("metric_id", "timestamp", "source_object", "version", "measurements")
 
 
 class Stores:
-    """The raw, processed and quarantined objects of a stage, and its table.
+    """The bucket and the table of a stage.
 
-    Every method raises ClientError or BotoCoreError. Several threads may use it at once.
+    Thread-safe. Every method raises ClientError or BotoCoreError.
     """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._s3 = stage.client("s3")
         self._bucket = stage.bucket
-        self._place = stage.account_id, stage.region
+        self._account_id, self._region = stage.account_id, stage.region
 
-    def content(self, key: str) -> Content | None:
-        """What a raw object holds; None if it is not there."""
+    def content(self, key: str) -> RawContent | None:
+        """A raw object; None if it does not exist."""
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            response = self._s3.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
             if error.response["Error"]["Code"] == "NoSuchKey":
                 return None
             raise
         return read_raw(
-            answer["Body"].iter_chunks(1 << 18),
+            response["Body"].iter_chunks(1 << 18),
             bucket=self._bucket,
             key=key,
-            stored_at=answer["LastModified"],
-            place=self._place,
-            ahead=self._stage.ahead,
+            stored_at=response["LastModified"],
+            account_id=self._account_id,
+            region=self._region,
+            max_ahead=self._stage.max_ahead,
         )
 
-    def items(self, identities: Iterable[Identity]) -> Iterator[tuple[Identity, Stored]]:
-        """Those of the items that the table holds."""
+    def items(self, keys: Iterable[RecordKey]) -> Iterator[tuple[RecordKey, StoredItem]]:
+        """The items with these keys; keys without an item are left out."""
         names = {f"#{number}": name for number, name in enumerate(_ITEM)}
-        wanted = list(identities)
+        wanted = list(keys)
         for start in range(0, len(wanted), _READ_BATCH):
-            keys: Any = [
+            batch: Any = [
                 {"metric_id": {"S": each[0]}, "timestamp": {"S": each[1]}}
                 for each in wanted[start : start + _READ_BATCH]
             ]
-            while keys:
-                answer = self._stage.client("dynamodb").batch_get_item(
+            while batch:
+                response = self._stage.client("dynamodb").batch_get_item(
                     RequestItems={
                         self._stage.table: {
-                            "Keys": keys,
+                            "Keys": batch,
                             "ConsistentRead": True,
                             "ProjectionExpression": ",".join(names),
                             "ExpressionAttributeNames": names,
                         }
                     }
                 )
-                yield from map(read_item, answer["Responses"].get(self._stage.table, []))
-                keys = answer.get("UnprocessedKeys", {}).get(self._stage.table, {}).get("Keys")
+                yield from map(read_item, response["Responses"].get(self._stage.table, []))
+                batch = response.get("UnprocessedKeys", {}).get(self._stage.table, {}).get("Keys")
 
     def items_of(self, day: date) -> Iterator[Mapping[str, Any]]:
-        """The items of a day, in brief."""
+        """Keys, metric type, host and source of the items of a day."""
         pages = self._stage.client("dynamodb").get_paginator("query")
         for metric_type in METRIC_TYPES:
             for page in pages.paginate(
@@ -92,18 +93,18 @@ class Stores:
                 yield from page["Items"]
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The objects whose keys begin so, but for the marks of what was mended."""
+        """The keys with this prefix, except the lists of fixed entries."""
         pages = self._s3.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith(FIXED):
                     yield entry["Key"]
 
-    def lines(self, key: str) -> Iterator[Line]:
+    def lines(self, key: str) -> Iterator[ProcessedLine]:
         """The lines of a processed object."""
-        return (read_line(key, text) for text in self.body(key).splitlines())
+        return (read_processed_line(key, text) for text in self.body(key).splitlines())
 
     def body(self, key: str) -> bytes:
-        """An object's bytes, unpacked."""
+        """The body of an object, decompressed."""
         body: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         return gzip.decompress(body) if key.endswith(".gz") else body

@@ -1,4 +1,4 @@
-"""`python -m infra verify`: holds a stage's stores against the raw objects, and tells of it."""
+"""`python -m infra verify`: compare a stage's stores with its raw objects."""
 
 import argparse
 import json
@@ -28,16 +28,16 @@ from .aws_errors import aws_errors, describe_error
 from .deployment import Days, Stage, day_of, days_of, stage_of
 from .raw_objects import RawObject, list_raw
 from .reconciliation import (
-    Claim,
-    Content,
     Difference,
-    Identity,
-    Stored,
-    Tally,
+    ExpectedRecord,
+    RawContent,
+    RecordKey,
+    StoredItem,
+    Summary,
+    compare_items,
+    compare_lines,
+    compare_quarantine,
     fingerprint,
-    judge_items,
-    judge_lines,
-    judge_quarantine,
     read_item,
     read_quarantined,
 )
@@ -47,11 +47,14 @@ _THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What became of one raw object: what was read for it, and the differences."""
+class ObjectResult:
+    """The comparison of one raw object: the data read for it, and the differences.
 
-    content: Content
-    items: Mapping[Identity, Stored]
+    `keys` are the processed and quarantined objects; `line_records` counts records with a line.
+    """
+
+    content: RawContent
+    items: Mapping[RecordKey, StoredItem]
     lines: int
     line_records: int
     keys: tuple[str, ...]
@@ -79,156 +82,161 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @aws_errors()
 def run(options: argparse.Namespace) -> int:
-    """Print the counts and every difference; 0 if there is none, else 1."""
+    """Print the counts and every difference; 0 if there are no differences, else 1."""
     stage, days = stage_of(options), days_of(options)
-    ledger = Ledger(stage, days)
+    reconciliation = Reconciliation(stage, days)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        found = ledger.differences(progress)
+        found = reconciliation.differences(progress)
         differences = sorted(found, key=lambda each: (each.store, each.object))
     if options.json:
-        json.dump(_as_json(stage, days, ledger.tally, differences), sys.stdout, indent=2)
+        json.dump(_as_json(stage, days, reconciliation.summary, differences), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        _print(Console(highlight=False), stage, days, ledger.tally, differences)
+        _print(Console(highlight=False), stage, days, reconciliation.summary, differences)
     return 1 if differences else 0
 
 
-class Ledger:
-    """Goes through the days of a stage, object by object."""
+class Reconciliation:
+    """Compares the days of a stage, object by object; `summary` has the counts so far."""
 
     def __init__(self, stage: Stage, days: Days) -> None:
         self._stage = stage
         self._days = days
         self._stores = Stores(stage)
         self._bucket = stage.bucket
-        self._judged: set[str] = set()
-        self._touched = set(days)
+        self._compared: set[str] = set()
+        self._days_to_check = set(days)
         self._read = lru_cache(maxsize=64)(self._stores.content)
-        self.tally = Tally()
+        self.summary = Summary()
 
     def differences(self, progress: Progress) -> Iterator[Difference]:
-        """Every difference, in the order in which it is come by; counts on the way."""
+        """All differences, in no particular order; also updates `summary`."""
         raw = sorted(list_raw(self._stage, self._days), key=lambda each: (each.day, each.key))
         self._raw_keys = {each.key for each in raw}
         task = progress.add_task("raw objects", total=len(raw))
         pool = ThreadPoolExecutor(max_workers=_THREADS)
         try:
-            for judged in pool.map(self._judge, raw):
-                self._count(judged)
-                yield from judged.differences
+            for result in pool.map(self._compare, raw):
+                self._count(result)
+                yield from result.differences
                 progress.advance(task)
         finally:
             pool.shutdown(cancel_futures=True)
-        task = progress.add_task("what is left", total=len(self._touched))
-        for day in sorted(self._touched):
-            yield from self._left(day)
+        task = progress.add_task("other objects and items", total=len(self._days_to_check))
+        for day in sorted(self._days_to_check):
+            yield from self._unexpected(day)
             progress.advance(task)
 
-    # --- What raw objects explain ---------------------------------------------------------
+    # --- Raw objects and the data written for them ----------------------------------------
 
-    def _judge(self, raw: RawObject) -> Judged:
+    def _compare(self, raw: RawObject) -> ObjectResult:
         empty = _empty(raw.key, self._bucket)
         try:
             content = self._read(raw.key) or empty
-        except ClientError as error:  # archived, say: the others can still be judged
+        except ClientError as error:  # for example, an archived object
             unread = empty.difference("raw", f"cannot be read: {describe_error(error)}")
-            return Judged(empty, {}, 0, 0, (), 0, 0, (unread,))
-        items = dict(self._stores.items(content.claims))
-        names = OutputKeys(raw.key, raw.stored_at)
-        days = sorted({timestamp[:10] for _, timestamp in content.claims})
+            return ObjectResult(empty, {}, 0, 0, (), 0, 0, (unread,))
+        items = dict(self._stores.items(content.expected))
+        outputs = OutputKeys(raw.key, raw.stored_at)
+        days = sorted({timestamp[:10] for _, timestamp in content.expected})
         keys = [
             key
             for day in days
-            for key in self._stores.keys(f"{PROCESSED_PREFIX}dt={day}/{names.stem}-")
+            for key in self._stores.keys(f"{PROCESSED_PREFIX}dt={day}/{outputs.stem}-")
         ]
         lines = [line for key in keys for line in self._stores.lines(key)]
-        bad = list(self._stores.keys(f"{QUARANTINE_PREFIX}{names.date}{names.stem}-"))
+        quarantine_keys = list(
+            self._stores.keys(f"{QUARANTINE_PREFIX}{outputs.date}{outputs.stem}-")
+        )
         quarantined = [
-            read_quarantined(text) for key in bad for text in self._stores.body(key).splitlines()
+            read_quarantined(text)
+            for key in quarantine_keys
+            for text in self._stores.body(key).splitlines()
         ]
         differences = (
-            *judge_items(
+            *compare_items(
                 content,
                 items,
-                claims_of=self._claims_of,
+                expected_in=self._expected_in,
                 expired=self._expired,
             ),
-            *judge_lines(content, lines, items),
-            *judge_quarantine(content, quarantined),
+            *compare_lines(content, lines, items),
+            *compare_quarantine(content, quarantined),
         )
-        return Judged(
+        return ObjectResult(
             content=content,
             items=items,
             lines=len(lines),
-            line_records=len({line.identity for line in lines}),
-            keys=(*keys, *bad),
+            line_records=len({line.record for line in lines}),
+            keys=(*keys, *quarantine_keys),
             quarantined=len(quarantined),
-            expired=sum(self._expired(each[1]) for each in content.claims.keys() - items.keys()),
+            expired=sum(self._expired(each[1]) for each in content.expected.keys() - items.keys()),
             differences=differences,
         )
 
-    def _count(self, judged: Judged) -> None:
-        tally, content = self.tally, judged.content
-        tally.raw_objects += 1
-        tally.raw_records += content.records
-        tally.raw_repeated += content.records - len(content.claims)
-        tally.raw_rejected += content.rejected.total()
-        tally.processed_objects += sum(key.startswith(PROCESSED_PREFIX) for key in judged.keys)
-        tally.processed_records += judged.line_records
-        tally.processed_lines += judged.lines
-        tally.quarantine_objects += sum(key.startswith(QUARANTINE_PREFIX) for key in judged.keys)
-        tally.quarantine_lines += judged.quarantined
-        tally.expired += judged.expired
-        for identity in content.claims:
-            tally.identities.add(fingerprint(*identity))
-            tally.explained.add(fingerprint(content.uri, *identity))
-            self._touched.add(date.fromisoformat(identity[1][:10]))
-        tally.items |= {fingerprint(*each) for each, item in judged.items.items() if item.source}
-        self._judged.update(judged.keys)
+    def _count(self, result: ObjectResult) -> None:
+        summary, content = self.summary, result.content
+        summary.raw_objects += 1
+        summary.raw_records += content.records
+        summary.raw_repeated += content.records - len(content.expected)
+        summary.raw_rejected += content.rejected.total()
+        summary.processed_objects += sum(key.startswith(PROCESSED_PREFIX) for key in result.keys)
+        summary.processed_records += result.line_records
+        summary.processed_lines += result.lines
+        summary.quarantine_objects += sum(key.startswith(QUARANTINE_PREFIX) for key in result.keys)
+        summary.quarantine_lines += result.quarantined
+        summary.expired += result.expired
+        for key in content.expected:
+            summary.distinct.add(fingerprint(*key))
+            summary.sources.add(fingerprint(content.uri, *key))
+            self._days_to_check.add(date.fromisoformat(key[1][:10]))
+        summary.items |= {fingerprint(*key) for key, item in result.items.items() if item.source}
+        self._compared.update(result.keys)
 
     def _expired(self, timestamp: str) -> bool:
         return parse_utc(timestamp) + self._stage.retention < datetime.now(UTC)
 
-    def _claims_of(self, uri: str) -> Mapping[Identity, Claim]:
+    def _expected_in(self, uri: str) -> Mapping[RecordKey, ExpectedRecord]:
         content = self._read(uri.removeprefix(f"s3://{self._bucket}/"))
-        return content.claims if content else {}
+        return content.expected if content else {}
 
-    # --- What nothing explains ------------------------------------------------------------
+    # --- Data without a raw object --------------------------------------------------------
 
-    def _left(self, day: date) -> Iterator[Difference]:
-        yield from self._left_objects("processed", f"{PROCESSED_PREFIX}dt={day}/")
+    def _unexpected(self, day: date) -> Iterator[Difference]:
+        yield from self._unexpected_objects("processed", f"{PROCESSED_PREFIX}dt={day}/")
         if day in self._days:
             prefix = f"{QUARANTINE_PREFIX}{day:%Y/%m/%d}/"
-            yield from self._left_objects("quarantine", prefix)
-        yield from self._left_items(day)
+            yield from self._unexpected_objects("quarantine", prefix)
+        yield from self._unexpected_items(day)
 
-    def _left_objects(self, store: str, prefix: str) -> Iterator[Difference]:
+    def _unexpected_objects(self, store: str, prefix: str) -> Iterator[Difference]:
         for key in self._stores.keys(prefix):
-            if key in self._judged:
+            if key in self._compared:
                 continue
             lines = self._stores.body(key).splitlines()
-            if not lines or self._is_ours(json.loads(lines[0])["source_object"]):
-                yield Difference(store, f"{len(lines)} lines that no raw object explains", key)
+            if not lines or self._is_in_days(json.loads(lines[0])["source_object"]):
+                yield Difference(store, f"{len(lines)} lines without a raw object", key)
 
-    def _left_items(self, day: date) -> Iterator[Difference]:
+    def _unexpected_items(self, day: date) -> Iterator[Difference]:
         for item in self._stores.items_of(day):
-            identity, source = read_item(item)[0], item.get("source_object", {}).get("S", "")
-            if fingerprint(source, *identity) in self.tally.explained:
+            record_key, stored = read_item(item)
+            source = stored.source
+            if fingerprint(source, *record_key) in self.summary.sources:
                 continue
-            if not source and fingerprint(*identity) in self.tally.identities:
-                continue  # named already: it is not enriched
-            if (day in self._days) if not source else self._is_ours(source):
+            if not source and fingerprint(*record_key) in self.summary.distinct:
+                continue  # already reported as not enriched
+            if (day in self._days) if not source else self._is_in_days(source):
                 yield Difference(
                     "dynamodb",
-                    "an item that no raw object explains",
+                    "item without a raw object",
                     source.removeprefix(f"s3://{self._bucket}/"),
                     item["metric_type"]["S"],
                     item.get("resource_id", {}).get("S", ""),
-                    identity[1],
+                    record_key[1],
                 )
 
-    def _is_ours(self, uri: str) -> bool:
-        """Whether this raw object is, or would be if it were there, of the days verified."""
+    def _is_in_days(self, uri: str) -> bool:
+        """Whether this raw object, existing or not, belongs to the days being verified."""
         key = uri.removeprefix(f"s3://{self._bucket}/")
         if key in self._raw_keys:
             return True
@@ -236,71 +244,78 @@ class Ledger:
         return self._read(key) is None if day is None else day in self._days
 
 
-def _empty(key: str, bucket: str) -> Content:
-    """An object that was deleted after it was listed."""
-    return Content(key, f"s3://{bucket}/{key}", {}, Counter(), 0)
+def _empty(key: str, bucket: str) -> RawContent:
+    """The content of an object that was deleted after the listing."""
+    return RawContent(key, f"s3://{bucket}/{key}", {}, Counter(), 0)
 
 
 def _as_json(
-    stage: Stage, days: Days, tally: Tally, differences: Sequence[Difference]
+    stage: Stage, days: Days, summary: Summary, differences: Sequence[Difference]
 ) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "from": str(days.first),
         "to": str(days.last),
         "exact": not differences,
-        "counts": counts(tally),
+        "counts": counts(summary),
         "differences": [asdict(each) for each in differences],
     }
 
 
-def counts(tally: Tally) -> dict[str, dict[str, int]]:
-    """What there is of everything, by store."""
+def counts(summary: Summary) -> dict[str, dict[str, int]]:
+    """The counts by store, as in `verify --json`."""
     return {
         "raw": {
-            "objects": tally.raw_objects,
-            "records": tally.raw_records - tally.raw_repeated,
-            "distinct": len(tally.identities),
-            "rejected": tally.raw_rejected,
+            "objects": summary.raw_objects,
+            "records": summary.raw_records - summary.raw_repeated,
+            "distinct": len(summary.distinct),
+            "rejected": summary.raw_rejected,
         },
-        "dynamodb": {"distinct": len(tally.items)},
+        "dynamodb": {"distinct": len(summary.items)},
         "processed": {
-            "objects": tally.processed_objects,
-            "records": tally.processed_records,
-            "lines": tally.processed_lines,
+            "objects": summary.processed_objects,
+            "records": summary.processed_records,
+            "lines": summary.processed_lines,
         },
         "quarantine": {
-            "objects": tally.quarantine_objects,
-            "rejected": tally.quarantine_lines,
+            "objects": summary.quarantine_objects,
+            "rejected": summary.quarantine_lines,
         },
     }
 
 
 def _print(
-    console: Console, stage: Stage, days: Days, tally: Tally, differences: Sequence[Difference]
+    console: Console, stage: Stage, days: Days, summary: Summary, differences: Sequence[Difference]
 ) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{days}, stage {stage.name}")
     columns = ("objects", "records", "distinct", "lines", "rejected")
     table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right")
-    for store, found in counts(tally).items():
+    for store, found in counts(summary).items():
         table.add_row(store, *(f"{found[name]:,}" if name in found else "" for name in columns))
     console.print(table)
-    if tally.raw_repeated:
-        console.print(f"{tally.raw_repeated:,} records come twice in one object; the last counts")
-    if tally.expired:
-        console.print(f"{tally.expired:,} records are so old that DynamoDB has forgotten them")
+    if summary.raw_repeated:
+        console.print(
+            f"{summary.raw_repeated:,} duplicate records within one object; the last is stored"
+        )
+    if summary.expired:
+        console.print(
+            f"{summary.expired:,} records older than the retention time are no longer in DynamoDB"
+        )
     for each in differences:
         console.print(f"[red]{each.store}[/] {describe(each)}", soft_wrap=True)
     if differences:
         console.print(f"[bold red]{len(differences):,} differences[/]")
     else:
-        console.print("[bold green]exact: everything is there once, and nothing else[/]")
+        console.print(
+            "[bold green]exact: every record is stored once, and nothing else is stored[/]"
+        )
 
 
 def describe(difference: Difference) -> str:
-    """A difference in one line of plain text."""
-    words = (difference.metric_type, difference.resource, difference.timestamp)
-    named = " ".join(word for word in words if word)
-    return escape(": ".join(word for word in (difference.object, named, difference.what) if word))
+    """A difference in one line, escaped for rich."""
+    fields = (difference.metric_type, difference.resource, difference.timestamp)
+    record = " ".join(field for field in fields if field)
+    parts = (difference.object, record, difference.what)
+    return escape(": ".join(part for part in parts if part))

@@ -27,7 +27,7 @@ from tests.conftest import (
 from tests.local_cloud.test_reconciliation import (
     Capture,
     Eventually,
-    Ledger,
+    CloudDay,
     jsonl,
 )
 
@@ -42,28 +42,28 @@ def cloud() -> Iterator[RunningCloud]:
 
 
 @pytest.fixture
-def ledger(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> Ledger:
+def cloud_day(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> CloudDay:
     day = datetime.now(UTC).date() - timedelta(days=2 * next(_numbers))
-    return Ledger(cloud, day, capfd, eventually)
+    return CloudDay(cloud, day, capfd, eventually)
 
 
-def quarantine(ledger: Ledger, action: str, *more: str) -> tuple[int, str]:
-    days = ("--from", str(ledger.day), "--to", str(ledger.day)) if action != "send" else ()
-    ledger.capture.readouterr()
-    endpoint = ("--endpoint", ledger.cloud.endpoint)
+def quarantine(cloud_day: CloudDay, action: str, *more: str) -> tuple[int, str]:
+    days = ("--from", str(cloud_day.day), "--to", str(cloud_day.day)) if action != "send" else ()
+    cloud_day.capture.readouterr()
+    endpoint = ("--endpoint", cloud_day.cloud.endpoint)
     status = main(["quarantine", action, *days, *more, *endpoint])
-    return status, "".join(ledger.capture.readouterr())
+    return status, "".join(cloud_day.capture.readouterr())
 
 
 @pytest.fixture
-def spoilt(ledger: Ledger) -> Ledger:
+def spoilt(cloud_day: CloudDay) -> CloudDay:
     """A record, one with a field misspelt, and bytes that are no text."""
-    misspelt = records.encode(ledger.record(resource_id="b")).replace(b"timestamp", b"timestmap")
-    ledger.drop(jsonl(ledger.record(resource_id="a")) + misspelt + b"\n\xff\xfe\n")
-    return ledger
+    misspelt = records.encode(cloud_day.record(resource_id="b")).replace(b"timestamp", b"timestmap")
+    cloud_day.drop(jsonl(cloud_day.record(resource_id="a")) + misspelt + b"\n\xff\xfe\n")
+    return cloud_day
 
 
-def test_reasons_are_listed_with_counts_and_an_example(spoilt: Ledger) -> None:
+def test_reasons_are_listed_with_counts_and_an_example(spoilt: CloudDay) -> None:
     status, told = quarantine(spoilt, "list")
     words = " ".join(told.split())
     assert status == 0
@@ -73,7 +73,7 @@ def test_reasons_are_listed_with_counts_and_an_example(spoilt: Ledger) -> None:
 
 
 def test_what_is_mended_is_a_record_what_is_not_stays_and_the_ledger_is_exact(
-    spoilt: Ledger, tmp_path: Path
+    spoilt: CloudDay, tmp_path: Path
 ) -> None:
     path = tmp_path / "pieces"
     assert quarantine(spoilt, "fetch", str(path))[0] == 0
@@ -97,7 +97,7 @@ def test_what_is_mended_is_a_record_what_is_not_stays_and_the_ledger_is_exact(
     assert "1 pieces in quarantine that have not been mended" in quarantine(spoilt, "list")[1]
 
 
-def test_nothing_is_sent_while_a_piece_is_still_no_record(spoilt: Ledger, tmp_path: Path) -> None:
+def test_nothing_is_sent_while_a_piece_is_still_no_record(spoilt: CloudDay, tmp_path: Path) -> None:
     path = tmp_path / "pieces"
     quarantine(spoilt, "fetch", str(path))
     path.write_bytes(path.read_bytes().replace(b"timestmap", b"timestamp"))
@@ -108,7 +108,7 @@ def test_nothing_is_sent_while_a_piece_is_still_no_record(spoilt: Ledger, tmp_pa
     assert spoilt.keys("raw-metrics/") == before
 
 
-def test_a_file_that_is_there_is_not_overwritten(spoilt: Ledger, tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_not_overwritten(spoilt: CloudDay, tmp_path: Path) -> None:
     path = tmp_path / "pieces"
     path.write_text("mended by hand")
     status, told = quarantine(spoilt, "fetch", str(path))

@@ -1,6 +1,6 @@
-"""The ledger on a running local cloud: exact as long as nothing is lost, and each fault by name.
+"""`python -m infra verify` on a running local cloud: it reports each fault, and nothing else.
 
-Every test has a day of its own, so that none sees what another broke.
+Every test uses a different day, so that tests do not see each other's faults.
 """
 
 import gzip
@@ -39,7 +39,7 @@ def cloud() -> Iterator[RunningCloud]:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class CloudDay:
     """A day of a running cloud, and `python -m infra verify` on it."""
 
     cloud: RunningCloud
@@ -48,7 +48,7 @@ class Ledger:
     eventually: Eventually
 
     def record(self, **changes: Any) -> Record:
-        """A network record at noon: the processor adds rates to its counters."""
+        """A network record at noon; log-processor adds rates to its counters."""
         noon = datetime.combine(self.day, time(12), UTC)
         values = {
             "timestamp": noon,
@@ -67,14 +67,14 @@ class Ledger:
     def drop(self, body: bytes, key: str = "") -> dict[str, Any]:
         """Put an object and wait until it is processed."""
         self.put(body, key)
-        return dict(self.eventually(lambda: (told := self.verify())["exact"] and told))
+        return dict(self.eventually(lambda: (result := self.verify())["exact"] and result))
 
     def verify(self) -> dict[str, Any]:
         days = ("--from", str(self.day), "--to", str(self.day))
         status = main(["verify", *days, "--json", "--endpoint", self.cloud.endpoint])
-        told: dict[str, Any] = json.loads(self.capture.readouterr().out)
-        assert status == (0 if told["exact"] else 1)
-        return told
+        result: dict[str, Any] = json.loads(self.capture.readouterr().out)
+        assert status == (0 if result["exact"] else 1)
+        return result
 
     def differences(self) -> list[str]:
         return [f"{each['store']}: {each['what']}" for each in self.verify()["differences"]]
@@ -102,7 +102,7 @@ class Ledger:
         return body
 
     def change_item(self, record: Record, **changes: Any) -> None:
-        """Set attributes of a record's item, or remove those given as None."""
+        """Set attributes of a record's item; None removes an attribute."""
         dynamodb, key = self.cloud.client("dynamodb"), item_key(record)
         item = dynamodb.get_item(TableName="InfraMetrics", Key=key)["Item"]
         item = {name: each for name, each in (item | changes).items() if each is not None}
@@ -121,23 +121,23 @@ def jsonl(*found: Record) -> bytes:
 
 
 @pytest.fixture
-def ledger(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> Ledger:
-    """The days go backwards from today: DynamoDB must not be allowed to have forgotten them."""
+def cloud_day(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> CloudDay:
+    """A day before today, recent enough for DynamoDB's TTL."""
     day = datetime.now(UTC).date() - timedelta(days=2 * next(_numbers))
-    return Ledger(cloud, day, capfd, eventually)
+    return CloudDay(cloud, day, capfd, eventually)
 
 
 @pytest.fixture
-def broken(ledger: Ledger) -> Ledger:
-    """A day with one record and one line that is none, for a test to break."""
-    ledger.drop(jsonl(ledger.record()) + b"{broken\n")
-    return ledger
+def broken(cloud_day: CloudDay) -> CloudDay:
+    """A day with one record and one rejected entry, for a test to break."""
+    cloud_day.drop(jsonl(cloud_day.record()) + b"{broken\n")
+    return cloud_day
 
 
-def test_everything_is_counted_and_exact(ledger: Ledger) -> None:
-    two = [ledger.record(resource_id=name) for name in ("a", "b")]
-    told = ledger.drop(jsonl(*two) + b"{broken\n" + jsonl(two[0]))
-    assert told["counts"] == {
+def test_the_counts_of_a_complete_day(cloud_day: CloudDay) -> None:
+    two = [cloud_day.record(resource_id=name) for name in ("a", "b")]
+    result = cloud_day.drop(jsonl(*two) + b"{broken\n" + jsonl(two[0]))
+    assert result["counts"] == {
         "raw": {"objects": 1, "records": 2, "distinct": 2, "rejected": 1},
         "dynamodb": {"distinct": 2},
         "processed": {"objects": 1, "records": 2, "lines": 6},
@@ -145,179 +145,188 @@ def test_everything_is_counted_and_exact(ledger: Ledger) -> None:
     }
 
 
-def test_a_record_that_was_restated_is_one_item_and_two_sets_of_lines(ledger: Ledger) -> None:
-    ledger.drop(jsonl(ledger.record()), ledger.key("a.json"))
-    later = ledger.record().collected_at
+def test_a_restated_record_has_one_item_and_two_sets_of_lines(cloud_day: CloudDay) -> None:
+    cloud_day.drop(jsonl(cloud_day.record()), cloud_day.key("a.json"))
+    later = cloud_day.record().collected_at
     assert later is not None
-    told = ledger.drop(
-        jsonl(ledger.record(collected_at=later + timedelta(hours=3))), ledger.key("b.json")
+    result = cloud_day.drop(
+        jsonl(cloud_day.record(collected_at=later + timedelta(hours=3))), cloud_day.key("b.json")
     )
-    assert told["counts"]["raw"]["records"] == 2
-    assert told["counts"]["raw"]["distinct"] == told["counts"]["dynamodb"]["distinct"] == 1
+    assert result["counts"]["raw"]["records"] == 2
+    assert result["counts"]["raw"]["distinct"] == result["counts"]["dynamodb"]["distinct"] == 1
 
 
-def test_an_object_whose_key_has_no_date_belongs_to_the_day_it_was_stored(
-    ledger: Ledger, capfd: Capture
+def test_an_object_without_a_date_in_its_key_belongs_to_the_day_of_its_storage(
+    cloud_day: CloudDay, capfd: Capture
 ) -> None:
-    ledger.put(jsonl(ledger.record()), "raw-metrics/from elsewhere.json")
-    today = Ledger(ledger.cloud, datetime.now(UTC).date(), capfd, ledger.eventually)
-    told = ledger.eventually(lambda: (told := today.verify())["exact"] and told)
-    assert told["counts"]["raw"]["objects"] == 1
-    assert ledger.verify()["exact"]
+    cloud_day.put(jsonl(cloud_day.record()), "raw-metrics/from elsewhere.json")
+    today = CloudDay(cloud_day.cloud, datetime.now(UTC).date(), capfd, cloud_day.eventually)
+    result = cloud_day.eventually(lambda: (result := today.verify())["exact"] and result)
+    assert result["counts"]["raw"]["objects"] == 1
+    assert cloud_day.verify()["exact"]
 
 
-def lose_item(ledger: Ledger) -> None:
-    ledger.cloud.client("dynamodb").delete_item(
-        TableName="InfraMetrics", Key=item_key(ledger.record())
+def lose_item(cloud_day: CloudDay) -> None:
+    cloud_day.cloud.client("dynamodb").delete_item(
+        TableName="InfraMetrics", Key=item_key(cloud_day.record())
     )
 
 
-def undo_enrichment(ledger: Ledger) -> None:
-    ledger.change_item(ledger.record(), processed_at=None, source_object=None, version=None)
+def undo_enrichment(cloud_day: CloudDay) -> None:
+    cloud_day.change_item(cloud_day.record(), processed_at=None, source_object=None, version=None)
 
 
-def change_item(ledger: Ledger) -> None:
+def change_item(cloud_day: CloudDay) -> None:
     value = {"M": {"unit": {"S": "count"}, "last": {"N": "2"}, "samples": {"N": "1"}}}
-    key = item_key(ledger.record())
-    found = ledger.cloud.client("dynamodb").get_item(TableName="InfraMetrics", Key=key)["Item"]
-    ledger.change_item(
-        ledger.record(), measurements={"M": {**found["measurements"]["M"], "x": value}}
+    key = item_key(cloud_day.record())
+    found = cloud_day.cloud.client("dynamodb").get_item(TableName="InfraMetrics", Key=key)["Item"]
+    cloud_day.change_item(
+        cloud_day.record(), measurements={"M": {**found["measurements"]["M"], "x": value}}
     )
 
 
-def name_another_source(ledger: Ledger) -> None:
-    ledger.change_item(ledger.record(), source_object={"S": f"s3://{BUCKET}/raw-metrics/no.json"})
+def name_another_source(cloud_day: CloudDay) -> None:
+    cloud_day.change_item(
+        cloud_day.record(), source_object={"S": f"s3://{BUCKET}/raw-metrics/no.json"}
+    )
 
 
-def add_item(ledger: Ledger) -> None:
-    stray = ledger.record(resource_id="stray")
+def add_item(cloud_day: CloudDay) -> None:
+    stray = cloud_day.record(resource_id="stray")
     item = {**item_key(stray), "metric_type": {"S": "network"}}
-    ledger.cloud.client("dynamodb").put_item(TableName="InfraMetrics", Item=item)
+    cloud_day.cloud.client("dynamodb").put_item(TableName="InfraMetrics", Item=item)
 
 
-def lose_lines(ledger: Ledger) -> None:
-    ledger.cloud.client("s3").delete_object(Bucket=BUCKET, Key=ledger.processed)
+def lose_lines(cloud_day: CloudDay) -> None:
+    cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.processed)
 
 
-def double_a_line(ledger: Ledger) -> None:
-    lines = gzip.decompress(ledger.body(ledger.processed)).splitlines(keepends=True)
-    ledger.put(gzip.compress(b"".join([*lines, lines[0]])), ledger.processed)
+def double_a_line(cloud_day: CloudDay) -> None:
+    lines = gzip.decompress(cloud_day.body(cloud_day.processed)).splitlines(keepends=True)
+    cloud_day.put(gzip.compress(b"".join([*lines, lines[0]])), cloud_day.processed)
 
 
-def change_a_line(ledger: Ledger) -> None:
-    text = gzip.decompress(ledger.body(ledger.processed)).replace(b"1000.0", b"1001.0")
-    ledger.put(gzip.compress(text), ledger.processed)
+def change_a_line(cloud_day: CloudDay) -> None:
+    text = gzip.decompress(cloud_day.body(cloud_day.processed)).replace(b"1000.0", b"1001.0")
+    cloud_day.put(gzip.compress(text), cloud_day.processed)
 
 
-def misplace_lines(ledger: Ledger) -> None:
-    body, key = ledger.body(ledger.processed), ledger.processed
-    lose_lines(ledger)
-    ledger.put(body, key.replace("/drop-", "/elsewhere-"))
+def misplace_lines(cloud_day: CloudDay) -> None:
+    body, key = cloud_day.body(cloud_day.processed), cloud_day.processed
+    lose_lines(cloud_day)
+    cloud_day.put(body, key.replace("/drop-", "/elsewhere-"))
 
 
-def lose_quarantine(ledger: Ledger) -> None:
-    ledger.cloud.client("s3").delete_object(Bucket=BUCKET, Key=ledger.quarantined)
+def lose_quarantine(cloud_day: CloudDay) -> None:
+    cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.quarantined)
 
 
-def double_quarantine(ledger: Ledger) -> None:
-    ledger.put(2 * ledger.body(ledger.quarantined), ledger.quarantined)
+def double_quarantine(cloud_day: CloudDay) -> None:
+    cloud_day.put(2 * cloud_day.body(cloud_day.quarantined), cloud_day.quarantined)
 
 
-def lose_raw(ledger: Ledger) -> None:
-    ledger.cloud.client("s3").delete_object(Bucket=BUCKET, Key=ledger.key())
+def lose_raw(cloud_day: CloudDay) -> None:
+    cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.key())
 
 
 @pytest.mark.parametrize(
-    ("fault", "named"),
+    ("fault", "differences"),
     [
-        (lose_item, ["dynamodb: there is no item"]),
-        (undo_enrichment, ["dynamodb: the item is not enriched"]),
+        (lose_item, ["dynamodb: item is missing"]),
+        (undo_enrichment, ["dynamodb: item is not enriched"]),
         (
             change_item,
-            ["dynamodb: x: last 2 samples 1 count, where the raw object has last 1 avg 1 min 1"],
+            ["dynamodb: x: stored last 2 samples 1 count, expected last 1 avg 1 min 1"],
         ),
-        (name_another_source, ["dynamodb: an item that no", "dynamodb: the item is of s3://"]),
-        (add_item, ["dynamodb: an item that no raw object explains"]),
+        (
+            name_another_source,
+            ["dynamodb: item is from s3://", "dynamodb: item without a raw object"],
+        ),
+        (add_item, ["dynamodb: item without a raw object"]),
         (
             lose_lines,
             [
-                "processed: bytes_sent: not there",
-                "processed: x: not there",
-                "processed: bytes_sent_rate: the item and the line do not agree",
+                "processed: bytes_sent is missing",
+                "processed: x is missing",
+                "processed: bytes_sent_rate differs between the item and the line",
             ],
         ),
-        (double_a_line, ["processed: one more line of bytes_sent_rate"]),
-        (change_a_line, ["processed: bytes_sent: last 1001 avg 1001 min 1001 max 1001"]),
+        (double_a_line, ["processed: duplicate line of bytes_sent_rate"]),
+        (change_a_line, ["processed: bytes_sent: stored last 1001 avg 1001 min 1001 max 1001"]),
         (
             misplace_lines,
             [
-                "processed: bytes_sent: not there",
-                "processed: x: not there",
-                "processed: bytes_sent_rate: the item and the line do not agree",
-                "processed: 3 lines that no raw object explains",
+                "processed: bytes_sent is missing",
+                "processed: x is missing",
+                "processed: bytes_sent_rate differs between the item and the line",
+                "processed: 3 lines without a raw object",
             ],
         ),
-        (lose_quarantine, ["quarantine: line 2: 0 times in quarantine, not 1"]),
-        (double_quarantine, ["quarantine: line 2: 2 times in quarantine, not 1"]),
+        (lose_quarantine, ["quarantine: line 2: 0 times in quarantine, expected 1"]),
+        (double_quarantine, ["quarantine: line 2: 2 times in quarantine, expected 1"]),
         (
             lose_raw,
             [
-                "dynamodb: an item that no raw object explains",
-                "processed: 3 lines that no raw object explains",
-                "quarantine: 1 lines that no raw object explains",
+                "dynamodb: item without a raw object",
+                "processed: 3 lines without a raw object",
+                "quarantine: 1 lines without a raw object",
             ],
         ),
     ],
     ids=lambda each: each.__name__ if callable(each) else "",
 )
-def test_a_fault_is_named_and_nothing_else(
-    broken: Ledger, fault: Callable[[Ledger], None], named: list[str]
+def test_exactly_the_differences_of_a_fault_are_reported(
+    broken: CloudDay, fault: Callable[[CloudDay], None], differences: list[str]
 ) -> None:
     fault(broken)
     found = sorted(broken.differences())
-    assert len(found) == len(named), found
-    for difference, words in zip(found, sorted(named), strict=True):
-        assert difference.startswith(words)
+    assert len(found) == len(differences), found
+    for difference, start in zip(found, sorted(differences), strict=True):
+        assert difference.startswith(start)
 
 
-def test_an_item_of_the_record_that_was_read_earlier_is_a_difference(ledger: Ledger) -> None:
-    later = ledger.record(collected_at=datetime.combine(ledger.day, time(15), UTC))
-    ledger.drop(jsonl(ledger.record()), ledger.key("a.json"))
-    ledger.drop(jsonl(later), ledger.key("b.json"))
-    ledger.change_item(later, source_object={"S": f"s3://{BUCKET}/{ledger.key('a.json')}"})
-    (difference,) = ledger.verify()["differences"]
-    assert difference["what"].endswith("a.json, though this object's was read later")
-    assert difference["object"] == ledger.key("b.json")
+def test_an_item_of_the_earlier_record_is_a_difference(cloud_day: CloudDay) -> None:
+    later = cloud_day.record(collected_at=datetime.combine(cloud_day.day, time(15), UTC))
+    cloud_day.drop(jsonl(cloud_day.record()), cloud_day.key("a.json"))
+    cloud_day.drop(jsonl(later), cloud_day.key("b.json"))
+    cloud_day.change_item(later, source_object={"S": f"s3://{BUCKET}/{cloud_day.key('a.json')}"})
+    (difference,) = cloud_day.verify()["differences"]
+    assert difference["what"].endswith("a.json, but this object has a later record")
+    assert difference["object"] == cloud_day.key("b.json")
     assert (difference["resource"], difference["metric_type"]) == ("web-1", "network")
 
 
-def test_of_the_same_reading_in_two_objects_either_may_have_the_item(ledger: Ledger) -> None:
+def test_the_item_may_be_from_either_of_two_objects_with_the_same_record(
+    cloud_day: CloudDay,
+) -> None:
     for key in ("a.json", "b.json"):
-        ledger.drop(jsonl(ledger.record()), ledger.key(key))
-    ledger.change_item(
-        ledger.record(), source_object={"S": f"s3://{BUCKET}/{ledger.key('a.json')}"}
+        cloud_day.drop(jsonl(cloud_day.record()), cloud_day.key(key))
+    cloud_day.change_item(
+        cloud_day.record(), source_object={"S": f"s3://{BUCKET}/{cloud_day.key('a.json')}"}
     )
-    assert ledger.verify()["exact"]
+    assert cloud_day.verify()["exact"]
 
 
-def test_people_are_told_the_counts_and_each_difference(broken: Ledger) -> None:
+def test_the_output_has_the_counts_and_each_difference(broken: CloudDay) -> None:
     lose_item(broken)
     broken.capture.readouterr()
     endpoint = ("--endpoint", broken.cloud.endpoint)
     assert main(["verify", "--from", str(broken.day), "--to", str(broken.day), *endpoint]) == 1
-    told = broken.capture.readouterr().out
-    assert f"{broken.key()}: network web-1 {broken.day}T12:00:00Z: there is no item" in told
-    assert "1 differences" in told
+    output = broken.capture.readouterr().out
+    assert f"{broken.key()}: network web-1 {broken.day}T12:00:00Z: item is missing" in output
+    assert "1 differences" in output
 
 
-def test_days_in_the_wrong_order_are_a_mistake_in_the_options(capfd: Capture) -> None:
+def test_days_in_the_wrong_order_are_a_usage_error(capfd: Capture) -> None:
     assert main(["verify", "--from", "2026-11-21", "--to", "2026-11-20"]) == 2
     assert "--to 2026-11-20 is before --from 2026-11-21" in capfd.readouterr().err
 
 
-def test_a_stage_that_is_not_there_is_one_clear_line(cloud: RunningCloud, capfd: Capture) -> None:
-    stage = ("--stage", "nowhere", "--endpoint", cloud.endpoint)
+def test_a_stage_that_is_not_deployed_is_an_error_message(
+    cloud: RunningCloud, capfd: Capture
+) -> None:
+    stage = ("--stage", "missing", "--endpoint", cloud.endpoint)
     assert main(["verify", "--from", "2026-11-21", "--to", "2026-11-21", *stage]) == 1
     error = capfd.readouterr().err
-    assert error.startswith("error: no exports InfraMonitoring-BucketName-nowhere")
+    assert error.startswith("error: no exports InfraMonitoring-BucketName-missing")
     assert len(error.splitlines()) == 1

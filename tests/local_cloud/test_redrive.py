@@ -23,7 +23,7 @@ from tests.local_cloud.test_pipeline import machine_arn
 from tests.local_cloud.test_reconciliation import (
     Capture,
     Eventually,
-    Ledger,
+    CloudDay,
     jsonl,
 )
 from tests.local_cloud.test_replay import setting
@@ -54,14 +54,14 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ledger(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> Ledger:
-    return Ledger(cloud, datetime.now(UTC).date() - timedelta(days=5), capfd, eventually)
+def cloud_day(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> CloudDay:
+    return CloudDay(cloud, datetime.now(UTC).date() - timedelta(days=5), capfd, eventually)
 
 
-def redrive(ledger: Ledger, *more: str) -> tuple[int, str]:
-    ledger.capture.readouterr()
-    status = main(["redrive", *more, "--endpoint", ledger.cloud.endpoint])
-    return status, "".join(ledger.capture.readouterr())
+def redrive(cloud_day: CloudDay, *more: str) -> tuple[int, str]:
+    cloud_day.capture.readouterr()
+    status = main(["redrive", *more, "--endpoint", cloud_day.cloud.endpoint])
+    return status, "".join(cloud_day.capture.readouterr())
 
 
 def waiting(cloud: RunningCloud) -> int:
@@ -92,15 +92,15 @@ def take_out_a_letter(cloud: RunningCloud) -> None:
 
 
 @pytest.fixture
-def failed(ledger: Ledger) -> Ledger:
+def failed(cloud_day: CloudDay) -> CloudDay:
     """An object that the processor could not process: somebody had spoilt its settings."""
-    with setting(ledger.cloud, CPU_THRESHOLDS="90,80"):
-        ledger.put(jsonl(ledger.record()) + b"{broken\n")
-        ledger.eventually(lambda: waiting(ledger.cloud) == 1)
-    return ledger
+    with setting(cloud_day.cloud, CPU_THRESHOLDS="90,80"):
+        cloud_day.put(jsonl(cloud_day.record()) + b"{broken\n")
+        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    return cloud_day
 
 
-def test_an_object_that_failed_is_listed_sent_again_and_then_exact(failed: Ledger) -> None:
+def test_an_object_that_failed_is_listed_sent_again_and_then_exact(failed: CloudDay) -> None:
     status, told = redrive(failed, "--list")
     assert status == 0
     assert "log-processor" in told
@@ -118,7 +118,7 @@ def test_an_object_that_failed_is_listed_sent_again_and_then_exact(failed: Ledge
     assert "0 sent again, 0 left" in redrive(failed)[1]
 
 
-def test_what_fails_again_comes_back(failed: Ledger) -> None:
+def test_what_fails_again_comes_back(failed: CloudDay) -> None:
     with setting(failed.cloud, CPU_THRESHOLDS="90,80"):
         assert redrive(failed)[0] == 0
         failed.eventually(lambda: waiting(failed.cloud) == 1)
@@ -127,10 +127,10 @@ def test_what_fails_again_comes_back(failed: Ledger) -> None:
 
 
 def test_an_event_that_eventbridge_could_not_deliver_is_sent_to_its_target(
-    ledger: Ledger,
+    cloud_day: CloudDay,
 ) -> None:
     """In EventBridge's form: the local cloud delivers whatever there is."""
-    key = ledger.key("undelivered.json")
+    key = cloud_day.key("undelivered.json")
     event = {
         "version": "0",
         "id": "undelivered",
@@ -142,13 +142,13 @@ def test_an_event_that_eventbridge_could_not_deliver_is_sent_to_its_target(
         "resources": [],
         "detail": {"bucket": {"name": BUCKET}, "object": {"key": key}},
     }
-    arn = ledger.cloud.client("lambda").get_function(FunctionName="log-processor")
+    arn = cloud_day.cloud.client("lambda").get_function(FunctionName="log-processor")
     told = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "Lambda said no", "RULE_ARN": "any"}
     target = arn["Configuration"]["FunctionArn"]
-    put_letter(ledger.cloud, json.dumps(event), TARGET_ARN=target, **told)
-    assert "NO_PERMISSIONS" in redrive(ledger, "--list")[1]
-    assert f"sent again: {key}" in redrive(ledger)[1]
-    assert waiting(ledger.cloud) == 0
+    put_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=target, **told)
+    assert "NO_PERMISSIONS" in redrive(cloud_day, "--list")[1]
+    assert f"sent again: {key}" in redrive(cloud_day)[1]
+    assert waiting(cloud_day.cloud) == 0
 
 
 def executions(cloud: RunningCloud) -> list[dict[str, Any]]:
@@ -162,13 +162,13 @@ def tick(name: str) -> dict[str, Any]:
     return {"id": name, "time": "2026-11-22T18:00:00Z", "detail-type": "Scheduled Event"}
 
 
-def test_a_tick_that_was_not_delivered_starts_the_state_machine_once(ledger: Ledger) -> None:
-    arn = machine_arn(ledger.cloud)
+def test_a_tick_that_was_not_delivered_starts_the_state_machine_once(cloud_day: CloudDay) -> None:
+    arn = machine_arn(cloud_day.cloud)
     for _ in range(2):
-        put_letter(ledger.cloud, json.dumps(tick("lost-tick")), TARGET_ARN=arn, ERROR_CODE="any")
-    assert redrive(ledger, "--hours", "0")[0] == 0
-    assert waiting(ledger.cloud) == 0
-    assert [run["name"] for run in executions(ledger.cloud)].count("lost-tick") == 1
+        put_letter(cloud_day.cloud, json.dumps(tick("lost-tick")), TARGET_ARN=arn, ERROR_CODE="any")
+    assert redrive(cloud_day, "--hours", "0")[0] == 0
+    assert waiting(cloud_day.cloud) == 0
+    assert [run["name"] for run in executions(cloud_day.cloud)].count("lost-tick") == 1
 
 
 @pytest.mark.parametrize(
@@ -185,46 +185,48 @@ def test_a_tick_that_was_not_delivered_starts_the_state_machine_once(ledger: Led
     ids=["text", "JSON", "another's"],
 )
 def test_a_message_that_is_unknown_is_left_and_named(
-    ledger: Ledger, body: str, attributes: dict[str, str], why: str
+    cloud_day: CloudDay, body: str, attributes: dict[str, str], why: str
 ) -> None:
-    put_letter(ledger.cloud, body, **attributes)
-    status, told = redrive(ledger)
-    assert (status, waiting(ledger.cloud)) == (1, 1)
+    put_letter(cloud_day.cloud, body, **attributes)
+    status, told = redrive(cloud_day)
+    assert (status, waiting(cloud_day.cloud)) == (1, 1)
     assert why in told
-    assert redrive(ledger)[0] == 1, "it is seen again at once"
-    take_out_a_letter(ledger.cloud)
+    assert redrive(cloud_day)[0] == 1, "it is seen again at once"
+    take_out_a_letter(cloud_day.cloud)
 
 
 MACHINE = (":stateMachine:", ":execution:")
 
 
-def start(ledger: Ledger, name: str, machine: str, document: Any) -> str:
+def start(cloud_day: CloudDay, name: str, machine: str, document: Any) -> str:
     """An execution's ARN."""
-    started = ledger.cloud.client("stepfunctions").start_execution(
+    started = cloud_day.cloud.client("stepfunctions").start_execution(
         stateMachineArn=machine, name=name, input=json.dumps(document)
     )
     return str(started["executionArn"])
 
 
-def start_and_stop(ledger: Ledger, name: str, machine: str, document: Any) -> None:
-    sfn = ledger.cloud.client("stepfunctions")
-    arn = start(ledger, name, machine, document)
+def start_and_stop(cloud_day: CloudDay, name: str, machine: str, document: Any) -> None:
+    sfn = cloud_day.cloud.client("stepfunctions")
+    arn = start(cloud_day, name, machine, document)
     # moto cannot stop what has not begun.
-    ledger.eventually(lambda: sfn.get_execution_history(executionArn=arn)["events"][2:])
+    cloud_day.eventually(lambda: sfn.get_execution_history(executionArn=arn)["events"][2:])
     sfn.stop_execution(executionArn=arn, error="Operator", cause=f"{name} was started by mistake")
 
 
-def succeeds(ledger: Ledger, name: str, machine: str) -> bool:
+def succeeds(cloud_day: CloudDay, name: str, machine: str) -> bool:
     arn = f"{machine}:{name}".replace(*MACHINE)
-    sfn = ledger.cloud.client("stepfunctions")
+    sfn = cloud_day.cloud.client("stepfunctions")
     return bool(
-        ledger.eventually(lambda: sfn.describe_execution(executionArn=arn)["status"] == "SUCCEEDED")
+        cloud_day.eventually(
+            lambda: sfn.describe_execution(executionArn=arn)["status"] == "SUCCEEDED"
+        )
     )
 
 
-def names(ledger: Ledger, root: str) -> list[str]:
+def names(cloud_day: CloudDay, root: str) -> list[str]:
     """The executions of the pipeline with this root."""
-    return sorted(each["name"] for each in executions(ledger.cloud) if root in each["name"])
+    return sorted(each["name"] for each in executions(cloud_day.cloud) if root in each["name"])
 
 
 @contextmanager
@@ -244,39 +246,39 @@ def forbidden(cloud: RunningCloud, role: str, **actions: str) -> Iterator[None]:
 
 
 def test_a_run_that_fails_is_one_letter_with_its_reason_and_is_started_again(
-    ledger: Ledger,
+    cloud_day: CloudDay,
 ) -> None:
-    machine = machine_arn(ledger.cloud)
+    machine = machine_arn(cloud_day.cloud)
     role = "InfraMonitoring-Pipeline-Orch"
     notifier = "InvokeFunction arn:aws:lambda:*:*:function:notifier*"
-    with forbidden(ledger.cloud, role, sns="Publish *", **{"lambda": notifier}):
-        start(ledger, "unmailed", machine, tick("unmailed"))
-        ledger.eventually(lambda: waiting(ledger.cloud) == 1, seconds=60)
-    told = redrive(ledger, "--list")[1]
+    with forbidden(cloud_day.cloud, role, sns="Publish *", **{"lambda": notifier}):
+        start(cloud_day, "unmailed", machine, tick("unmailed"))
+        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1, seconds=60)
+    told = redrive(cloud_day, "--list")[1]
     assert "events 0, executions 1" in told, "it has a letter and is listed: once"
     assert "FAILED: SNS." in told
     assert "not authorized to perform: sns:Publish" in told
 
-    assert "1 sent again, 0 left" in redrive(ledger)[1]
-    assert succeeds(ledger, "unmailed-redrive-1", machine)
-    assert waiting(ledger.cloud) == 0
-    assert "0 sent again, 0 left" in redrive(ledger)[1]
-    assert names(ledger, "unmailed") == ["unmailed", "unmailed-redrive-1"]
+    assert "1 sent again, 0 left" in redrive(cloud_day)[1]
+    assert succeeds(cloud_day, "unmailed-redrive-1", machine)
+    assert waiting(cloud_day.cloud) == 0
+    assert "0 sent again, 0 left" in redrive(cloud_day)[1]
+    assert names(cloud_day, "unmailed") == ["unmailed", "unmailed-redrive-1"]
 
 
-def test_runs_that_were_stopped_are_started_again_for_the_same_tick(ledger: Ledger) -> None:
-    machine = machine_arn(ledger.cloud)
-    start_and_stop(ledger, "spoilt", machine, tick("spoilt"))
-    start_and_stop(ledger, "by-hand", machine, {})
-    ledger.eventually(lambda: waiting(ledger.cloud) == 2)
-    told = redrive(ledger, "--list")[1]
+def test_runs_that_were_stopped_are_started_again_for_the_same_tick(cloud_day: CloudDay) -> None:
+    machine = machine_arn(cloud_day.cloud)
+    start_and_stop(cloud_day, "spoilt", machine, tick("spoilt"))
+    start_and_stop(cloud_day, "by-hand", machine, {})
+    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 2)
+    told = redrive(cloud_day, "--list")[1]
     assert "events 0, executions 2" in told
     assert "ABORTED: Operator: spoilt was started by mistake" in told
 
-    status, told = redrive(ledger)
+    status, told = redrive(cloud_day)
     assert (status, "2 sent again, 0 left" in told) == (0, True)
-    assert waiting(ledger.cloud) == 0
-    sfn = ledger.cloud.client("stepfunctions")
+    assert waiting(cloud_day.cloud) == 0
+    sfn = cloud_day.cloud.client("stepfunctions")
     described = {
         name: sfn.describe_execution(executionArn=f"{machine}:{name}-redrive-1".replace(*MACHINE))
         for name in ("spoilt", "by-hand")
@@ -285,88 +287,88 @@ def test_runs_that_were_stopped_are_started_again_for_the_same_tick(ledger: Ledg
     asked = json.loads(described["by-hand"]["input"])
     assert list(asked) == ["time"], "the time at which it was started by hand"
 
-    assert succeeds(ledger, "spoilt-redrive-1", machine)
-    assert succeeds(ledger, "by-hand-redrive-1", machine)
-    assert "0 sent again, 0 left" in redrive(ledger)[1]
-    assert names(ledger, "spoilt") == ["spoilt", "spoilt-redrive-1"]
+    assert succeeds(cloud_day, "spoilt-redrive-1", machine)
+    assert succeeds(cloud_day, "by-hand-redrive-1", machine)
+    assert "0 sent again, 0 left" in redrive(cloud_day)[1]
+    assert names(cloud_day, "spoilt") == ["spoilt", "spoilt-redrive-1"]
 
 
-def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(ledger: Ledger) -> None:
-    machine = machine_arn(ledger.cloud)
+def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(cloud_day: CloudDay) -> None:
+    machine = machine_arn(cloud_day.cloud)
     for name in ("twice", "twice-redrive-1"):
-        start_and_stop(ledger, name, machine, tick("twice"))
-    ledger.eventually(lambda: waiting(ledger.cloud) == 2)
-    assert "events 0, executions 1" in redrive(ledger, "--list")[1]
-    stage = Stage("local", BUCKET, "InfraMetrics", ledger.cloud.endpoint)
+        start_and_stop(cloud_day, name, machine, tick("twice"))
+    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 2)
+    assert "events 0, executions 1" in redrive(cloud_day, "--list")[1]
+    stage = Stage("local", BUCKET, "InfraMetrics", cloud_day.cloud.endpoint)
     with Letters(stage) as letters:
         found = list(letters)
         for order in (found, found[::-1]):  # the queue promises none
             (case,) = cases_of(stage, order, timedelta(hours=1))
             assert "twice-redrive-1 was started by mistake" in case.why
-    assert "1 sent again, 0 left" in redrive(ledger)[1]
-    assert succeeds(ledger, "twice-redrive-2", machine)
-    assert waiting(ledger.cloud) == 0
-    assert names(ledger, "twice") == ["twice", "twice-redrive-1", "twice-redrive-2"]
+    assert "1 sent again, 0 left" in redrive(cloud_day)[1]
+    assert succeeds(cloud_day, "twice-redrive-2", machine)
+    assert waiting(cloud_day.cloud) == 0
+    assert names(cloud_day, "twice") == ["twice", "twice-redrive-1", "twice-redrive-2"]
 
 
-def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(ledger: Ledger) -> None:
-    machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Replay")
+def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(cloud_day: CloudDay) -> None:
+    machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Replay")
     prefixes = {"prefixes": [{"prefix": "raw-metrics/2020/01/01/"}]}
-    with forbidden(ledger.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
-        start(ledger, "replay-forbidden-1", machine, prefixes)
-        ledger.eventually(lambda: waiting(ledger.cloud) == 1)
-    assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(ledger, "--list")[1]
-    assert "1 sent again, 0 left" in redrive(ledger)[1]
-    assert succeeds(ledger, "replay-forbidden-2", machine)
+    with forbidden(cloud_day.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
+        start(cloud_day, "replay-forbidden-1", machine, prefixes)
+        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(cloud_day, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(cloud_day)[1]
+    assert succeeds(cloud_day, "replay-forbidden-2", machine)
     arn = f"{machine}:replay-forbidden-2".replace(*MACHINE)
-    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"]) == prefixes
-    assert waiting(ledger.cloud) == 0
-    assert "0 sent again, 0 left" in redrive(ledger)[1]
+    assert waiting(cloud_day.cloud) == 0
+    assert "0 sent again, 0 left" in redrive(cloud_day)[1]
 
 
 def test_a_compaction_that_was_stopped_is_a_letter_and_writes_the_same_days_again(
-    ledger: Ledger,
+    cloud_day: CloudDay,
 ) -> None:
-    machine = machine_arn(ledger.cloud).replace("Pipeline-Orch", "Compaction")
+    machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Compaction")
     days = {"days": [f"2020-01-{day:02d}" for day in range(1, 15)]}
-    start_and_stop(ledger, "cut-off", machine, days)
-    ledger.eventually(lambda: waiting(ledger.cloud) == 1)
-    assert "ABORTED: Operator: cut-off" in redrive(ledger, "--list")[1]
-    assert "1 sent again, 0 left" in redrive(ledger)[1]
-    assert succeeds(ledger, "cut-off-redrive-1", machine)
+    start_and_stop(cloud_day, "cut-off", machine, days)
+    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    assert "ABORTED: Operator: cut-off" in redrive(cloud_day, "--list")[1]
+    assert "1 sent again, 0 left" in redrive(cloud_day)[1]
+    assert succeeds(cloud_day, "cut-off-redrive-1", machine)
     arn = f"{machine}:cut-off-redrive-1".replace(*MACHINE)
-    again = ledger.cloud.client("stepfunctions").describe_execution(executionArn=arn)
+    again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"])["days"] == days["days"]
-    assert waiting(ledger.cloud) == 0
+    assert waiting(cloud_day.cloud) == 0
 
 
-def test_a_compaction_that_was_not_delivered_is_started_once(ledger: Ledger) -> None:
-    arn = machine_arn(ledger.cloud, "InfraMonitoring-Compaction")
+def test_a_compaction_that_was_not_delivered_is_started_once(cloud_day: CloudDay) -> None:
+    arn = machine_arn(cloud_day.cloud, "InfraMonitoring-Compaction")
     for _ in range(2):
         event = tick("lost-compaction")
-        put_letter(ledger.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
-    assert redrive(ledger, "--hours", "0")[0] == 0
-    assert waiting(ledger.cloud) == 0
-    sfn = ledger.cloud.client("stepfunctions")
+        put_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
+    assert redrive(cloud_day, "--hours", "0")[0] == 0
+    assert waiting(cloud_day.cloud) == 0
+    sfn = cloud_day.cloud.client("stepfunctions")
     started = sfn.list_executions(stateMachineArn=arn)["executions"]
     assert [each["name"] for each in started].count("lost-compaction") == 1
 
 
-def test_a_run_whose_letter_was_lost_is_found_all_the_same(ledger: Ledger) -> None:
+def test_a_run_whose_letter_was_lost_is_found_all_the_same(cloud_day: CloudDay) -> None:
     """Step Functions sends its events as best it can; and a rule may be younger than a failure."""
-    machine, events = machine_arn(ledger.cloud), ledger.cloud.client("events")
+    machine, events = machine_arn(cloud_day.cloud), cloud_day.cloud.client("events")
     events.disable_rule(Name="InfraMonitoring-Failures")
-    start_and_stop(ledger, "unheard", machine, tick("unheard"))
+    start_and_stop(cloud_day, "unheard", machine, tick("unheard"))
     # The local cloud sends the event, then writes the log.
-    ledger.eventually(lambda: logged(ledger.cloud, "unheard"))
+    cloud_day.eventually(lambda: logged(cloud_day.cloud, "unheard"))
     events.enable_rule(Name="InfraMonitoring-Failures")
 
-    assert waiting(ledger.cloud) == 0
-    assert "ABORTED: Operator: unheard was started" in redrive(ledger, "--list")[1]
-    assert "0 sent again" in redrive(ledger, "--hours", "0")[1]
-    assert "1 sent again, 0 left" in redrive(ledger)[1]
-    assert succeeds(ledger, "unheard-redrive-1", machine)
+    assert waiting(cloud_day.cloud) == 0
+    assert "ABORTED: Operator: unheard was started" in redrive(cloud_day, "--list")[1]
+    assert "0 sent again" in redrive(cloud_day, "--hours", "0")[1]
+    assert "1 sent again, 0 left" in redrive(cloud_day)[1]
+    assert succeeds(cloud_day, "unheard-redrive-1", machine)
 
 
 def logged(cloud: RunningCloud, name: str) -> list[Any]:
@@ -376,26 +378,26 @@ def logged(cloud: RunningCloud, name: str) -> list[Any]:
     return found
 
 
-def test_the_letter_of_a_run_that_was_made_good_meanwhile_is_taken_off(ledger: Ledger) -> None:
-    machine = machine_arn(ledger.cloud)
-    start_and_stop(ledger, "mended", machine, tick("mended"))
-    ledger.eventually(lambda: waiting(ledger.cloud) == 1)
-    start(ledger, "mended-redrive-1", machine, tick("mended"))
-    assert succeeds(ledger, "mended-redrive-1", machine)
+def test_the_letter_of_a_run_that_was_made_good_meanwhile_is_taken_off(cloud_day: CloudDay) -> None:
+    machine = machine_arn(cloud_day.cloud)
+    start_and_stop(cloud_day, "mended", machine, tick("mended"))
+    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    start(cloud_day, "mended-redrive-1", machine, tick("mended"))
+    assert succeeds(cloud_day, "mended-redrive-1", machine)
     said = "mended was started again: mended-redrive-1 is SUCCEEDED"
     for more in ((), ("--hours", "0")):
-        told = redrive(ledger, "--list", *more)[1]
+        told = redrive(cloud_day, "--list", *more)[1]
         assert "executions 0" in told
         assert said in told
 
-    status, told = redrive(ledger)
-    assert (status, waiting(ledger.cloud)) == (0, 0)
+    status, told = redrive(cloud_day)
+    assert (status, waiting(cloud_day.cloud)) == (0, 0)
     assert f"no longer to be sent: {said}" in told
     assert "0 sent again, 0 left" in told
-    assert names(ledger, "mended") == ["mended", "mended-redrive-1"]
+    assert names(cloud_day, "mended") == ["mended", "mended-redrive-1"]
 
 
-def put_failure(ledger: Ledger, machine: str, name: str) -> None:
+def put_failure(cloud_day: CloudDay, machine: str, name: str) -> None:
     """The event of an execution that Step Functions does not know."""
     now = datetime.now(UTC)
     failed = {
@@ -406,21 +408,23 @@ def put_failure(ledger: Ledger, machine: str, name: str) -> None:
         "startDate": now,
         "stopDate": now,
     }
-    ledger.cloud.client("events").put_events(Entries=[status_change(failed)])
+    cloud_day.cloud.client("events").put_events(Entries=[status_change(failed)])
 
 
-def test_a_child_execution_of_a_map_run_has_no_letter_of_its_own(ledger: Ledger) -> None:
+def test_a_child_execution_of_a_map_run_has_no_letter_of_its_own(cloud_day: CloudDay) -> None:
     """In Step Functions' form, `NAME/Label`: moto's map runs have no executions."""
-    put_failure(ledger, f"{machine_arn(ledger.cloud)}/Chunks", "child")
-    assert waiting(ledger.cloud) == 0
-    put_failure(ledger, machine_arn(ledger.cloud), "parent")
-    assert waiting(ledger.cloud) == 1
-    take_out_a_letter(ledger.cloud)
+    put_failure(cloud_day, f"{machine_arn(cloud_day.cloud)}/Chunks", "child")
+    assert waiting(cloud_day.cloud) == 0
+    put_failure(cloud_day, machine_arn(cloud_day.cloud), "parent")
+    assert waiting(cloud_day.cloud) == 1
+    take_out_a_letter(cloud_day.cloud)
 
 
-def test_the_letter_of_an_execution_that_is_not_there_is_left_and_named(ledger: Ledger) -> None:
-    put_failure(ledger, machine_arn(ledger.cloud), "gone")
-    status, told = redrive(ledger)
-    assert (status, waiting(ledger.cloud)) == (1, 1)
+def test_the_letter_of_an_execution_that_is_not_there_is_left_and_named(
+    cloud_day: CloudDay,
+) -> None:
+    put_failure(cloud_day, machine_arn(cloud_day.cloud), "gone")
+    status, told = redrive(cloud_day)
+    assert (status, waiting(cloud_day.cloud)) == (1, 1)
     assert "not sent: gone: DescribeExecution: ExecutionDoesNotExist" in told
-    take_out_a_letter(ledger.cloud)
+    take_out_a_letter(cloud_day.cloud)

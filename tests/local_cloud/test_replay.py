@@ -23,7 +23,7 @@ from tests.local_cloud.test_pipeline import items, machine_arn
 from tests.local_cloud.test_reconciliation import (
     Capture,
     Eventually,
-    Ledger,
+    CloudDay,
     jsonl,
 )
 
@@ -50,43 +50,43 @@ def cloud() -> Iterator[RunningCloud]:
 
 
 @pytest.fixture
-def ledger(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> Ledger:
+def cloud_day(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> CloudDay:
     """A day of its own, and the next one, for each test."""
     day = datetime.now(UTC).date() - timedelta(days=3 * next(_numbers))
-    return Ledger(cloud, day, capfd, eventually)
+    return CloudDay(cloud, day, capfd, eventually)
 
 
-def cpu(ledger: Ledger, hour: int, value: float, **changes: Any) -> Record:
+def cpu(cloud_day: CloudDay, hour: int, value: float, **changes: Any) -> Record:
     """A CPU record of the three hours up to `hour` of the day."""
-    end = datetime(ledger.day.year, ledger.day.month, ledger.day.day, hour, tzinfo=UTC)
+    end = datetime(cloud_day.day.year, cloud_day.day.month, cloud_day.day.day, hour, tzinfo=UTC)
     measurements = {"utilization": point("percent", value)}
     values = {"timestamp": end, "collected_at": end, "measurements": measurements}
-    return ledger.record(metric_type="cpu", **values | changes)
+    return cloud_day.record(metric_type="cpu", **values | changes)
 
 
-def replay(ledger: Ledger, *more: str, last: int = 0) -> tuple[int, str]:
+def replay(cloud_day: CloudDay, *more: str, last: int = 0) -> tuple[int, str]:
     """`python -m infra replay` of the day, or of more days; its status and output."""
-    days = ("--from", str(ledger.day), "--to", str(ledger.day + timedelta(days=last)))
-    ledger.capture.readouterr()
-    status = main(["replay", *days, *more, "--endpoint", ledger.cloud.endpoint])
-    return status, "".join(ledger.capture.readouterr())
+    days = ("--from", str(cloud_day.day), "--to", str(cloud_day.day + timedelta(days=last)))
+    cloud_day.capture.readouterr()
+    status = main(["replay", *days, *more, "--endpoint", cloud_day.cloud.endpoint])
+    return status, "".join(cloud_day.capture.readouterr())
 
 
-def stored(ledger: Ledger) -> dict[str, dict[str, Any]]:
+def stored(cloud_day: CloudDay) -> dict[str, dict[str, Any]]:
     """The items of the day, by their metric_id."""
     return {
         item["metric_id"]["S"]: item
-        for item in items(ledger.cloud)
-        if item["timestamp"]["S"].startswith(f"{ledger.day}T")
+        for item in items(cloud_day.cloud)
+        if item["timestamp"]["S"].startswith(f"{cloud_day.day}T")
     }
 
 
-def lines(ledger: Ledger) -> list[tuple[str, dict[str, Any]]]:
+def lines(cloud_day: CloudDay) -> list[tuple[str, dict[str, Any]]]:
     """Every line of processed/ and its key, but for when it was processed."""
     return [
         (key, {**json.loads(line), "processed_at": ""})
-        for key in ledger.keys(f"processed/dt={ledger.day}/")
-        for line in gzip.decompress(ledger.body(key)).splitlines()
+        for key in cloud_day.keys(f"processed/dt={cloud_day.day}/")
+        for line in gzip.decompress(cloud_day.body(key)).splitlines()
     ]
 
 
@@ -95,16 +95,16 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 @pytest.fixture
-def full_day(ledger: Ledger) -> Ledger:
+def full_day(cloud_day: CloudDay) -> CloudDay:
     """Windows that follow each other, one of them restated, and a line that is no record."""
-    ledger.drop(jsonl(cpu(ledger, 3, 60), ledger.record()), ledger.key("cpu-1.json"))
-    ledger.drop(jsonl(cpu(ledger, 6, 90)), ledger.key("cpu-2.json"))
-    late = cpu(ledger, 6, 75, collected_at=cpu(ledger, 9, 0).timestamp)
-    ledger.drop(jsonl(late, cpu(ledger, 9, 50)) + b"{broken\n", ledger.key("cpu-3.json"))
-    return ledger
+    cloud_day.drop(jsonl(cpu(cloud_day, 3, 60), cloud_day.record()), cloud_day.key("cpu-1.json"))
+    cloud_day.drop(jsonl(cpu(cloud_day, 6, 90)), cloud_day.key("cpu-2.json"))
+    late = cpu(cloud_day, 6, 75, collected_at=cpu(cloud_day, 9, 0).timestamp)
+    cloud_day.drop(jsonl(late, cpu(cloud_day, 9, 50)) + b"{broken\n", cloud_day.key("cpu-3.json"))
+    return cloud_day
 
 
-def test_a_replay_over_a_day_changes_no_count_and_nothing_else(full_day: Ledger) -> None:
+def test_a_replay_over_a_day_changes_no_count_and_nothing_else(full_day: CloudDay) -> None:
     counts, before, written = full_day.verify()["counts"], stored(full_day), lines(full_day)
     status, told = replay(full_day)
     assert status == 0
@@ -129,7 +129,7 @@ def setting(cloud: RunningCloud, **settings: str) -> Iterator[None]:
 
 
 def test_after_a_change_of_the_transform_a_replay_changes_exactly_the_changed_field(
-    full_day: Ledger,
+    full_day: CloudDay,
 ) -> None:
     before = stored(full_day)
     with setting(full_day.cloud, CPU_THRESHOLDS="55,65"):
@@ -149,12 +149,12 @@ def test_after_a_change_of_the_transform_a_replay_changes_exactly_the_changed_fi
     assert full_day.differences() == []
 
 
-def test_only_objects_whose_names_begin_with_the_prefix_are_replayed(ledger: Ledger) -> None:
-    ledger.drop(jsonl(cpu(ledger, 3, 1)), ledger.key("cpu-1.json"))
-    ledger.drop(jsonl(ledger.record()), ledger.key("network-1.json"))
-    before = stored(ledger)
-    assert replay(ledger, "--prefix", "cpu")[0] == 0
-    after = stored(ledger)
+def test_only_objects_whose_names_begin_with_the_prefix_are_replayed(cloud_day: CloudDay) -> None:
+    cloud_day.drop(jsonl(cpu(cloud_day, 3, 1)), cloud_day.key("cpu-1.json"))
+    cloud_day.drop(jsonl(cloud_day.record()), cloud_day.key("network-1.json"))
+    before = stored(cloud_day)
+    assert replay(cloud_day, "--prefix", "cpu")[0] == 0
+    after = stored(cloud_day)
     assert [
         after[each]["metric_type"]["S"] for each in before if changed(before[each], after[each])
     ] == ["cpu"]
@@ -166,72 +166,74 @@ def runs(cloud: RunningCloud) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_dry_run_says_what_would_be_replayed_and_starts_nothing(ledger: Ledger) -> None:
-    ledger.drop(jsonl(ledger.record()))
-    before = runs(ledger.cloud)
-    status, told = replay(ledger, "--dry-run")
-    assert (status, runs(ledger.cloud)) == (0, before)
-    assert f"raw-metrics/{ledger.day:%Y/%m/%d}/" in told
+def test_a_dry_run_says_what_would_be_replayed_and_starts_nothing(cloud_day: CloudDay) -> None:
+    cloud_day.drop(jsonl(cloud_day.record()))
+    before = runs(cloud_day.cloud)
+    status, told = replay(cloud_day, "--dry-run")
+    assert (status, runs(cloud_day.cloud)) == (0, before)
+    assert f"raw-metrics/{cloud_day.day:%Y/%m/%d}/" in told
     assert "1 objects would be replayed" in told
 
 
 def test_an_object_without_a_day_in_its_key_is_replayed_on_the_day_it_was_stored(
-    ledger: Ledger, capfd: Capture, eventually: Eventually
+    cloud_day: CloudDay, capfd: Capture, eventually: Eventually
 ) -> None:
-    today = Ledger(ledger.cloud, datetime.now(UTC).date(), capfd, eventually)
-    today.drop(jsonl(ledger.record()), "raw-metrics/by hand.json")
-    before = stored(ledger)
+    today = CloudDay(cloud_day.cloud, datetime.now(UTC).date(), capfd, eventually)
+    today.drop(jsonl(cloud_day.record()), "raw-metrics/by hand.json")
+    before = stored(cloud_day)
     assert replay(today)[0] == 0
-    (found,) = (changed(before[each], item) for each, item in stored(ledger).items())
+    (found,) = (changed(before[each], item) for each, item in stored(cloud_day).items())
     assert found == {"processed_at"}
 
 
 def test_one_bad_object_is_named_ends_nothing_and_is_all_that_a_resumed_replay_goes_for(
-    ledger: Ledger,
+    cloud_day: CloudDay,
 ) -> None:
     """An archived object cannot be read; brought back, it can."""
-    ledger.drop(jsonl(cpu(ledger, 3, 1)), ledger.key("good.json"))
-    second = Ledger(ledger.cloud, ledger.day + timedelta(days=1), ledger.capture, ledger.eventually)
+    cloud_day.drop(jsonl(cpu(cloud_day, 3, 1)), cloud_day.key("good.json"))
+    second = CloudDay(
+        cloud_day.cloud, cloud_day.day + timedelta(days=1), cloud_day.capture, cloud_day.eventually
+    )
     second.drop(jsonl(second.record()), second.key("good.json"))
     archived = second.key("archived.json")
-    s3 = ledger.cloud.client("s3")
+    s3 = cloud_day.cloud.client("s3")
     s3.put_object(Bucket=BUCKET, Key=archived, Body=b"", StorageClass="GLACIER")
     before = stored(second)
-    status, told = replay(ledger, last=1)
+    status, told = replay(cloud_day, last=1)
     assert status == 1
     assert f"{archived}: " in told
     assert "FAILED: 2 objects replayed, 1 failed" in told
     (found,) = (changed(before[each], item) for each, item in stored(second).items())
     assert found == {"processed_at"}
     second.put(jsonl(cpu(second, 3, 1)), archived)
-    assert replay(ledger, "--resume", last=1)[0] == 0
-    resumed = ledger.cloud.client("stepfunctions").describe_execution(
-        executionArn=runs(ledger.cloud)[0]["executionArn"]
+    assert replay(cloud_day, "--resume", last=1)[0] == 0
+    resumed = cloud_day.cloud.client("stepfunctions").describe_execution(
+        executionArn=runs(cloud_day.cloud)[0]["executionArn"]
     )
     assert resumed["name"].endswith("-2")
     assert json.loads(resumed["input"]) == {
         "prefixes": [{"prefix": f"raw-metrics/{second.day:%Y/%m/%d}/"}]
     }
-    assert "nothing to resume" in replay(ledger, "--resume", last=1)[1]
+    assert "nothing to resume" in replay(cloud_day, "--resume", last=1)[1]
 
 
-def test_a_replay_that_runs_is_not_started_a_second_time(ledger: Ledger) -> None:
+def test_a_replay_that_runs_is_not_started_a_second_time(cloud_day: CloudDay) -> None:
     for number in range(12):
-        ledger.put(b"{broken\n", ledger.key(f"{number}.json"))
-    assert replay(ledger, "--no-wait")[0] == 0
-    (name,) = {run["name"] for run in runs(ledger.cloud) if run["status"] == "RUNNING"}
-    assert replay(ledger)[0] == 0
-    assert sum(run["name"][:-2] == name[:-2] for run in runs(ledger.cloud)) == 1
+        cloud_day.put(b"{broken\n", cloud_day.key(f"{number}.json"))
+    assert replay(cloud_day, "--no-wait")[0] == 0
+    (name,) = {run["name"] for run in runs(cloud_day.cloud) if run["status"] == "RUNNING"}
+    assert replay(cloud_day)[0] == 0
+    assert sum(run["name"][:-2] == name[:-2] for run in runs(cloud_day.cloud)) == 1
 
 
-def test_more_objects_than_one_page_of_a_listing_are_all_replayed(ledger: Ledger) -> None:
+def test_more_objects_than_one_page_of_a_listing_are_all_replayed(cloud_day: CloudDay) -> None:
     for number in range(2 * PAGE + 1):
-        ledger.put(b"{broken\n", ledger.key(f"{number}.json"))
-    assert f"{2 * PAGE + 1} objects replayed" in replay(ledger)[1]
+        cloud_day.put(b"{broken\n", cloud_day.key(f"{number}.json"))
+    assert f"{2 * PAGE + 1} objects replayed" in replay(cloud_day)[1]
 
 
-def test_nothing_to_resume_is_one_clear_line(ledger: Ledger) -> None:
-    ledger.drop(jsonl(ledger.record()))
-    status, told = replay(ledger, "--resume")
+def test_nothing_to_resume_is_one_clear_line(cloud_day: CloudDay) -> None:
+    cloud_day.drop(jsonl(cloud_day.record()))
+    status, told = replay(cloud_day, "--resume")
     assert status == 1
     assert "error: there is no replay-" in told
