@@ -1,9 +1,8 @@
-"""`python -m infra quarantine`: lines that were no records, mended and sent again.
+"""`python -m infra quarantine`: list, export, fix and resubmit rejected entries.
 
-The file that goes to and fro has the original lines as they were, each under a line that says
-where it is from. What is sent becomes a raw object of its own, and an object beside the
-quarantined one says which of its lines that raw object mends: nothing is moved or removed, so
-the ledger stays exact.
+The exported file has the original bytes of each entry below a header line with its origin. The
+fixed entries become a new raw object, and an object next to the quarantined one lists their ids.
+No object is moved or deleted, so `verify` finds no differences afterwards.
 """
 
 import argparse
@@ -32,15 +31,15 @@ from .aws_errors import aws_errors
 from .deployment import Days, Stage, days_of, stage_of
 from .reconciliation import FIXED, original
 
-# Stands over each piece in the file; no record begins so.
+# Precedes each entry in the file; no record starts like this.
 _HEADER = re.compile(rb"# (quarantine/\S+\.jsonl) ([0-9a-f]{12}): .*")
 
-_EXAMPLE = 60
+_MAX_EXAMPLE_BYTES = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A quarantined piece: a line of the object `key`; `line` is that of the raw object."""
+class QuarantinedEntry:
+    """A rejected entry in the quarantined object `key`; `line` is its line in the raw object."""
 
     key: str
     line: int
@@ -50,13 +49,13 @@ class Piece:
 
     @property
     def identity(self) -> str:
-        """Tells it from the others of its object; the same after a replay."""
+        """An id that is unique within the object and the same after a replay."""
         return hashlib.sha256(b"%d:%b" % (self.line, self.original)).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """A piece of the file: what it is to replace, and the line of the file that it begins on."""
+class FixedEntry:
+    """An entry of the file; `body` replaces the quarantined entry and starts on line `line`."""
 
     key: str
     identity: str
@@ -72,148 +71,159 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="print reasons, counts, and an example of each")
-    export = actions.add_parser("fetch", help="write the records that are not fixed to a file")
+    export = actions.add_parser("fetch", help="export the entries that are not fixed to a file")
     for each in (listing, export):
         add_days(each)
     export.add_argument("file", metavar="FILE", help="the file to write; it must not exist")
-    submit = actions.add_parser(
+    resubmit = actions.add_parser(
         "send",
-        help="put the fixed records into raw-metrics/",
+        help="resubmit the fixed file as raw objects",
         description="Put the fixed records into raw-metrics/. Nothing is sent while one of them is"
-        " still invalid: fix it, or remove it together with the line above it.",
+        " still invalid: fix it, or remove it together with its header line.",
     )
-    submit.add_argument("file", metavar="FILE", help="the file that fetch wrote, fixed")
-    for each in (listing, export, submit):
+    resubmit.add_argument("file", metavar="FILE", help="the file that fetch wrote, fixed")
+    for each in (listing, export, resubmit):
         add_stores(each)
 
 
 @aws_errors()
 def run(options: argparse.Namespace) -> int:
-    """List, fetch or send, as the options say."""
+    """List, export or resubmit; 0 if that succeeded."""
     stage, console = stage_of(options), Console(highlight=False, soft_wrap=True)
     if options.action == "send":
-        return _send(console, stage, Path(options.file))
-    found = list(pieces(stage, days_of(options)))
+        return _resubmit(console, stage, Path(options.file))
+    entries = list(quarantined_entries(stage, days_of(options)))
     if options.action == "fetch":
-        return _fetch(console, Path(options.file), found)
-    _print(console, found)
+        return _export(console, Path(options.file), entries)
+    _print(console, entries)
     return 0
 
 
-def pieces(stage: Stage, days: Days) -> Iterator[Piece]:
-    """What is in quarantine and has not been mended."""
+def quarantined_entries(stage: Stage, days: Days) -> Iterator[QuarantinedEntry]:
+    """The entries in quarantine that are not fixed."""
     s3 = stage.client("s3")
     for day in days:
         prefix = f"{QUARANTINE_PREFIX}{day:%Y/%m/%d}/"
         keys = [
-            entry["Key"]
+            listed["Key"]
             for page in s3.get_paginator("list_objects_v2").paginate(
                 Bucket=stage.bucket, Prefix=prefix
             )
-            for entry in page.get("Contents", [])
+            for listed in page.get("Contents", [])
         ]
-        mended = _mended(s3, stage.bucket, (key for key in keys if key.endswith(FIXED)))
+        fixed = _fixed_entries(s3, stage.bucket, (key for key in keys if key.endswith(FIXED)))
         for key in keys:
             if key.endswith(FIXED):
                 continue
             body = s3.get_object(Bucket=stage.bucket, Key=key)["Body"].read()
             for line in map(json.loads, body.splitlines()):
-                piece = Piece(
+                entry = QuarantinedEntry(
                     key, line["line"], line["reason"], line["source_object"], original(line)
                 )
-                if (key, piece.identity) not in mended:
-                    yield piece
+                if (key, entry.identity) not in fixed:
+                    yield entry
 
 
-def _mended(s3: Any, bucket: str, marks: Iterable[str]) -> set[tuple[str, str]]:
+def _fixed_entries(s3: Any, bucket: str, keys: Iterable[str]) -> set[tuple[str, str]]:
+    """Object key and id of the entries that the objects with these keys list as fixed."""
     found = set()
-    for mark in marks:
-        told = json.loads(s3.get_object(Bucket=bucket, Key=mark)["Body"].read())
-        found |= {(told["quarantine_object"], identity) for identity in told["pieces"]}
+    for key in keys:
+        fixed = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        found |= {(fixed["quarantine_object"], identity) for identity in fixed["pieces"]}
     return found
 
 
-def encode(found: Iterable[Piece]) -> bytes:
-    """The file of these pieces."""
+def format_export(entries: Iterable[QuarantinedEntry]) -> bytes:
+    """The file with these entries: each below its header line."""
     return b"".join(
         f"# {each.key} {each.identity}: {' '.join(each.reason.split())}\n".encode()
         + each.original.rstrip(b"\n")
         + b"\n"
-        for each in found
+        for each in entries
     )
 
 
-def decode(file: bytes) -> Iterator[Mended]:
-    """The pieces of a file; a header that nothing follows was taken out."""
+def parse_export(file: bytes) -> Iterator[FixedEntry]:
+    """The entries of a file; a header line without text below it is skipped.
+
+    Raises:
+        CommandError: a line has no header above it.
+    """
     header, start, body = None, 0, b""
     for number, line in enumerate([*file.splitlines(keepends=True), b""], start=1):
         match = _HEADER.fullmatch(line.rstrip(b"\r\n"))
         if match or not line:
             if header and body.strip():
-                yield Mended(header[1].decode(), header[2].decode(), body, start)
+                yield FixedEntry(header[1].decode(), header[2].decode(), body, start)
             header, start, body = match, number + 1, b""
         elif header:
             body += line
         elif line.strip():
-            raise CommandError(f"line {number} stands under no line that says where it is from")
+            raise CommandError(f"line {number} has no header line above it")
 
 
-def check(mended: Sequence[Mended]) -> Mapping[Mended, list[Record]]:
-    """The records that the pieces have become.
+def parse_records(entries: Sequence[FixedEntry]) -> Mapping[FixedEntry, list[Record]]:
+    """The records of each entry.
 
     Raises:
-        CommandError: names every one that is still none.
+        CommandError: lists every entry that is still invalid.
     """
-    found: dict[Mended, list[Record]] = {}
+    found: dict[FixedEntry, list[Record]] = {}
     problems = []
-    for each in mended:
+    for each in entries:
         parsed = list(parse([each.body]))
-        found[each] = [piece for piece in parsed if isinstance(piece, Record)]
+        found[each] = [entry for entry in parsed if isinstance(entry, Record)]
         problems += [
-            f"line {each.line + piece.line - 1} is still no record: {piece.reason}"
-            for piece in parsed
-            if not isinstance(piece, Record)
+            f"line {each.line + entry.line - 1} is still invalid: {entry.reason}"
+            for entry in parsed
+            if not isinstance(entry, Record)
         ]
     if problems:
         raise CommandError("nothing was sent: " + "; ".join(problems))
     return found
 
 
-def _fetch(console: Console, path: Path, found: Sequence[Piece]) -> int:
+def _export(console: Console, path: Path, entries: Sequence[QuarantinedEntry]) -> int:
     try:
         with path.open("xb") as file:
-            file.write(encode(found))
+            file.write(format_export(entries))
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
-    console.print(f"{len(found)} pieces are in {path}: mend them, or take them out, then send it")
+    console.print(
+        f"{len(entries)} entries written to {path}: fix or remove them, then run quarantine send",
+        markup=False,
+    )
     return 0
 
 
-def _send(console: Console, stage: Stage, path: Path) -> int:
+def _resubmit(console: Console, stage: Stage, path: Path) -> int:
     try:
         file = path.read_bytes()
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
-    found = check(list(decode(file)))
+    found = parse_records(list(parse_export(file)))
     for key in sorted({each.key for each in found}):
-        here = [each for each in found if each.key == key]
-        raw = _put(stage, key, here, [record for each in here for record in found[each]])
-        console.print(f"{len(here)} pieces of {key} are sent as {raw}", markup=False)
+        entries = [each for each in found if each.key == key]
+        raw = _put(stage, key, entries, [record for each in entries for record in found[each]])
+        console.print(f"{len(entries)} entries of {key} sent as {raw}", markup=False)
     if not found:
-        console.print("there is nothing in the file to send")
+        console.print("the file has no entries")
     return 0
 
 
-def _put(stage: Stage, key: str, mended: Sequence[Mended], found: Sequence[Record]) -> str:
-    """The raw object, then the mark; both are named after the content, so they repeat."""
+def _put(stage: Stage, key: str, fixed: Sequence[FixedEntry], found: Sequence[Record]) -> str:
+    """Put the raw object, then the list of fixed entries; returns the raw object's key.
+
+    Both keys are derived from the content, so a repeated call overwrites them.
+    """
     body = b"".join(records.encode(record) + b"\n" for record in found)
     digest = hashlib.sha256(body).hexdigest()[:12]
     name = key.removeprefix(QUARANTINE_PREFIX).removesuffix(".jsonl")
     day, _, stem = name.rpartition("/")
     raw = f"{RAW_PREFIX}{day}/fixed-{stem}-{digest}.json"
-    mark = {
+    fixed_list = {
         "quarantine_object": key,
-        "pieces": [each.identity for each in mended],
+        "pieces": [each.identity for each in fixed],
         "raw_object": f"s3://{stage.bucket}/{raw}",
     }
     s3 = stage.client("s3")
@@ -221,20 +231,20 @@ def _put(stage: Stage, key: str, mended: Sequence[Mended], found: Sequence[Recor
     s3.put_object(
         Bucket=stage.bucket,
         Key=f"{key.removesuffix('.jsonl')}-{digest}{FIXED}",
-        Body=json.dumps(mark).encode(),
+        Body=json.dumps(fixed_list).encode(),
         ContentType="application/json",
     )
     return raw
 
 
-def _print(console: Console, found: Sequence[Piece]) -> None:
+def _print(console: Console, entries: Sequence[QuarantinedEntry]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("pieces", justify="right")
-    for name in ("reason", "example", "of"):
+    table.add_column("entries", justify="right")
+    for name in ("reason", "example", "object"):
         table.add_column(name, overflow="fold")
-    for reason, count in Counter(each.reason for each in found).most_common():
-        example = next(each for each in found if each.reason == reason)
-        text = example.original[:_EXAMPLE].decode("utf-8", "backslashreplace")
+    for reason, count in Counter(each.reason for each in entries).most_common():
+        example = next(each for each in entries if each.reason == reason)
+        text = example.original[:_MAX_EXAMPLE_BYTES].decode("utf-8", "backslashreplace")
         table.add_row(*map(escape, (f"{count:,}", reason, text, example.source)))
     console.print(table)
-    console.print(f"{len(found):,} pieces in quarantine that have not been mended")
+    console.print(f"{len(entries):,} entries in quarantine are not fixed")

@@ -1,4 +1,4 @@
-"""Quarantined lines on a running local cloud: listed, fetched, mended, sent, and still exact."""
+"""`python -m infra quarantine` on a running local cloud: list, fetch, send."""
 
 import itertools
 import json
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from chalicelib.model import records
 from infra.__main__ import main
 from infra.operate.quarantine import (
-    Mended,
-    Piece,
-    decode,
-    encode,
+    FixedEntry,
+    QuarantinedEntry,
+    format_export,
+    parse_export,
 )
 from tests.conftest import (
     BUCKET,
@@ -26,8 +26,8 @@ from tests.conftest import (
 )
 from tests.local_cloud.test_reconciliation import (
     Capture,
-    Eventually,
     CloudDay,
+    Eventually,
     jsonl,
 )
 
@@ -56,77 +56,82 @@ def quarantine(cloud_day: CloudDay, action: str, *more: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def spoilt(cloud_day: CloudDay) -> CloudDay:
-    """A record, one with a field misspelt, and bytes that are no text."""
-    misspelt = records.encode(cloud_day.record(resource_id="b")).replace(b"timestamp", b"timestmap")
-    cloud_day.drop(jsonl(cloud_day.record(resource_id="a")) + misspelt + b"\n\xff\xfe\n")
+def rejected(cloud_day: CloudDay) -> CloudDay:
+    """A day with a valid record, one with a misspelled field, and bytes that are not UTF-8."""
+    misspelled = records.encode(cloud_day.record(resource_id="b")).replace(
+        b"timestamp", b"timestmap"
+    )
+    cloud_day.drop(jsonl(cloud_day.record(resource_id="a")) + misspelled + b"\n\xff\xfe\n")
     return cloud_day
 
 
-def test_reasons_are_listed_with_counts_and_an_example(spoilt: CloudDay) -> None:
-    status, told = quarantine(spoilt, "list")
-    words = " ".join(told.split())
+def test_the_list_has_reasons_counts_and_examples(rejected: CloudDay) -> None:
+    status, output = quarantine(rejected, "list")
+    text = " ".join(output.split())
     assert status == 0
-    assert "there is no" in words
-    assert "\\xff\\xfe" in words
-    assert "2 pieces in quarantine that have not been mended" in words
+    assert "there is no" in text
+    assert "\\xff\\xfe" in text
+    assert "2 entries in quarantine are not fixed" in text
 
 
-def test_what_is_mended_is_a_record_what_is_not_stays_and_the_ledger_is_exact(
-    spoilt: CloudDay, tmp_path: Path
+def test_fixed_entries_are_stored_and_the_others_stay_in_quarantine(
+    rejected: CloudDay, tmp_path: Path
 ) -> None:
-    path = tmp_path / "pieces"
-    assert quarantine(spoilt, "fetch", str(path))[0] == 0
-    header, misspelt, *_ = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(header + misspelt.replace(b"timestmap", b"timestamp"))
-    before = spoilt.body(spoilt.quarantined)
+    path = tmp_path / "entries.txt"
+    assert quarantine(rejected, "fetch", str(path))[0] == 0
+    header, misspelled, *_ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + misspelled.replace(b"timestmap", b"timestamp"))
+    before = rejected.body(rejected.quarantined)
 
-    for _ in range(2):  # sending it twice changes nothing
-        status, told = quarantine(spoilt, "send", str(path))
-        assert (status, "1 pieces of quarantine/" in told) == (0, True)
-        exact = spoilt.eventually(lambda: (told := spoilt.verify())["exact"] and told)
-        counts = exact["counts"]
+    for _ in range(2):  # sending it a second time changes nothing
+        status, output = quarantine(rejected, "send", str(path))
+        assert (status, "1 entries of quarantine/" in output) == (0, True)
+        result = rejected.eventually(lambda: (found := rejected.verify())["exact"] and found)
+        counts = result["counts"]
         assert counts["raw"] == {"objects": 2, "records": 2, "distinct": 2, "rejected": 2}
         assert counts["dynamodb"]["distinct"] == counts["processed"]["records"] == 2
         assert counts["quarantine"]["rejected"] == 2
 
-    (kept, mark) = sorted(spoilt.keys(f"quarantine/{spoilt.day:%Y/%m/%d}/"), key=len)
-    assert spoilt.body(kept) == before
-    raw = json.loads(spoilt.body(mark))["raw_object"]
-    assert raw.startswith(f"s3://{BUCKET}/raw-metrics/{spoilt.day:%Y/%m/%d}/fixed-drop-")
-    assert "1 pieces in quarantine that have not been mended" in quarantine(spoilt, "list")[1]
+    (kept, fixed) = sorted(rejected.keys(f"quarantine/{rejected.day:%Y/%m/%d}/"), key=len)
+    assert rejected.body(kept) == before
+    raw = json.loads(rejected.body(fixed))["raw_object"]
+    assert raw.startswith(f"s3://{BUCKET}/raw-metrics/{rejected.day:%Y/%m/%d}/fixed-drop-")
+    assert "1 entries in quarantine are not fixed" in quarantine(rejected, "list")[1]
 
 
-def test_nothing_is_sent_while_a_piece_is_still_no_record(spoilt: CloudDay, tmp_path: Path) -> None:
-    path = tmp_path / "pieces"
-    quarantine(spoilt, "fetch", str(path))
+def test_nothing_is_sent_while_an_entry_is_invalid(rejected: CloudDay, tmp_path: Path) -> None:
+    path = tmp_path / "entries.txt"
+    quarantine(rejected, "fetch", str(path))
     path.write_bytes(path.read_bytes().replace(b"timestmap", b"timestamp"))
-    before = spoilt.keys("raw-metrics/")
-    status, told = quarantine(spoilt, "send", str(path))
+    before = rejected.keys("raw-metrics/")
+    status, output = quarantine(rejected, "send", str(path))
     assert status == 1
-    assert "error: nothing was sent: line 4 is still no record: JSON is malformed" in told
-    assert spoilt.keys("raw-metrics/") == before
+    assert "error: nothing was sent: line 4 is still invalid: JSON is malformed" in output
+    assert rejected.keys("raw-metrics/") == before
 
 
-def test_a_file_that_is_there_is_not_overwritten(spoilt: CloudDay, tmp_path: Path) -> None:
-    path = tmp_path / "pieces"
-    path.write_text("mended by hand")
-    status, told = quarantine(spoilt, "fetch", str(path))
-    assert (status, path.read_text()) == (1, "mended by hand")
-    assert "File exists" in told
+def test_an_existing_file_is_not_overwritten(rejected: CloudDay, tmp_path: Path) -> None:
+    path = tmp_path / "entries.txt"
+    path.write_text("fixed by hand")
+    status, output = quarantine(rejected, "fetch", str(path))
+    assert (status, path.read_text()) == (1, "fixed by hand")
+    assert "File exists" in output
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda each: each.strip() and b"# q" not in each)))
-def test_what_is_fetched_is_read_as_it_was(originals: list[bytes]) -> None:
+def test_the_original_bytes_survive_an_export(originals: list[bytes]) -> None:
     key = "quarantine/2026/11/22/any-00000.jsonl"
-    found = [Piece(key, n, "any\nreason", "s3://any", each) for n, each in enumerate(originals)]
-    back: list[Mended] = list(decode(encode(found)))
-    assert [(each.identity, each.body.rstrip(b"\n")) for each in back] == [
-        (each.identity, each.original.rstrip(b"\n")) for each in found
+    entries = [
+        QuarantinedEntry(key, n, "any\nreason", "s3://any", each)
+        for n, each in enumerate(originals)
+    ]
+    parsed: list[FixedEntry] = list(parse_export(format_export(entries)))
+    assert [(each.identity, each.body.rstrip(b"\n")) for each in parsed] == [
+        (each.identity, each.original.rstrip(b"\n")) for each in entries
     ]
 
 
-def test_the_same_bytes_on_two_lines_are_two_pieces() -> None:
+def test_equal_bytes_on_two_lines_have_different_ids() -> None:
     key = "quarantine/2026/11/22/any-00000.jsonl"
-    first, second = (Piece(key, line, "any", "s3://any", b"x") for line in (1, 2))
+    first, second = (QuarantinedEntry(key, line, "any", "s3://any", b"x") for line in (1, 2))
     assert first.identity != second.identity

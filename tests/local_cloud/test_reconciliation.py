@@ -159,14 +159,14 @@ def test_a_restated_record_has_one_item_and_two_sets_of_lines(cloud_day: CloudDa
 def test_an_object_without_a_date_in_its_key_belongs_to_the_day_of_its_storage(
     cloud_day: CloudDay, capfd: Capture
 ) -> None:
-    cloud_day.put(jsonl(cloud_day.record()), "raw-metrics/from elsewhere.json")
+    cloud_day.put(jsonl(cloud_day.record()), "raw-metrics/without date.json")
     today = CloudDay(cloud_day.cloud, datetime.now(UTC).date(), capfd, cloud_day.eventually)
     result = cloud_day.eventually(lambda: (result := today.verify())["exact"] and result)
     assert result["counts"]["raw"]["objects"] == 1
     assert cloud_day.verify()["exact"]
 
 
-def lose_item(cloud_day: CloudDay) -> None:
+def delete_item(cloud_day: CloudDay) -> None:
     cloud_day.cloud.client("dynamodb").delete_item(
         TableName="InfraMetrics", Key=item_key(cloud_day.record())
     )
@@ -185,76 +185,76 @@ def change_item(cloud_day: CloudDay) -> None:
     )
 
 
-def name_another_source(cloud_day: CloudDay) -> None:
+def change_source(cloud_day: CloudDay) -> None:
     cloud_day.change_item(
         cloud_day.record(), source_object={"S": f"s3://{BUCKET}/raw-metrics/no.json"}
     )
 
 
 def add_item(cloud_day: CloudDay) -> None:
-    stray = cloud_day.record(resource_id="stray")
-    item = {**item_key(stray), "metric_type": {"S": "network"}}
+    unknown = cloud_day.record(resource_id="unknown")
+    item = {**item_key(unknown), "metric_type": {"S": "network"}}
     cloud_day.cloud.client("dynamodb").put_item(TableName="InfraMetrics", Item=item)
 
 
-def lose_lines(cloud_day: CloudDay) -> None:
+def delete_lines(cloud_day: CloudDay) -> None:
     cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.processed)
 
 
-def double_a_line(cloud_day: CloudDay) -> None:
+def duplicate_line(cloud_day: CloudDay) -> None:
     lines = gzip.decompress(cloud_day.body(cloud_day.processed)).splitlines(keepends=True)
     cloud_day.put(gzip.compress(b"".join([*lines, lines[0]])), cloud_day.processed)
 
 
-def change_a_line(cloud_day: CloudDay) -> None:
+def change_line(cloud_day: CloudDay) -> None:
     text = gzip.decompress(cloud_day.body(cloud_day.processed)).replace(b"1000.0", b"1001.0")
     cloud_day.put(gzip.compress(text), cloud_day.processed)
 
 
-def misplace_lines(cloud_day: CloudDay) -> None:
+def move_lines(cloud_day: CloudDay) -> None:
     body, key = cloud_day.body(cloud_day.processed), cloud_day.processed
-    lose_lines(cloud_day)
-    cloud_day.put(body, key.replace("/drop-", "/elsewhere-"))
+    delete_lines(cloud_day)
+    cloud_day.put(body, key.replace("/drop-", "/other-"))
 
 
-def lose_quarantine(cloud_day: CloudDay) -> None:
+def delete_quarantine(cloud_day: CloudDay) -> None:
     cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.quarantined)
 
 
-def double_quarantine(cloud_day: CloudDay) -> None:
+def duplicate_quarantine(cloud_day: CloudDay) -> None:
     cloud_day.put(2 * cloud_day.body(cloud_day.quarantined), cloud_day.quarantined)
 
 
-def lose_raw(cloud_day: CloudDay) -> None:
+def delete_raw(cloud_day: CloudDay) -> None:
     cloud_day.cloud.client("s3").delete_object(Bucket=BUCKET, Key=cloud_day.key())
 
 
 @pytest.mark.parametrize(
     ("fault", "differences"),
     [
-        (lose_item, ["dynamodb: item is missing"]),
+        (delete_item, ["dynamodb: item is missing"]),
         (undo_enrichment, ["dynamodb: item is not enriched"]),
         (
             change_item,
             ["dynamodb: x: stored last 2 samples 1 count, expected last 1 avg 1 min 1"],
         ),
         (
-            name_another_source,
+            change_source,
             ["dynamodb: item is from s3://", "dynamodb: item without a raw object"],
         ),
         (add_item, ["dynamodb: item without a raw object"]),
         (
-            lose_lines,
+            delete_lines,
             [
                 "processed: bytes_sent is missing",
                 "processed: x is missing",
                 "processed: bytes_sent_rate differs between the item and the line",
             ],
         ),
-        (double_a_line, ["processed: duplicate line of bytes_sent_rate"]),
-        (change_a_line, ["processed: bytes_sent: stored last 1001 avg 1001 min 1001 max 1001"]),
+        (duplicate_line, ["processed: duplicate line of bytes_sent_rate"]),
+        (change_line, ["processed: bytes_sent: stored last 1001 avg 1001 min 1001 max 1001"]),
         (
-            misplace_lines,
+            move_lines,
             [
                 "processed: bytes_sent is missing",
                 "processed: x is missing",
@@ -262,10 +262,10 @@ def lose_raw(cloud_day: CloudDay) -> None:
                 "processed: 3 lines without a raw object",
             ],
         ),
-        (lose_quarantine, ["quarantine: line 2: 0 times in quarantine, expected 1"]),
-        (double_quarantine, ["quarantine: line 2: 2 times in quarantine, expected 1"]),
+        (delete_quarantine, ["quarantine: line 2: 0 times in quarantine, expected 1"]),
+        (duplicate_quarantine, ["quarantine: line 2: 2 times in quarantine, expected 1"]),
         (
-            lose_raw,
+            delete_raw,
             [
                 "dynamodb: item without a raw object",
                 "processed: 3 lines without a raw object",
@@ -308,7 +308,7 @@ def test_the_item_may_be_from_either_of_two_objects_with_the_same_record(
 
 
 def test_the_output_has_the_counts_and_each_difference(broken: CloudDay) -> None:
-    lose_item(broken)
+    delete_item(broken)
     broken.capture.readouterr()
     endpoint = ("--endpoint", broken.cloud.endpoint)
     assert main(["verify", "--from", str(broken.day), "--to", str(broken.day), *endpoint]) == 1

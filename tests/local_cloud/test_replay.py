@@ -22,8 +22,8 @@ from tests.conftest import (
 from tests.local_cloud.test_pipeline import items, machine_arn
 from tests.local_cloud.test_reconciliation import (
     Capture,
-    Eventually,
     CloudDay,
+    Eventually,
     jsonl,
 )
 
