@@ -61,7 +61,7 @@ def audit(templates: Sequence[Path], *, if_reachable: bool) -> int:
 
 
 def _checkov(templates: Sequence[Path]) -> bool:
-    _say("checkov: the templates storage, queries, observability and the transformed one")
+    _say(f"checkov: {', '.join(each.name for each in templates)}")
     command = ["checkov", "--config-file", str(ROOT / "infra" / "checkov.yaml")]
     return _scan([*command, *(part for each in templates for part in ("--file", str(each)))])
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from ..local.cloud import REGION
-from ..local.package import OBSERVABILITY, QUERIES, STORAGE, package, transform
+from ..local.package import MAINTENANCE, OBSERVABILITY, QUERIES, STORAGE, package, transform
 
-STANDALONE = (STORAGE, QUERIES, OBSERVABILITY)
+STANDALONE = (STORAGE, QUERIES, MAINTENANCE, OBSERVABILITY)
 
 
 def build_app_template(stage: str, folder: Path) -> tuple[Path, Path]:

@@ -48,6 +48,7 @@ from .iam import enforcement
 from .lambda_.functions import Functions
 from .lambda_.invocations import ASYNC_RETRY_SECONDS
 from .package import (
+    MAINTENANCE,
     OBSERVABILITY,
     QUERIES,
     ROOT,
@@ -72,6 +73,8 @@ STORAGE_STACK = "infra-monitoring-storage"
 APP_STACK = "infra-monitoring"
 OBSERVABILITY_STACK = "infra-monitoring-observability"
 QUERIES_STACK = "infra-monitoring-queries"
+MAINTENANCE_STACK = "infra-monitoring-maintenance"
+STACKS = (STORAGE_STACK, QUERIES_STACK, APP_STACK, MAINTENANCE_STACK, OBSERVABILITY_STACK)
 _ARTIFACTS = "infra-monitoring-artifacts"
 
 # Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
@@ -294,6 +297,8 @@ class LocalCloud:
         self._progress("deploying the app with infra/overlay.yaml")
         template = transform(built.template, code=code, parameters={"Suffix": ""}, region=REGION)
         self._create_stack(APP_STACK, json.dumps(without_rest_api(template)), {"Suffix": ""})
+        self._progress("deploying infra/maintenance.yaml")
+        self._create_stack(MAINTENANCE_STACK, MAINTENANCE.read_text(), {"Suffix": ""})
         self.wiring.start()
         self.alarms.start(self._alarm_seconds)
 

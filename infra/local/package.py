@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = ROOT / "infra" / "overlay.yaml"
 STORAGE = ROOT / "infra" / "storage.yaml"
 QUERIES = ROOT / "infra" / "queries.yaml"
+MAINTENANCE = ROOT / "infra" / "maintenance.yaml"
 OBSERVABILITY = ROOT / "infra" / "observability.yaml"
 
 # Filled by `make setup`, so that packaging needs no network later.

@@ -17,7 +17,7 @@ from .executions import Run, reason, run_of
 # While messages are looked at and sent, nobody else sees them.
 _HIDDEN_SECONDS = 300
 
-# What EventBridge's rule Failures of infra/overlay.yaml sends of the state machines.
+# What EventBridge's rule Failures of infra/maintenance.yaml sends of the state machines.
 _ENDED = "Step Functions Execution Status Change"
 
 

@@ -13,10 +13,7 @@ from chalicelib.model.execution_history import Branch, Event, branches, failure_
 from chalicelib.model.query_results import Page
 
 from ..local.cloud import (
-    APP_STACK,
-    OBSERVABILITY_STACK,
-    QUERIES_STACK,
-    STORAGE_STACK,
+    STACKS,
     LocalCloud,
 )
 from ..local.errors import LocalCloudError
@@ -75,7 +72,7 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
     """The outputs of all stacks."""
     cloudformation = cloud.client("cloudformation")
     found: dict[str, str] = {}
-    for name in (STORAGE_STACK, QUERIES_STACK, APP_STACK, OBSERVABILITY_STACK):
+    for name in STACKS:
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         found |= {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
     return found

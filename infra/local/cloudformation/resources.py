@@ -127,7 +127,7 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
         "Filter": {"Prefix": rule.get("Prefix", "")},
     }
     if "ExpirationInDays" in rule:
-        api["Expiration"] = {"Days": rule["ExpirationInDays"]}
+        api["Expiration"] = {"Days": int(rule["ExpirationInDays"])}
     if "ExpiredObjectDeleteMarker" in rule:
         api["Expiration"] = {"ExpiredObjectDeleteMarker": True}
     if "Transitions" in rule:
@@ -273,6 +273,14 @@ def _query_definition(request: Request) -> str:
     return str(request.properties["Name"])
 
 
+def _definition(properties: Properties) -> str:
+    """The definition in JSON, with its substitutions inserted as CloudFormation inserts them."""
+    definition = json.dumps(properties["Definition"])
+    for name, value in properties.get("DefinitionSubstitutions", {}).items():
+        definition = definition.replace(f"${{{name}}}", value)
+    return definition
+
+
 @_resource_type("AWS::StepFunctions::StateMachine", "StateMachineName")
 def _state_machine(request: Request) -> StateMachine:
     destinations = request.properties["LoggingConfiguration"]["Destinations"]
@@ -280,7 +288,7 @@ def _state_machine(request: Request) -> StateMachine:
         name=request.properties["StateMachineName"],
         type=request.properties["StateMachineType"],
         roleArn=request.properties["RoleArn"],
-        definition=json.dumps(request.properties["Definition"]),
+        definition=_definition(request.properties),
         tracingConfiguration={
             "enabled": request.properties.get("TracingConfiguration", {}).get("Enabled", False)
         },

