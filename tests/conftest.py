@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.session
 import pytest
 import yaml
 from moto import mock_aws
@@ -25,9 +23,6 @@ from chalicelib.aws.store import MetricStore
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.settings import Settings, Threshold
 from infra.local.cloud import create_client
-
-# Each session reads the services' models anew otherwise: a third of a second for EC2's, a test.
-botocore.session.create_loader = cache(botocore.session.create_loader)
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCOUNT, REGION = "123456789012", "eu-west-1"

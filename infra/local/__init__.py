@@ -4,3 +4,10 @@ moto's server answers the AWS APIs; `resources` teaches its CloudFormation the t
 lacks, `functions` runs the built zip under AWS's runtime client, `joints` carries events
 between services, `athena` answers SQL. `cloud` puts them together.
 """
+
+from functools import cache
+
+import botocore.session
+
+# Without this, every boto3 session lists and parses botocore's service models again.
+botocore.session.create_loader = cache(botocore.session.create_loader)

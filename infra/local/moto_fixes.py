@@ -4,8 +4,11 @@ import json
 import threading
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
+from moto.core import utils as moto_utils
+from moto.core.loaders import create_loader
 from moto.dynamodb.responses import DynamoHandler
 from moto.iam.models import Role
 from moto.stepfunctions.parser.api import ExecutionStatus
@@ -33,12 +36,15 @@ _MOTO_START_EXECUTION = StepFunctionsParserBackend.start_execution
 _MOTO_STOP_EXECUTION = StepFunctionResponse.stop_execution
 _MOTO_NEXT_STATE_NAME: Any = Environment.next_state_name
 _MOTO_REFLECT = BaseExecutionWorkerCommunication._reflect_execution_status
+_SHARED_LOADER = cache(create_loader)
 _ONE_AT_A_TIME = threading.RLock()
 _ENDING = threading.Lock()
 
 
 def install() -> None:
     """Put what is mended in the place of moto's own; a second time changes nothing."""
+    # moto lists botocore's service models again for every service that it serves.
+    vars(moto_utils)["create_loader"] = _SHARED_LOADER
     StepFunctionResponse.stop_execution = _stop_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     StepFunctionsParserBackend.start_execution = _start_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
     BaseExecutionWorkerCommunication._reflect_execution_status = _reflect  # type: ignore[method-assign]  # in the place of moto's
