@@ -29,6 +29,9 @@ from .runtime_api import RuntimeApiServer
 
 _POLL_SECONDS = 0.05
 
+# Lambda's limit. The function's time-out starts after initialization.
+_INIT_SECONDS = 10
+
 # (role ARN, log group, stream, lines)
 LogSink = Callable[[str, str, str, Sequence[str]], None]
 
@@ -140,10 +143,9 @@ class Environment:
 
     def invoke(self, payload: bytes) -> Invocation:
         request_id = str(uuid.uuid4())
-        # On AWS initialization has 10 s of its own and does not count against the time-out.
-        deadline = self._await_init(time.monotonic() + 10)
+        initialized = self._await_init()
         started = time.perf_counter()
-        if deadline:
+        if initialized:
             self._work.put((request_id, payload, self._headers()))
             answer, error = self._await_answer(request_id)
         else:
@@ -159,23 +161,40 @@ class Environment:
             "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}",
         }
 
-    def _await_init(self, until: float) -> bool:
+    def _await_init(self) -> bool:
         """Whether the process asks for work; it does not if its import fails or hangs."""
+        elapsed = self._stopwatch()
         while not self._asked.wait(_POLL_SECONDS):
-            if not self.alive or not self._answers.empty() or time.monotonic() > until:
+            if not self.alive or not self._answers.empty() or elapsed() > _INIT_SECONDS:
                 return False
             self._watch_memory()
         return True
 
+    def _stopwatch(self) -> Callable[[], float]:
+        """Seconds from now on, without the time the process waits for a CPU of this machine.
+
+        Other programs on a busy machine must not cause time-outs.
+        """
+        started, waited = time.monotonic(), self._cpu_wait()
+        return lambda: time.monotonic() - started - (self._cpu_wait() - waited)
+
+    def _cpu_wait(self) -> float:
+        """Seconds that the main thread was ready to run but had no CPU."""
+        try:
+            schedstat = Path(f"/proc/{self._process.pid}/schedstat").read_text()
+        except OSError:
+            return 0.0
+        return int(schedstat.split()[1]) / 1e9
+
     def _await_answer(self, request_id: str) -> tuple[bytes, bool]:
-        until = time.monotonic() + self._spec.timeout
+        elapsed = self._stopwatch()
         while True:
             try:
                 return self._answers.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 if not self.alive or not self._watch_memory():
                     return self._failure(request_id)
-                if time.monotonic() > until:
+                if elapsed() > self._spec.timeout:
                     self.kill()
                     message = f"Task timed out after {self._spec.timeout:.2f} seconds"
                     return _error("Sandbox.Timedout", request_id, message), True
@@ -189,7 +208,7 @@ class Environment:
             return self._answers.get()
         ending = "signal: killed" if code == -signal.SIGKILL else f"exit status {code}"
         if code is None:
-            ending = "initialization took more than 10 seconds"
+            ending = f"initialization took more than {_INIT_SECONDS} seconds"
         return _error("Runtime.ExitError", request_id, f"Runtime exited with error: {ending}"), True
 
     def _watch_memory(self) -> bool:
