@@ -95,18 +95,18 @@ class Stage:
 
     @property
     def pipeline_arn(self) -> str:
-        return self._machine("Pipeline-Orch")
+        return self._state_machine_arn("Pipeline-Orch")
 
     @property
     def replay_arn(self) -> str:
-        return self._machine("Replay")
+        return self._state_machine_arn("Replay")
 
     @property
     def compaction_arn(self) -> str:
-        return self._machine("Compaction")
+        return self._state_machine_arn("Compaction")
 
     @property
-    def machine_arns(self) -> tuple[str, ...]:
+    def state_machine_arns(self) -> tuple[str, ...]:
         """ARNs of the three state machines."""
         return self.pipeline_arn, self.replay_arn, self.compaction_arn
 
@@ -144,7 +144,7 @@ class Stage:
         settings: dict[str, str] = config["environment_variables"] | overrides
         return settings
 
-    def _machine(self, name: str) -> str:
+    def _state_machine_arn(self, name: str) -> str:
         partition = self.client("sts").meta.partition
         return (
             f"arn:{partition}:states:{self.region}:{self.account_id}"

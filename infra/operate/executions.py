@@ -1,4 +1,4 @@
-"""Executions of the state machines: which of them failed, and starting them again."""
+"""Executions of the stage's state machines: list them, and start failed ones again."""
 
 import json
 import re
@@ -12,22 +12,22 @@ from chalicelib.model.execution_history import join_reason
 from chalicelib.model.windows import format_utc
 
 from .deployment import Stage
-from .replay import prefixes_left
+from .replay import remaining_prefixes
 
 _UNSUCCESSFUL = frozenset(("FAILED", "TIMED_OUT", "ABORTED"))
-_AGAIN = re.compile(r"(?P<root>.+)-redrive-(?P<number>\d+)")
-_REPLAY = re.compile(r"(?P<root>replay-.+)-(?P<number>\d+)")
+_REDRIVEN = re.compile(r"(?P<original>.+)-redrive-(?P<attempt>\d+)")
+_REPLAY = re.compile(r"(?P<original>replay-.+)-(?P<attempt>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """An execution, the try `number` of what the one called `root` was the first to do."""
+class Execution:
+    """An execution; `original` is the name without the number of the attempt."""
 
     arn: str
-    machine: str
-    root: str
-    number: int
-    since: datetime
+    state_machine_arn: str
+    original: str
+    attempt: int
+    started_at: datetime
     status: str
 
     @property
@@ -39,52 +39,54 @@ class Run:
         return self.status in _UNSUCCESSFUL
 
 
-def run_of(execution: Mapping[str, Any], stage: Stage) -> Run:
-    """An execution as Step Functions lists it."""
-    machine, name = execution["stateMachineArn"], execution["name"]
-    match = (_REPLAY if machine == stage.replay_arn else _AGAIN).fullmatch(name)
-    return Run(
-        arn=execution["executionArn"],
-        machine=machine,
-        root=match["root"] if match else name,
-        number=int(match["number"]) if match else 0,
-        since=execution["startDate"],
-        status=execution["status"],
+def parse_execution(described: Mapping[str, Any], stage: Stage) -> Execution:
+    """An execution from an element of ListExecutions."""
+    state_machine_arn, name = described["stateMachineArn"], described["name"]
+    match = (_REPLAY if state_machine_arn == stage.replay_arn else _REDRIVEN).fullmatch(name)
+    return Execution(
+        arn=described["executionArn"],
+        state_machine_arn=state_machine_arn,
+        original=match["original"] if match else name,
+        attempt=int(match["attempt"]) if match else 0,
+        started_at=described["startDate"],
+        status=described["status"],
     )
 
 
-def reason(execution: Mapping[str, Any]) -> str:
-    """The status, error and cause, from an execution's description or its end's event."""
-    return join_reason(execution["status"], execution.get("error"), execution.get("cause"))
+def end_reason(described: Mapping[str, Any]) -> str:
+    """Status, error and cause, from DescribeExecution or from the status change event."""
+    return join_reason(described["status"], described.get("error"), described.get("cause"))
 
 
-def runs_since(stage: Stage, since: datetime) -> Iterator[Run]:
-    """The executions of all state machines that started since then."""
+def executions_since(stage: Stage, start: datetime) -> Iterator[Execution]:
+    """The executions of all state machines that started at `start` or later."""
     pages = stage.client("stepfunctions").get_paginator("list_executions")
-    for machine in stage.machine_arns:
-        # They are listed newest first.
-        for page in pages.paginate(stateMachineArn=machine):
-            listed = [run_of(each, stage) for each in page["executions"]]
-            yield from (each for each in listed if each.since >= since)
-            if any(each.since < since for each in listed):
+    for arn in stage.state_machine_arns:
+        # ListExecutions returns the newest first.
+        for page in pages.paginate(stateMachineArn=arn):
+            listed = [parse_execution(each, stage) for each in page["executions"]]
+            yield from (each for each in listed if each.started_at >= start)
+            if any(each.started_at < start for each in listed):
                 break
 
 
-def start_again(stage: Stage, run: Run) -> None:
-    """A new execution for the same tick, so the same keys or days; a replay does what is left.
+def start_again(stage: Stage, execution: Execution) -> None:
+    """Start a new execution with the same input; for a replay, with its remaining prefixes.
 
-    Not RedriveExecution: it would go on behind the branches, which have caught their errors,
-    at the very state that says that the run failed.
+    RedriveExecution would not help: the branches have caught their errors, so it would resume at
+    the final Fail state.
     """
     sfn = stage.client("stepfunctions")
-    if run.machine == stage.replay_arn:
-        left = [{"prefix": each} for each in prefixes_left(sfn, run.arn)]
-        name, document = f"{run.root}-{run.number + 1}", {"prefixes": left}
+    if execution.state_machine_arn == stage.replay_arn:
+        remaining = [{"prefix": each} for each in remaining_prefixes(sfn, execution.arn)]
+        name, document = f"{execution.original}-{execution.attempt + 1}", {"prefixes": remaining}
     else:
-        name = f"{run.root}-redrive-{run.number + 1}"
-        document = json.loads(sfn.describe_execution(executionArn=run.arn)["input"])
-        # One that was started by hand may have no time: then it is the run's own.
-        document.setdefault("time", format_utc(run.since))
-    # Somebody else may have done it just now.
+        name = f"{execution.original}-redrive-{execution.attempt + 1}"
+        document = json.loads(sfn.describe_execution(executionArn=execution.arn)["input"])
+        # An execution that was started by hand may have no time; its start is used instead.
+        document.setdefault("time", format_utc(execution.started_at))
+    # Another operator may have started it at the same time.
     with suppress(sfn.exceptions.ExecutionAlreadyExists):
-        sfn.start_execution(stateMachineArn=run.machine, name=name, input=json.dumps(document))
+        sfn.start_execution(
+            stateMachineArn=execution.state_machine_arn, name=name, input=json.dumps(document)
+        )

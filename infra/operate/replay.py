@@ -1,4 +1,4 @@
-"""`python -m infra replay`: raw objects go through `log-processor` again, in AWS, not from here."""
+"""`python -m infra replay`: process raw objects again, in a state machine on AWS."""
 
 import argparse
 import json
@@ -23,16 +23,16 @@ from .aws_errors import aws_errors
 from .deployment import Days, Stage, days_of, stage_of
 from .raw_objects import RawObject, list_raw
 
-# Each takes about 25 of the 25,000 events that an execution's history may have, and half a
-# kilobyte of the 256 that its state may have.
+# Each prefix uses about 25 events of the history, whose limit is 25,000, and half a kilobyte of
+# the state, whose limit is 256 KB.
 MAX_PREFIXES = 300
 
 _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the objects under one prefix fared; `manifest` names the files with each of them."""
+class PrefixResult:
+    """Counts of one prefix; `manifest` is the key of the Distributed Map's result manifest."""
 
     prefix: str
     complete: bool
@@ -43,11 +43,11 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedObject:
     """An object that failed after its retries."""
 
     key: str
-    why: str
+    reason: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,23 +78,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @aws_errors()
 def run(options: argparse.Namespace) -> int:
-    """Replay the days that the options name; 0 if every object was processed."""
+    """Replay the selected days; 0 if every object was processed."""
     stage, days = stage_of(options), days_of(options)
     console = Console(highlight=False, soft_wrap=True)
-    found = [each for each in list_raw(stage, days) if name_of(each).startswith(options.prefix)]
+    found = [each for each in list_raw(stage, days) if object_name(each).startswith(options.prefix)]
     prefixes = prefixes_of(found, options.prefix)
     if options.dry_run or not found:
         _print_plan(console, prefixes, found)
         return 0
     if len(prefixes) > MAX_PREFIXES:
         raise CommandError(
-            f"{len(prefixes)} prefixes are more than the {MAX_PREFIXES} that one replay may have:"
+            f"{len(prefixes)} prefixes exceed the limit of {MAX_PREFIXES} per replay:"
             " choose fewer days, or --prefix"
         )
-    series = Series(stage, series_name(days, options.prefix))
-    execution = series.resume() if options.resume else series.start(prefixes)
+    executions = ReplayExecutions(stage, replay_name(days, options.prefix))
+    execution = executions.resume() if options.resume else executions.start(prefixes)
     if execution is None:
-        console.print(f"{series.name} has succeeded: there is nothing to resume")
+        console.print(f"{executions.name} has succeeded: nothing to resume")
         return 0
     console.print(f"{execution}")
     if options.no_wait:
@@ -102,31 +102,31 @@ def run(options: argparse.Namespace) -> int:
     try:
         status = watch(stage, execution, total=len(found))
     except KeyboardInterrupt:
-        console.print("the replay goes on by itself; the same command shows it again")
+        console.print("the replay continues on AWS; run the same command to follow it")
         return 130
     return _report(console, stage, execution, status)
 
 
-def name_of(raw: RawObject) -> str:
-    """The part of a raw object's key that `--prefix` is about: behind the day, if there is one."""
+def object_name(raw: RawObject) -> str:
+    """The part of the key that `--prefix` selects: after the date, if the key has one."""
     tail = raw.key.removeprefix(RAW_PREFIX)
     return tail.split("/", 3)[3] if raw.dated else tail
 
 
 def prefixes_of(found: Sequence[RawObject], prefix: str) -> list[str]:
-    """Prefixes that list these objects, in the order of time: days, then keys without a day."""
+    """Prefixes that select these objects: days in order, then keys without a date."""
     days = sorted({each.day for each in found if each.dated})
     keys = sorted(each.key for each in found if not each.dated)
     return [f"{RAW_PREFIX}{day:%Y/%m/%d}/{prefix}" for day in days] + keys
 
 
-def series_name(days: Days, prefix: str) -> str:
-    """What the executions that replay the same are called, before their number."""
+def replay_name(days: Days, prefix: str) -> str:
+    """The common name of the executions for the same days and prefix, without the number."""
     name = f"replay-{days.first:%Y%m%d}-{days.last:%Y%m%d}"
     return f"{name}-{re.sub(r'[^A-Za-z0-9_]', '_', prefix)[:40]}" if prefix else name
 
 
-class Series:
+class ReplayExecutions:
     """The executions that replay the same days: `<name>-1`, `<name>-2` and so on."""
 
     def __init__(self, stage: Stage, name: str) -> None:
@@ -135,24 +135,30 @@ class Series:
         self.name = name
 
     def start(self, prefixes: Sequence[str]) -> str:
-        """Replay all of it; the execution's ARN. If one of them is running, it is that."""
+        """Start an execution, unless one is running; returns its ARN."""
         number, latest = self._latest()
         if latest and latest["status"] == "RUNNING":
             return str(latest["executionArn"])
         return self._start(number + 1, prefixes)
 
     def resume(self) -> str | None:
-        """Replay what the last of them has left; None if that is nothing."""
+        """Replay the prefixes that the latest execution did not complete.
+
+        Returns the ARN of the new or the running execution, or None if all are complete.
+
+        Raises:
+            CommandError: these days were never replayed.
+        """
         number, latest = self._latest()
         if latest is None:
-            raise CommandError(f"there is no {self.name} to resume: leave out --resume")
+            raise CommandError(f"no execution {self.name} to resume: omit --resume")
         if latest["status"] == "RUNNING":
             return str(latest["executionArn"])
-        left = prefixes_left(self._sfn, latest["executionArn"])
-        return self._start(number + 1, left) if left else None
+        remaining = remaining_prefixes(self._sfn, latest["executionArn"])
+        return self._start(number + 1, remaining) if remaining else None
 
     def _start(self, number: int, prefixes: Sequence[str]) -> str:
-        # The same name with the same input twice is one execution, if two people do this at once.
+        # StartExecution is idempotent for the same name and input: two operators start only one.
         started = self._sfn.start_execution(
             stateMachineArn=self._stage.replay_arn,
             name=f"{self.name}-{number}",
@@ -171,24 +177,26 @@ class Series:
         return max(found.items(), key=lambda each: each[0]) if found else (0, None)
 
 
-def prefixes_left(sfn: Any, execution: str) -> list[str]:
-    """The prefixes of a replay that were not replayed whole."""
+def remaining_prefixes(sfn: Any, execution: str) -> list[str]:
+    """The prefixes of an execution that are not complete."""
     described = sfn.describe_execution(executionArn=execution)
-    complete = {each.prefix for each in outcomes(sfn, execution) if each.complete}
-    asked = [each["prefix"] for each in json.loads(described["input"])["prefixes"]]
-    return [each for each in asked if each not in complete]
+    complete = {each.prefix for each in prefix_results(sfn, execution) if each.complete}
+    requested = [each["prefix"] for each in json.loads(described["input"])["prefixes"]]
+    return [each for each in requested if each not in complete]
 
 
-def outcomes(sfn: Any, execution: str) -> Iterator[Outcome]:
-    """The outcome of each prefix that an execution has finished, from its history."""
+def prefix_results(sfn: Any, execution: str) -> Iterator[PrefixResult]:
+    """The result of each prefix that has ended, from the history of an execution."""
     history = read_history(sfn, execution)
-    return (_outcome(output) for _, output in state_outputs(history, ("Complete", "Incomplete")))
+    return (
+        _prefix_result(output) for _, output in state_outputs(history, ("Complete", "Incomplete"))
+    )
 
 
-def _outcome(output: dict[str, Any]) -> Outcome:
+def _prefix_result(output: dict[str, Any]) -> PrefixResult:
     failure = output.get("failure", {})
     counted = output.get("objects", {})
-    return Outcome(
+    return PrefixResult(
         prefix=output["prefix"],
         complete=output["complete"],
         objects=counted.get("total", 0),
@@ -198,14 +206,14 @@ def _outcome(output: dict[str, Any]) -> Outcome:
     )
 
 
-def failed_objects(s3: Any, bucket: str, manifest: str) -> Iterator[Failed]:
-    """The objects that failed, from the files that the Distributed Map wrote."""
+def failed_objects(s3: Any, bucket: str, manifest: str) -> Iterator[FailedObject]:
+    """The failed objects, from the result files of the Distributed Map."""
     if not manifest:
         return
     for file in _json(s3, bucket, manifest)["ResultFiles"]["FAILED"]:
         for child in _json(s3, bucket, file["Key"]):
-            why = join_reason(child.get("Error"), child.get("Cause"))
-            yield Failed(json.loads(child["Input"])["Key"], why)
+            reason = join_reason(child.get("Error"), child.get("Cause"))
+            yield FailedObject(json.loads(child["Input"])["Key"], reason)
 
 
 def _json(s3: Any, bucket: str, key: str) -> Any:
@@ -215,7 +223,7 @@ def _json(s3: Any, bucket: str, key: str) -> Any:
 def watch(
     stage: Stage, execution: str, *, total: int, sleep: Callable[[float], None] = time.sleep
 ) -> str:
-    """Show the progress of an execution until it ends; its status."""
+    """Show the progress of an execution until it ends; returns its status."""
     sfn = stage.client("stepfunctions")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -223,15 +231,15 @@ def watch(
         while True:
             status = str(sfn.describe_execution(executionArn=execution)["status"])
             done, failed = _count(sfn, execution)
-            words = f"replaying, {failed} failed" if failed else "replaying"
-            progress.update(task, completed=done, description=words)
+            description = f"replaying, {failed} failed" if failed else "replaying"
+            progress.update(task, completed=done, description=description)
             if status != "RUNNING":
                 return status
             sleep(_POLL_SECONDS)
 
 
 def _count(sfn: Any, execution: str) -> tuple[int, int]:
-    """The objects that are done with, and those of them that failed."""
+    """Numbers of the objects processed, including failed ones, and of the failed ones."""
     done = failed = 0
     for page in sfn.get_paginator("list_map_runs").paginate(executionArn=execution):
         for run in page["mapRuns"]:
@@ -243,17 +251,17 @@ def _count(sfn: Any, execution: str) -> tuple[int, int]:
 
 def _report(console: Console, stage: Stage, execution: str, status: str) -> int:
     s3 = stage.client("s3")
-    found = list(outcomes(stage.client("stepfunctions"), execution))
+    found = list(prefix_results(stage.client("stepfunctions"), execution))
     for each in found:
         if each.failure:
             console.print(f"{each.prefix}: {each.failure}", style="red", markup=False)
         for failed in failed_objects(s3, stage.bucket, each.manifest):
-            console.print(f"{failed.key}: {failed.why}", style="red", markup=False)
+            console.print(f"{failed.key}: {failed.reason}", style="red", markup=False)
     failures = sum(each.failed for each in found)
     done = sum(each.objects for each in found) - failures
     console.print(f"{status}: {done:,} objects replayed, {failures:,} failed")
     if status != "SUCCEEDED":
-        console.print("the same command with --resume goes on with what is left")
+        console.print("run the same command with --resume to replay the remaining days")
     return 0 if status == "SUCCEEDED" else 1
 
 
@@ -263,7 +271,7 @@ def _print_plan(console: Console, prefixes: Sequence[str], found: Sequence[RawOb
     table.add_column("objects", justify="right")
     table.add_column("bytes", justify="right")
     for prefix in prefixes:
-        here = [each.size for each in found if each.key.startswith(prefix)]
-        table.add_row(prefix, f"{len(here):,}", f"{sum(here):,}")
+        sizes = [each.size for each in found if each.key.startswith(prefix)]
+        table.add_row(prefix, f"{len(sizes):,}", f"{sum(sizes):,}")
     console.print(table)
-    console.print(f"{len(found):,} objects would be replayed" if found else "there is no object")
+    console.print(f"{len(found):,} objects would be replayed" if found else "no objects found")

@@ -1,4 +1,4 @@
-"""What failed for good on a running local cloud: seen, sent again, and then gone."""
+"""`python -m infra redrive` on a running local cloud."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import pytest
 
 from infra.__main__ import main
 from infra.local.stepfunctions.executions import status_change
-from infra.operate.dead_letters import Letters
+from infra.operate.dead_letters import DeadLetterQueue
 from infra.operate.deployment import Stage
-from infra.operate.redrive import cases_of
+from infra.operate.redrive import group_attempts
 from tests.conftest import (
     BUCKET,
     RunningCloud,
@@ -33,7 +33,7 @@ NAME = "InfraMonitoring-DeadLetters"
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[RunningCloud]:
-    """Asynchronous invocations are tried once only: the waits in between take minutes."""
+    """Asynchronous invocations are not retried, because the retries take minutes."""
     running = start_cloud("--no-tick")
     functions = running.client("lambda")
     before = functions.get_function_event_invoke_config(FunctionName="log-processor")
@@ -48,8 +48,8 @@ def cloud() -> Iterator[RunningCloud]:
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table whose reasons are on one line."""
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print each reason on one line."""
     monkeypatch.setenv("COLUMNS", "400")
 
 
@@ -64,8 +64,8 @@ def redrive(cloud_day: CloudDay, *more: str) -> tuple[int, str]:
     return status, "".join(cloud_day.capture.readouterr())
 
 
-def waiting(cloud: RunningCloud) -> int:
-    """How many messages there are, seen or not."""
+def message_count(cloud: RunningCloud) -> int:
+    """The number of messages in the queue, visible or not."""
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName=NAME)["QueueUrl"]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -73,7 +73,7 @@ def waiting(cloud: RunningCloud) -> int:
     return sum(map(int, found.values()))
 
 
-def put_letter(cloud: RunningCloud, body: str, **attributes: str) -> None:
+def put_dead_letter(cloud: RunningCloud, body: str, **attributes: str) -> None:
     sqs = cloud.client("sqs")
     sqs.send_message(
         QueueUrl=sqs.get_queue_url(QueueName=NAME)["QueueUrl"],
@@ -84,52 +84,52 @@ def put_letter(cloud: RunningCloud, body: str, **attributes: str) -> None:
     )
 
 
-def take_out_a_letter(cloud: RunningCloud) -> None:
+def remove_dead_letter(cloud: RunningCloud) -> None:
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName=NAME)["QueueUrl"]
-    (letter,) = sqs.receive_message(QueueUrl=url)["Messages"]
-    sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 @pytest.fixture
 def failed(cloud_day: CloudDay) -> CloudDay:
-    """An object that the processor could not process: somebody had spoilt its settings."""
+    """A raw object that failed in log-processor, because a setting was invalid."""
     with setting(cloud_day.cloud, CPU_THRESHOLDS="90,80"):
         cloud_day.put(jsonl(cloud_day.record()) + b"{broken\n")
-        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+        cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     return cloud_day
 
 
-def test_an_object_that_failed_is_listed_sent_again_and_then_exact(failed: CloudDay) -> None:
-    status, told = redrive(failed, "--list")
+def test_a_failed_object_is_listed_and_sent_again(failed: CloudDay) -> None:
+    status, output = redrive(failed, "--list")
     assert status == 0
-    assert "log-processor" in told
-    assert "SettingsError" in told
-    assert f"{datetime.now(UTC):%Y-%m-%d}T" in told
-    assert "events 1, executions 0" in told
-    assert waiting(failed.cloud) == 1
+    assert "log-processor" in output
+    assert "SettingsError" in output
+    assert f"{datetime.now(UTC):%Y-%m-%d}T" in output
+    assert "events 1, executions 0" in output
+    assert message_count(failed.cloud) == 1
     assert not failed.verify()["exact"]
 
-    status, told = redrive(failed)
-    assert (status, waiting(failed.cloud)) == (0, 0)
-    assert f"sent again: {failed.key()}" in told
+    status, output = redrive(failed)
+    assert (status, message_count(failed.cloud)) == (0, 0)
+    assert f"sent again: {failed.key()}" in output
     failed.eventually(lambda: failed.verify()["exact"])
 
     assert "0 sent again, 0 left" in redrive(failed)[1]
 
 
-def test_what_fails_again_comes_back(failed: CloudDay) -> None:
+def test_an_event_that_fails_again_returns_to_the_queue(failed: CloudDay) -> None:
     with setting(failed.cloud, CPU_THRESHOLDS="90,80"):
         assert redrive(failed)[0] == 0
-        failed.eventually(lambda: waiting(failed.cloud) == 1)
+        failed.eventually(lambda: message_count(failed.cloud) == 1)
     redrive(failed)
     failed.eventually(lambda: failed.verify()["exact"])
 
 
-def test_an_event_that_eventbridge_could_not_deliver_is_sent_to_its_target(
+def test_an_event_that_was_not_delivered_is_sent_to_its_target(
     cloud_day: CloudDay,
 ) -> None:
-    """In EventBridge's form: the local cloud delivers whatever there is."""
+    """A message as EventBridge writes it; the local cloud never fails to deliver an event."""
     key = cloud_day.key("undelivered.json")
     event = {
         "version": "0",
@@ -143,12 +143,12 @@ def test_an_event_that_eventbridge_could_not_deliver_is_sent_to_its_target(
         "detail": {"bucket": {"name": BUCKET}, "object": {"key": key}},
     }
     arn = cloud_day.cloud.client("lambda").get_function(FunctionName="log-processor")
-    told = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "Lambda said no", "RULE_ARN": "any"}
+    error = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "not authorized", "RULE_ARN": "any"}
     target = arn["Configuration"]["FunctionArn"]
-    put_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=target, **told)
+    put_dead_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=target, **error)
     assert "NO_PERMISSIONS" in redrive(cloud_day, "--list")[1]
     assert f"sent again: {key}" in redrive(cloud_day)[1]
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
 
 
 def executions(cloud: RunningCloud) -> list[dict[str, Any]]:
@@ -158,48 +158,53 @@ def executions(cloud: RunningCloud) -> list[dict[str, Any]]:
     return found
 
 
-def tick(name: str) -> dict[str, Any]:
+def scheduled_event(name: str) -> dict[str, Any]:
     return {"id": name, "time": "2026-11-22T18:00:00Z", "detail-type": "Scheduled Event"}
 
 
-def test_a_tick_that_was_not_delivered_starts_the_state_machine_once(cloud_day: CloudDay) -> None:
+def test_a_scheduled_event_that_was_not_delivered_starts_one_execution(cloud_day: CloudDay) -> None:
     arn = machine_arn(cloud_day.cloud)
     for _ in range(2):
-        put_letter(cloud_day.cloud, json.dumps(tick("lost-tick")), TARGET_ARN=arn, ERROR_CODE="any")
+        put_dead_letter(
+            cloud_day.cloud,
+            json.dumps(scheduled_event("lost-event")),
+            TARGET_ARN=arn,
+            ERROR_CODE="any",
+        )
     assert redrive(cloud_day, "--hours", "0")[0] == 0
-    assert waiting(cloud_day.cloud) == 0
-    assert [run["name"] for run in executions(cloud_day.cloud)].count("lost-tick") == 1
+    assert message_count(cloud_day.cloud) == 0
+    assert [run["name"] for run in executions(cloud_day.cloud)].count("lost-event") == 1
 
 
 @pytest.mark.parametrize(
-    ("body", "attributes", "why"),
+    ("body", "attributes", "reason"),
     [
-        ("no JSON", {}, "neither of Lambda nor of EventBridge"),
-        ('{"any": 1}', {}, "neither of Lambda nor of EventBridge"),
+        ("no JSON", {}, "neither from Lambda nor from EventBridge"),
+        ('{"any": 1}', {}, "neither from Lambda nor from EventBridge"),
         (
-            json.dumps(tick("x")),
+            json.dumps(scheduled_event("x")),
             {"TARGET_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:other"},
-            "which is not of stage local",
+            "is not part of stage local",
         ),
     ],
-    ids=["text", "JSON", "another's"],
+    ids=["text", "JSON", "other function"],
 )
-def test_a_message_that_is_unknown_is_left_and_named(
-    cloud_day: CloudDay, body: str, attributes: dict[str, str], why: str
+def test_an_unknown_message_is_left_and_reported(
+    cloud_day: CloudDay, body: str, attributes: dict[str, str], reason: str
 ) -> None:
-    put_letter(cloud_day.cloud, body, **attributes)
-    status, told = redrive(cloud_day)
-    assert (status, waiting(cloud_day.cloud)) == (1, 1)
-    assert why in told
-    assert redrive(cloud_day)[0] == 1, "it is seen again at once"
-    take_out_a_letter(cloud_day.cloud)
+    put_dead_letter(cloud_day.cloud, body, **attributes)
+    status, output = redrive(cloud_day)
+    assert (status, message_count(cloud_day.cloud)) == (1, 1)
+    assert reason in output
+    assert redrive(cloud_day)[0] == 1, "it is visible again immediately"
+    remove_dead_letter(cloud_day.cloud)
 
 
 MACHINE = (":stateMachine:", ":execution:")
 
 
 def start(cloud_day: CloudDay, name: str, machine: str, document: Any) -> str:
-    """An execution's ARN."""
+    """Start an execution and return its ARN."""
     started = cloud_day.cloud.client("stepfunctions").start_execution(
         stateMachineArn=machine, name=name, input=json.dumps(document)
     )
@@ -209,7 +214,7 @@ def start(cloud_day: CloudDay, name: str, machine: str, document: Any) -> str:
 def start_and_stop(cloud_day: CloudDay, name: str, machine: str, document: Any) -> None:
     sfn = cloud_day.cloud.client("stepfunctions")
     arn = start(cloud_day, name, machine, document)
-    # moto cannot stop what has not begun.
+    # moto cannot stop an execution before its first state.
     cloud_day.eventually(lambda: sfn.get_execution_history(executionArn=arn)["events"][2:])
     sfn.stop_execution(executionArn=arn, error="Operator", cause=f"{name} was started by mistake")
 
@@ -224,151 +229,153 @@ def succeeds(cloud_day: CloudDay, name: str, machine: str) -> bool:
     )
 
 
-def names(cloud_day: CloudDay, root: str) -> list[str]:
-    """The executions of the pipeline with this root."""
-    return sorted(each["name"] for each in executions(cloud_day.cloud) if root in each["name"])
+def names(cloud_day: CloudDay, original: str) -> list[str]:
+    """Names of the pipeline's executions that contain this name."""
+    return sorted(each["name"] for each in executions(cloud_day.cloud) if original in each["name"])
 
 
 @contextmanager
-def forbidden(cloud: RunningCloud, role: str, **actions: str) -> Iterator[None]:
-    """What a state machine may not do, it fails at for good: `service="Action resource"`."""
+def denied(cloud: RunningCloud, role: str, **actions: str) -> Iterator[None]:
+    """Deny a role actions, given as `service="Action resource"`, so that executions fail."""
     iam = cloud.client("iam")
-    denied = [
+    statements = [
         {"Effect": "Deny", "Action": f"{service}:{action}", "Resource": resource}
         for service, (action, resource) in ((s, a.split()) for s, a in actions.items())
     ]
-    document = json.dumps({"Version": "2012-10-17", "Statement": denied})
-    iam.put_role_policy(RoleName=role, PolicyName="forbidden", PolicyDocument=document)
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_role_policy(RoleName=role, PolicyName="denied", PolicyDocument=document)
     try:
         yield
     finally:
-        iam.delete_role_policy(RoleName=role, PolicyName="forbidden")
+        iam.delete_role_policy(RoleName=role, PolicyName="denied")
 
 
-def test_a_run_that_fails_is_one_letter_with_its_reason_and_is_started_again(
+def test_a_failed_run_has_one_dead_letter_with_the_reason_and_is_started_again(
     cloud_day: CloudDay,
 ) -> None:
     machine = machine_arn(cloud_day.cloud)
     role = "InfraMonitoring-Pipeline-Orch"
     notifier = "InvokeFunction arn:aws:lambda:*:*:function:notifier*"
-    with forbidden(cloud_day.cloud, role, sns="Publish *", **{"lambda": notifier}):
-        start(cloud_day, "unmailed", machine, tick("unmailed"))
-        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1, seconds=60)
-    told = redrive(cloud_day, "--list")[1]
-    assert "events 0, executions 1" in told, "it has a letter and is listed: once"
-    assert "FAILED: SNS." in told
-    assert "not authorized to perform: sns:Publish" in told
+    with denied(cloud_day.cloud, role, sns="Publish *", **{"lambda": notifier}):
+        start(cloud_day, "no-mail", machine, scheduled_event("no-mail"))
+        cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1, seconds=120)
+    output = redrive(cloud_day, "--list")[1]
+    assert "events 0, executions 1" in output, "the dead letter and the listed execution are one"
+    assert "FAILED: SNS." in output
+    assert "not authorized to perform: sns:Publish" in output
 
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "unmailed-redrive-1", machine)
-    assert waiting(cloud_day.cloud) == 0
+    assert succeeds(cloud_day, "no-mail-redrive-1", machine)
+    assert message_count(cloud_day.cloud) == 0
     assert "0 sent again, 0 left" in redrive(cloud_day)[1]
-    assert names(cloud_day, "unmailed") == ["unmailed", "unmailed-redrive-1"]
+    assert names(cloud_day, "no-mail") == ["no-mail", "no-mail-redrive-1"]
 
 
-def test_runs_that_were_stopped_are_started_again_for_the_same_tick(cloud_day: CloudDay) -> None:
+def test_stopped_runs_are_started_again_for_the_same_scheduled_time(cloud_day: CloudDay) -> None:
     machine = machine_arn(cloud_day.cloud)
-    start_and_stop(cloud_day, "spoilt", machine, tick("spoilt"))
+    start_and_stop(cloud_day, "stopped", machine, scheduled_event("stopped"))
     start_and_stop(cloud_day, "by-hand", machine, {})
-    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 2)
-    told = redrive(cloud_day, "--list")[1]
-    assert "events 0, executions 2" in told
-    assert "ABORTED: Operator: spoilt was started by mistake" in told
+    cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 2)
+    output = redrive(cloud_day, "--list")[1]
+    assert "events 0, executions 2" in output
+    assert "ABORTED: Operator: stopped was started by mistake" in output
 
-    status, told = redrive(cloud_day)
-    assert (status, "2 sent again, 0 left" in told) == (0, True)
-    assert waiting(cloud_day.cloud) == 0
+    status, output = redrive(cloud_day)
+    assert (status, "2 sent again, 0 left" in output) == (0, True)
+    assert message_count(cloud_day.cloud) == 0
     sfn = cloud_day.cloud.client("stepfunctions")
     described = {
         name: sfn.describe_execution(executionArn=f"{machine}:{name}-redrive-1".replace(*MACHINE))
-        for name in ("spoilt", "by-hand")
+        for name in ("stopped", "by-hand")
     }
-    assert json.loads(described["spoilt"]["input"]) == tick("spoilt")
-    asked = json.loads(described["by-hand"]["input"])
-    assert list(asked) == ["time"], "the time at which it was started by hand"
+    assert json.loads(described["stopped"]["input"]) == scheduled_event("stopped")
+    document = json.loads(described["by-hand"]["input"])
+    assert list(document) == ["time"], "the start of the execution without a time"
 
-    assert succeeds(cloud_day, "spoilt-redrive-1", machine)
+    assert succeeds(cloud_day, "stopped-redrive-1", machine)
     assert succeeds(cloud_day, "by-hand-redrive-1", machine)
     assert "0 sent again, 0 left" in redrive(cloud_day)[1]
-    assert names(cloud_day, "spoilt") == ["spoilt", "spoilt-redrive-1"]
+    assert names(cloud_day, "stopped") == ["stopped", "stopped-redrive-1"]
 
 
-def test_a_run_that_failed_twice_has_two_letters_and_is_started_once(cloud_day: CloudDay) -> None:
+def test_a_run_that_failed_twice_is_started_once(cloud_day: CloudDay) -> None:
     machine = machine_arn(cloud_day.cloud)
     for name in ("twice", "twice-redrive-1"):
-        start_and_stop(cloud_day, name, machine, tick("twice"))
-    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 2)
+        start_and_stop(cloud_day, name, machine, scheduled_event("twice"))
+    cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 2)
     assert "events 0, executions 1" in redrive(cloud_day, "--list")[1]
     stage = Stage("local", BUCKET, "InfraMetrics", cloud_day.cloud.endpoint)
-    with Letters(stage) as letters:
-        found = list(letters)
-        for order in (found, found[::-1]):  # the queue promises none
-            (case,) = cases_of(stage, order, timedelta(hours=1))
-            assert "twice-redrive-1 was started by mistake" in case.why
+    with DeadLetterQueue(stage) as queue:
+        found = list(queue)
+        for order in (found, found[::-1]):  # the queue is not ordered
+            (attempts,) = group_attempts(stage, order, timedelta(hours=1))
+            assert "twice-redrive-1 was started by mistake" in attempts.reason
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
     assert succeeds(cloud_day, "twice-redrive-2", machine)
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
     assert names(cloud_day, "twice") == ["twice", "twice-redrive-1", "twice-redrive-2"]
 
 
-def test_a_replay_that_fails_is_a_letter_and_goes_on_with_what_is_left(cloud_day: CloudDay) -> None:
+def test_a_failed_replay_continues_with_the_remaining_prefixes(cloud_day: CloudDay) -> None:
     machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Replay")
     prefixes = {"prefixes": [{"prefix": "raw-metrics/2020/01/01/"}]}
-    with forbidden(cloud_day.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
-        start(cloud_day, "replay-forbidden-1", machine, prefixes)
-        cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    with denied(cloud_day.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
+        start(cloud_day, "replay-denied-1", machine, prefixes)
+        cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(cloud_day, "--list")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "replay-forbidden-2", machine)
-    arn = f"{machine}:replay-forbidden-2".replace(*MACHINE)
+    assert succeeds(cloud_day, "replay-denied-2", machine)
+    arn = f"{machine}:replay-denied-2".replace(*MACHINE)
     again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"]) == prefixes
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
     assert "0 sent again, 0 left" in redrive(cloud_day)[1]
 
 
-def test_a_compaction_that_was_stopped_is_a_letter_and_writes_the_same_days_again(
+def test_a_stopped_compaction_is_started_again_for_the_same_days(
     cloud_day: CloudDay,
 ) -> None:
     machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Compaction")
     days = {"days": [f"2020-01-{day:02d}" for day in range(1, 15)]}
     start_and_stop(cloud_day, "cut-off", machine, days)
-    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
+    cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     assert "ABORTED: Operator: cut-off" in redrive(cloud_day, "--list")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
     assert succeeds(cloud_day, "cut-off-redrive-1", machine)
     arn = f"{machine}:cut-off-redrive-1".replace(*MACHINE)
     again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"])["days"] == days["days"]
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
 
 
-def test_a_compaction_that_was_not_delivered_is_started_once(cloud_day: CloudDay) -> None:
+def test_a_compaction_event_that_was_not_delivered_starts_one_execution(
+    cloud_day: CloudDay,
+) -> None:
     arn = machine_arn(cloud_day.cloud, "InfraMonitoring-Compaction")
     for _ in range(2):
-        event = tick("lost-compaction")
-        put_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
+        event = scheduled_event("lost-compaction")
+        put_dead_letter(cloud_day.cloud, json.dumps(event), TARGET_ARN=arn, ERROR_CODE="any")
     assert redrive(cloud_day, "--hours", "0")[0] == 0
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
     sfn = cloud_day.cloud.client("stepfunctions")
     started = sfn.list_executions(stateMachineArn=arn)["executions"]
     assert [each["name"] for each in started].count("lost-compaction") == 1
 
 
-def test_a_run_whose_letter_was_lost_is_found_all_the_same(cloud_day: CloudDay) -> None:
-    """Step Functions sends its events as best it can; and a rule may be younger than a failure."""
+def test_a_failed_run_without_a_dead_letter_is_found(cloud_day: CloudDay) -> None:
+    """Step Functions sends events at best effort, and the rule may be newer than the failure."""
     machine, events = machine_arn(cloud_day.cloud), cloud_day.cloud.client("events")
     events.disable_rule(Name="InfraMonitoring-Failures")
-    start_and_stop(cloud_day, "unheard", machine, tick("unheard"))
-    # The local cloud sends the event, then writes the log.
-    cloud_day.eventually(lambda: logged(cloud_day.cloud, "unheard"))
+    start_and_stop(cloud_day, "no-event", machine, scheduled_event("no-event"))
+    # The local cloud writes the log after it has sent the event.
+    cloud_day.eventually(lambda: logged(cloud_day.cloud, "no-event"))
     events.enable_rule(Name="InfraMonitoring-Failures")
 
-    assert waiting(cloud_day.cloud) == 0
-    assert "ABORTED: Operator: unheard was started" in redrive(cloud_day, "--list")[1]
+    assert message_count(cloud_day.cloud) == 0
+    assert "ABORTED: Operator: no-event was started" in redrive(cloud_day, "--list")[1]
     assert "0 sent again" in redrive(cloud_day, "--hours", "0")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "unheard-redrive-1", machine)
+    assert succeeds(cloud_day, "no-event-redrive-1", machine)
 
 
 def logged(cloud: RunningCloud, name: str) -> list[Any]:
@@ -378,27 +385,27 @@ def logged(cloud: RunningCloud, name: str) -> list[Any]:
     return found
 
 
-def test_the_letter_of_a_run_that_was_made_good_meanwhile_is_taken_off(cloud_day: CloudDay) -> None:
+def test_the_dead_letter_of_a_run_that_has_succeeded_since_is_deleted(cloud_day: CloudDay) -> None:
     machine = machine_arn(cloud_day.cloud)
-    start_and_stop(cloud_day, "mended", machine, tick("mended"))
-    cloud_day.eventually(lambda: waiting(cloud_day.cloud) == 1)
-    start(cloud_day, "mended-redrive-1", machine, tick("mended"))
-    assert succeeds(cloud_day, "mended-redrive-1", machine)
-    said = "mended was started again: mended-redrive-1 is SUCCEEDED"
+    start_and_stop(cloud_day, "succeeded-later", machine, scheduled_event("succeeded-later"))
+    cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
+    start(cloud_day, "succeeded-later-redrive-1", machine, scheduled_event("succeeded-later"))
+    assert succeeds(cloud_day, "succeeded-later-redrive-1", machine)
+    message = "succeeded-later was started again: succeeded-later-redrive-1 is SUCCEEDED"
     for more in ((), ("--hours", "0")):
-        told = redrive(cloud_day, "--list", *more)[1]
-        assert "executions 0" in told
-        assert said in told
+        output = redrive(cloud_day, "--list", *more)[1]
+        assert "executions 0" in output
+        assert message in output
 
-    status, told = redrive(cloud_day)
-    assert (status, waiting(cloud_day.cloud)) == (0, 0)
-    assert f"no longer to be sent: {said}" in told
-    assert "0 sent again, 0 left" in told
-    assert names(cloud_day, "mended") == ["mended", "mended-redrive-1"]
+    status, output = redrive(cloud_day)
+    assert (status, message_count(cloud_day.cloud)) == (0, 0)
+    assert f"no longer to be sent: {message}" in output
+    assert "0 sent again, 0 left" in output
+    assert names(cloud_day, "succeeded-later") == ["succeeded-later", "succeeded-later-redrive-1"]
 
 
 def put_failure(cloud_day: CloudDay, machine: str, name: str) -> None:
-    """The event of an execution that Step Functions does not know."""
+    """Send the status change event of an execution that does not exist."""
     now = datetime.now(UTC)
     failed = {
         "executionArn": f"{machine}:{name}".replace(*MACHINE),
@@ -411,20 +418,20 @@ def put_failure(cloud_day: CloudDay, machine: str, name: str) -> None:
     cloud_day.cloud.client("events").put_events(Entries=[status_change(failed)])
 
 
-def test_a_child_execution_of_a_map_run_has_no_letter_of_its_own(cloud_day: CloudDay) -> None:
-    """In Step Functions' form, `NAME/Label`: moto's map runs have no executions."""
+def test_a_child_execution_of_a_map_run_has_no_dead_letter(cloud_day: CloudDay) -> None:
+    """The ARN has the form `NAME/Label`; map runs in moto have no child executions."""
     put_failure(cloud_day, f"{machine_arn(cloud_day.cloud)}/Chunks", "child")
-    assert waiting(cloud_day.cloud) == 0
+    assert message_count(cloud_day.cloud) == 0
     put_failure(cloud_day, machine_arn(cloud_day.cloud), "parent")
-    assert waiting(cloud_day.cloud) == 1
-    take_out_a_letter(cloud_day.cloud)
+    assert message_count(cloud_day.cloud) == 1
+    remove_dead_letter(cloud_day.cloud)
 
 
-def test_the_letter_of_an_execution_that_is_not_there_is_left_and_named(
+def test_the_dead_letter_of_an_unknown_execution_is_left_and_reported(
     cloud_day: CloudDay,
 ) -> None:
     put_failure(cloud_day, machine_arn(cloud_day.cloud), "gone")
-    status, told = redrive(cloud_day)
-    assert (status, waiting(cloud_day.cloud)) == (1, 1)
-    assert "not sent: gone: DescribeExecution: ExecutionDoesNotExist" in told
-    take_out_a_letter(cloud_day.cloud)
+    status, output = redrive(cloud_day)
+    assert (status, message_count(cloud_day.cloud)) == (1, 1)
+    assert "not sent: gone: DescribeExecution: ExecutionDoesNotExist" in output
+    remove_dead_letter(cloud_day.cloud)

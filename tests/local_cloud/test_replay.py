@@ -1,4 +1,4 @@
-"""Replays on a running local cloud: nothing changes, or exactly what the transform changed."""
+"""`python -m infra replay` on a running local cloud."""
 
 import gzip
 import itertools
@@ -34,24 +34,24 @@ _numbers = itertools.count(2)
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[RunningCloud]:
-    """Its listings have short pages, and its state machine little patience with failures."""
+    """A cloud with short pages of listings, and a replay state machine with short retries."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MOTO_S3_DEFAULT_MAX_KEYS", str(PAGE))
         running = start_cloud("--no-tick")
     sfn, arn = running.client("stepfunctions"), machine_arn(running, "InfraMonitoring-Replay")
     definition = sfn.describe_state_machine(stateMachineArn=arn)["definition"]
-    hurried = json.dumps(json.loads(definition)).replace(
+    shortened = json.dumps(json.loads(definition)).replace(
         '"IntervalSeconds": 10, "MaxAttempts": 3', '"IntervalSeconds": 1, "MaxAttempts": 1'
     )
-    assert hurried != definition
-    sfn.update_state_machine(stateMachineArn=arn, definition=hurried)
+    assert shortened != definition
+    sfn.update_state_machine(stateMachineArn=arn, definition=shortened)
     yield running
     stop_cloud(running)
 
 
 @pytest.fixture
 def cloud_day(cloud: RunningCloud, capfd: Capture, eventually: Eventually) -> CloudDay:
-    """A day of its own, and the next one, for each test."""
+    """A different day for each test; the next day is unused too."""
     day = datetime.now(UTC).date() - timedelta(days=3 * next(_numbers))
     return CloudDay(cloud, day, capfd, eventually)
 
@@ -82,7 +82,7 @@ def stored(cloud_day: CloudDay) -> dict[str, dict[str, Any]]:
 
 
 def lines(cloud_day: CloudDay) -> list[tuple[str, dict[str, Any]]]:
-    """Every line of processed/ and its key, but for when it was processed."""
+    """Every line of processed/ with its key, without `processed_at`."""
     return [
         (key, {**json.loads(line), "processed_at": ""})
         for key in cloud_day.keys(f"processed/dt={cloud_day.day}/")
@@ -96,7 +96,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 @pytest.fixture
 def full_day(cloud_day: CloudDay) -> CloudDay:
-    """Windows that follow each other, one of them restated, and a line that is no record."""
+    """Consecutive windows, one of them restated, and a rejected entry."""
     cloud_day.drop(jsonl(cpu(cloud_day, 3, 60), cloud_day.record()), cloud_day.key("cpu-1.json"))
     cloud_day.drop(jsonl(cpu(cloud_day, 6, 90)), cloud_day.key("cpu-2.json"))
     late = cpu(cloud_day, 6, 75, collected_at=cpu(cloud_day, 9, 0).timestamp)
@@ -104,11 +104,11 @@ def full_day(cloud_day: CloudDay) -> CloudDay:
     return cloud_day
 
 
-def test_a_replay_over_a_day_changes_no_count_and_nothing_else(full_day: CloudDay) -> None:
+def test_a_replay_changes_only_processed_at(full_day: CloudDay) -> None:
     counts, before, written = full_day.verify()["counts"], stored(full_day), lines(full_day)
-    status, told = replay(full_day)
+    status, output = replay(full_day)
     assert status == 0
-    assert "SUCCEEDED: 3 objects replayed, 0 failed" in told
+    assert "SUCCEEDED: 3 objects replayed, 0 failed" in output
     assert full_day.verify()["counts"] == counts
     assert lines(full_day) == written
     after = stored(full_day)
@@ -119,7 +119,7 @@ def test_a_replay_over_a_day_changes_no_count_and_nothing_else(full_day: CloudDa
 
 @contextmanager
 def setting(cloud: RunningCloud, **settings: str) -> Iterator[None]:
-    """The processor as a release with other settings has it."""
+    """Deploy log-processor with these settings for the duration of the block."""
     functions = cloud.client("lambda")
     before = functions.get_function_configuration(FunctionName="log-processor")["Environment"]
     variables = {"Variables": before["Variables"] | settings}
@@ -128,7 +128,7 @@ def setting(cloud: RunningCloud, **settings: str) -> Iterator[None]:
     functions.update_function_configuration(FunctionName="log-processor", Environment=before)
 
 
-def test_after_a_change_of_the_transform_a_replay_changes_exactly_the_changed_field(
+def test_a_replay_after_a_change_of_thresholds_changes_only_the_status(
     full_day: CloudDay,
 ) -> None:
     before = stored(full_day)
@@ -149,7 +149,7 @@ def test_after_a_change_of_the_transform_a_replay_changes_exactly_the_changed_fi
     assert full_day.differences() == []
 
 
-def test_only_objects_whose_names_begin_with_the_prefix_are_replayed(cloud_day: CloudDay) -> None:
+def test_prefix_selects_objects_by_name(cloud_day: CloudDay) -> None:
     cloud_day.drop(jsonl(cpu(cloud_day, 3, 1)), cloud_day.key("cpu-1.json"))
     cloud_day.drop(jsonl(cloud_day.record()), cloud_day.key("network-1.json"))
     before = stored(cloud_day)
@@ -160,22 +160,22 @@ def test_only_objects_whose_names_begin_with_the_prefix_are_replayed(cloud_day: 
     ] == ["cpu"]
 
 
-def runs(cloud: RunningCloud) -> list[dict[str, Any]]:
+def executions(cloud: RunningCloud) -> list[dict[str, Any]]:
     sfn, arn = cloud.client("stepfunctions"), machine_arn(cloud, "InfraMonitoring-Replay")
     found: list[dict[str, Any]] = sfn.list_executions(stateMachineArn=arn)["executions"]
     return found
 
 
-def test_a_dry_run_says_what_would_be_replayed_and_starts_nothing(cloud_day: CloudDay) -> None:
+def test_a_dry_run_prints_the_objects_and_starts_nothing(cloud_day: CloudDay) -> None:
     cloud_day.drop(jsonl(cloud_day.record()))
-    before = runs(cloud_day.cloud)
-    status, told = replay(cloud_day, "--dry-run")
-    assert (status, runs(cloud_day.cloud)) == (0, before)
-    assert f"raw-metrics/{cloud_day.day:%Y/%m/%d}/" in told
-    assert "1 objects would be replayed" in told
+    before = executions(cloud_day.cloud)
+    status, output = replay(cloud_day, "--dry-run")
+    assert (status, executions(cloud_day.cloud)) == (0, before)
+    assert f"raw-metrics/{cloud_day.day:%Y/%m/%d}/" in output
+    assert "1 objects would be replayed" in output
 
 
-def test_an_object_without_a_day_in_its_key_is_replayed_on_the_day_it_was_stored(
+def test_an_object_without_a_date_in_its_key_is_replayed_by_its_day_of_storage(
     cloud_day: CloudDay, capfd: Capture, eventually: Eventually
 ) -> None:
     today = CloudDay(cloud_day.cloud, datetime.now(UTC).date(), capfd, eventually)
@@ -186,10 +186,10 @@ def test_an_object_without_a_day_in_its_key_is_replayed_on_the_day_it_was_stored
     assert found == {"processed_at"}
 
 
-def test_one_bad_object_is_named_ends_nothing_and_is_all_that_a_resumed_replay_goes_for(
+def test_a_failed_object_is_reported_and_resume_replays_only_its_day(
     cloud_day: CloudDay,
 ) -> None:
-    """An archived object cannot be read; brought back, it can."""
+    """The object is archived, so it cannot be read until it is restored."""
     cloud_day.drop(jsonl(cpu(cloud_day, 3, 1)), cloud_day.key("good.json"))
     second = CloudDay(
         cloud_day.cloud, cloud_day.day + timedelta(days=1), cloud_day.capture, cloud_day.eventually
@@ -199,16 +199,16 @@ def test_one_bad_object_is_named_ends_nothing_and_is_all_that_a_resumed_replay_g
     s3 = cloud_day.cloud.client("s3")
     s3.put_object(Bucket=BUCKET, Key=archived, Body=b"", StorageClass="GLACIER")
     before = stored(second)
-    status, told = replay(cloud_day, last=1)
+    status, output = replay(cloud_day, last=1)
     assert status == 1
-    assert f"{archived}: " in told
-    assert "FAILED: 2 objects replayed, 1 failed" in told
+    assert f"{archived}: " in output
+    assert "FAILED: 2 objects replayed, 1 failed" in output
     (found,) = (changed(before[each], item) for each, item in stored(second).items())
     assert found == {"processed_at"}
     second.put(jsonl(cpu(second, 3, 1)), archived)
     assert replay(cloud_day, "--resume", last=1)[0] == 0
     resumed = cloud_day.cloud.client("stepfunctions").describe_execution(
-        executionArn=runs(cloud_day.cloud)[0]["executionArn"]
+        executionArn=executions(cloud_day.cloud)[0]["executionArn"]
     )
     assert resumed["name"].endswith("-2")
     assert json.loads(resumed["input"]) == {
@@ -217,23 +217,23 @@ def test_one_bad_object_is_named_ends_nothing_and_is_all_that_a_resumed_replay_g
     assert "nothing to resume" in replay(cloud_day, "--resume", last=1)[1]
 
 
-def test_a_replay_that_runs_is_not_started_a_second_time(cloud_day: CloudDay) -> None:
+def test_a_running_replay_is_not_started_again(cloud_day: CloudDay) -> None:
     for number in range(12):
         cloud_day.put(b"{broken\n", cloud_day.key(f"{number}.json"))
     assert replay(cloud_day, "--no-wait")[0] == 0
-    (name,) = {run["name"] for run in runs(cloud_day.cloud) if run["status"] == "RUNNING"}
+    (name,) = {each["name"] for each in executions(cloud_day.cloud) if each["status"] == "RUNNING"}
     assert replay(cloud_day)[0] == 0
-    assert sum(run["name"][:-2] == name[:-2] for run in runs(cloud_day.cloud)) == 1
+    assert sum(each["name"][:-2] == name[:-2] for each in executions(cloud_day.cloud)) == 1
 
 
-def test_more_objects_than_one_page_of_a_listing_are_all_replayed(cloud_day: CloudDay) -> None:
+def test_all_pages_of_a_listing_are_replayed(cloud_day: CloudDay) -> None:
     for number in range(2 * PAGE + 1):
         cloud_day.put(b"{broken\n", cloud_day.key(f"{number}.json"))
     assert f"{2 * PAGE + 1} objects replayed" in replay(cloud_day)[1]
 
 
-def test_nothing_to_resume_is_one_clear_line(cloud_day: CloudDay) -> None:
+def test_resume_without_an_earlier_replay_is_an_error_message(cloud_day: CloudDay) -> None:
     cloud_day.drop(jsonl(cloud_day.record()))
-    status, told = replay(cloud_day, "--resume")
+    status, output = replay(cloud_day, "--resume")
     assert status == 1
-    assert "error: there is no replay-" in told
+    assert "error: no execution replay-" in output
