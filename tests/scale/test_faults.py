@@ -47,7 +47,7 @@ def test_nor_in_the_whole_local_cloud() -> None:
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_both_checks_see(breakage: str) -> None:
-    with FastCloud(("-m", "tests.broken_functions", breakage)) as cloud:
+    with FastCloud(("-m", "tests.support.broken_functions", breakage)) as cloud:
         assert any(kinds(cloud.run(seed)) == BOTH for seed in range(70, 130))
 
 
