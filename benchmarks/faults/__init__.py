@@ -1,1 +1,1 @@
-"""A harness that breaks the pipeline on purpose, and counts what is lost and what is doubled."""
+"""Fault injection: break the pipeline on purpose and count lost and duplicated data."""

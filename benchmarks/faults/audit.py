@@ -1,7 +1,7 @@
-"""The harness's own ledger: what went in, as plain JSON, against what is stored.
+"""Compare the stored data with the input.
 
-It uses nothing of the product's: a ledger that reads with the product's parser would not see
-what that parser gets wrong.
+This module uses none of the product's code: an audit with the product's parser would not detect
+the parser's errors.
 """
 
 import base64
@@ -23,10 +23,11 @@ from .scenario import (
 )
 
 STATISTICS = ("last", "avg", "min", "max", "p95")
+LATE_PREVIOUS_WINDOW = "items processed before their previous window"
 
 
 class Identity(NamedTuple):
-    """What makes two records the same one."""
+    """Fields that identify a record."""
 
     resource_id: str
     metric_type: str
@@ -35,8 +36,8 @@ class Identity(NamedTuple):
 
 
 @dataclass(slots=True)
-class Stored:
-    """Everything of a run that is in the bucket and in the table."""
+class StoredData:
+    """All contents of the bucket and the table."""
 
     raw: dict[str, bytes] = field(default_factory=dict)
     lines: list[Json] = field(default_factory=list)
@@ -45,16 +46,16 @@ class Stored:
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What is wrong, a sentence each, and how much was looked at."""
+class AuditResult:
+    """Problems, as sentences, and the number of objects, records and lines compared."""
 
     problems: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def read(s3: Any, dynamodb: Any) -> Stored:
-    """What is stored, by plain clients."""
-    stored = Stored()
+def read_stored(s3: Any, dynamodb: Any) -> StoredData:
+    """Read the bucket and the table."""
+    stored = StoredData()
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for entry in page.get("Contents", []):
             key = entry["Key"]
@@ -65,46 +66,49 @@ def read(s3: Any, dynamodb: Any) -> Stored:
                 stored.lines += map(json.loads, gzip.decompress(body).splitlines())
             elif key.startswith("quarantine/"):
                 stored.quarantined += map(json.loads, body.splitlines())
-    plain = TypeDeserializer()
+    deserializer = TypeDeserializer()
     for page in dynamodb.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True):
         for item in page["Items"]:
-            stored.items.append({name: plain.deserialize(each) for name, each in item.items()})
+            stored.items.append(
+                {name: deserializer.deserialize(each) for name, each in item.items()}
+            )
     return stored
 
 
 def audit(
-    good: Mapping[str, Sequence[Json]],
-    bad: Mapping[str, Sequence[bytes]],
-    stored: Stored,
+    records: Mapping[str, Sequence[Json]],
+    rejected: Mapping[str, Sequence[bytes]],
+    stored: StoredData,
     replaced: Iterable[Json] = (),
-) -> Verdict:
-    """Hold what each raw object holds, its records and its other pieces, against what is stored.
+) -> AuditResult:
+    """Compare the stored data with the contents of the raw objects.
 
-    `replaced` are readings that a collector's later try replaced: what a record was compared
-    with may have been one of them.
+    `records` and `rejected` are the valid records and the rejected entries by object key.
+    `replaced` are readings that a retry of the collector replaced: the change of a record may have
+    been computed from them.
     """
-    verdict = Verdict()
-    in_objects = {key: _latest(records) for key, records in good.items()}
+    result = AuditResult()
+    by_object = {key: _newest(each) for key, each in records.items()}
     versions: dict[Identity, list[tuple[Json, str]]] = defaultdict(list)
-    for key, records in in_objects.items():
-        for identity, record in records.items():
+    for key, by_identity in by_object.items():
+        for identity, record in by_identity.items():
             versions[identity].append((record, key))
-    seen = {identity: [record for record, _ in found] for identity, found in versions.items()}
+    known = {identity: [record for record, _ in each] for identity, each in versions.items()}
     for record in replaced:
-        seen.setdefault(_identity(record), []).append(record)
-    verdict.problems += _items(versions, seen, stored.items)
-    verdict.problems += _lines(in_objects, versions, stored.lines)
-    verdict.problems += _quarantine(bad, stored.quarantined)
-    verdict.counts["records"] = len(versions)
-    verdict.counts["versions"] = sum(map(len, versions.values()))
-    verdict.counts["lines"] = len(stored.lines)
-    verdict.counts["bad pieces"] = sum(map(len, bad.values()))
-    verdict.counts["raw objects"] = len(stored.raw)
-    verdict.counts["without a window before, for it came later"] = sum(
-        "previous_timestamp" not in item and _before(_identity(item)) in versions
+        known.setdefault(_identity(record), []).append(record)
+    result.problems += _check_items(versions, known, stored.items)
+    result.problems += _check_lines(by_object, versions, stored.lines)
+    result.problems += _check_quarantine(rejected, stored.quarantined)
+    result.counts["records"] = len(versions)
+    result.counts["versions"] = sum(map(len, versions.values()))
+    result.counts["lines"] = len(stored.lines)
+    result.counts["rejected entries"] = sum(map(len, rejected.values()))
+    result.counts["raw objects"] = len(stored.raw)
+    result.counts[LATE_PREVIOUS_WINDOW] = sum(
+        "previous_timestamp" not in item and _previous(_identity(item)) in versions
         for item in stored.items
     )
-    return verdict
+    return result
 
 
 def _identity(record: Mapping[str, Any]) -> Identity:
@@ -112,41 +116,45 @@ def _identity(record: Mapping[str, Any]) -> Identity:
     return Identity(*names, int(record["window_seconds"]))
 
 
-def _before(identity: Identity) -> Identity:
+def _previous(identity: Identity) -> Identity:
+    """The identity of the same record in the previous window."""
     end = datetime.fromisoformat(identity.timestamp) - timedelta(seconds=identity.window_seconds)
     return identity._replace(timestamp=f"{end:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def _latest(records: Iterable[Json]) -> dict[Identity, Json]:
-    """Of records of one identity in one object, the one that was read last."""
+def _newest(records: Iterable[Json]) -> dict[Identity, Json]:
+    """The newest record of each identity, by `collected_at`."""
     ordered = sorted(records, key=lambda record: str(record["collected_at"]))
     return {_identity(record): record for record in ordered}
 
 
-def _items(
+def _check_items(
     versions: Mapping[Identity, Sequence[tuple[Json, str]]],
-    seen: Mapping[Identity, Sequence[Json]],
+    known: Mapping[Identity, Sequence[Json]],
     items: Sequence[Json],
 ) -> Iterator[str]:
+    """Each record has one item with the values of its newest version."""
     stored: dict[Identity, list[Json]] = defaultdict(list)
     for item in items:
         stored[_identity(item)].append(item)
     for identity in versions.keys() - stored.keys():
-        yield f"lost: no item of {_name(identity)}"
+        yield f"lost: no item of {_describe(identity)}"
     for identity, found in stored.items():
         if identity not in versions:
-            yield f"unexplained: an item of {_name(identity)}, which is in no object"
+            yield f"unexplained: item of {_describe(identity)}, which no raw object contains"
             continue
         if len(found) > 1:
-            yield f"doubled: {len(found)} items of {_name(identity)}"
-        latest, _ = max(versions[identity], key=lambda each: str(each[0]["collected_at"]))
-        sources = {f"s3://{BUCKET}/{key}" for each, key in versions[identity] if each == latest}
+            yield f"duplicated: {len(found)} items of {_describe(identity)}"
+        newest, _ = max(versions[identity], key=lambda each: str(each[0]["collected_at"]))
+        sources = {f"s3://{BUCKET}/{key}" for each, key in versions[identity] if each == newest}
         for item in found:
-            yield from _item(item, latest, sources, seen.get(_before(identity), ()))
+            yield from _check_item(item, newest, sources, known.get(_previous(identity), ()))
 
 
-def _item(item: Json, record: Json, sources: set[str], before: Sequence[Json]) -> Iterator[str]:
-    name = _name(_identity(record))
+def _check_item(
+    item: Json, record: Json, sources: set[str], previous: Sequence[Json]
+) -> Iterator[str]:
+    name = _describe(_identity(record))
     if "processed_at" not in item:
         yield f"lost: the item of {name} was not enriched"
         return
@@ -154,70 +162,73 @@ def _item(item: Json, record: Json, sources: set[str], before: Sequence[Json]) -
         yield f"wrong: the item of {name} is version {item['labels']}, not {record['labels']}"
         return
     if item["source_object"] not in sources:
-        yield f"wrong: the item of {name} names {item['source_object']}"
-    yield from _measured(name, item["measurements"], record, before)
+        yield f"wrong: the item of {name} has the source object {item['source_object']}"
+    yield from _check_measurements(name, item["measurements"], record, previous)
     for measurement, change in item["change"].items():
-        known = measurement in record["measurements"]
-        if known and float(change) not in _changes(record, measurement, before):
+        is_measured = measurement in record["measurements"]
+        if is_measured and float(change) not in _possible_changes(record, measurement, previous):
             yield f"wrong: the change {change} of {measurement} in the item of {name}"
 
 
-def _measured(
-    name: str, measured: Mapping[str, Json], record: Json, before: Sequence[Json]
+def _check_measurements(
+    name: str, measurements: Mapping[str, Json], record: Json, previous: Sequence[Json]
 ) -> Iterator[str]:
     for measurement, values in record["measurements"].items():
-        here = {each: _number(measured.get(measurement, {}).get(each)) for each in STATISTICS}
-        if here != _statistics(values):
-            yield f"wrong: {measurement} in the item of {name}: {here}, put in was {values}"
-    for measurement in measured.keys() - record["measurements"].keys():
-        value = _number(measured[measurement]["last"])
-        if value is not None and value not in _rates(record, _counter(measurement), before):
-            yield f"wrong: {measurement}={value} in the item of {name} follows from nothing"
+        stored = {each: _number(measurements.get(measurement, {}).get(each)) for each in STATISTICS}
+        if stored != _statistics(values):
+            yield f"wrong: {measurement} in the item of {name}: {stored}, expected {values}"
+    for measurement in measurements.keys() - record["measurements"].keys():
+        value = _number(measurements[measurement]["last"])
+        rates = _possible_rates(record, _counter(measurement), previous)
+        if value is not None and value not in rates:
+            yield f"wrong: {measurement}={value} in the item of {name} matches no counter"
 
 
-def _lines(
-    in_objects: Mapping[str, Mapping[Identity, Json]],
+def _check_lines(
+    by_object: Mapping[str, Mapping[Identity, Json]],
     versions: Mapping[Identity, Sequence[tuple[Json, str]]],
     lines: Sequence[Json],
 ) -> Iterator[str]:
-    """One line for each measurement of each record of each object, and no other."""
+    """Each measurement of each record of each object has one line, and there are no others."""
     expected = {
         (f"s3://{BUCKET}/{key}", identity, measurement): (record, values)
-        for key, records in in_objects.items()
-        for identity, record in records.items()
+        for key, by_identity in by_object.items()
+        for identity, record in by_identity.items()
         for measurement, values in record["measurements"].items()
     }
     found: Counter[tuple[str, Identity, str]] = Counter()
     for line in lines:
         timestamp = line["ts"].replace(" ", "T").removesuffix(".000") + "Z"
         identity = _identity(line | {"timestamp": timestamp})
-        where = line["source_object"], identity, line["measurement"]
-        told = f"{line['measurement']} of {_name(identity)} from {line['source_object']}"
-        if where not in expected:
-            sources = {f"s3://{BUCKET}/{key}" for _, key in versions.get(identity, ())}
+        key = line["source_object"], identity, line["measurement"]
+        name = f"{line['measurement']} of {_describe(identity)} from {line['source_object']}"
+        if key not in expected:
+            sources = {f"s3://{BUCKET}/{each}" for _, each in versions.get(identity, ())}
             if not _counter(line["measurement"]) or line["source_object"] not in sources:
-                yield f"unexplained: a line for {told}"
+                yield f"unexplained: line for {name}"
         else:
-            record, values = expected[where]
-            here = {name: _number(line[f"value_{name}"]) for name in STATISTICS}
-            if here != _statistics(values) or line["labels"] != record["labels"]:
-                yield f"wrong: the line for {told}: {here} {line['labels']}, put in was {values}"
-        found[where] += 1
-    yield from (f"lost: no line for {where}" for where in expected.keys() - found.keys())
-    yield from (f"doubled: {n} lines for {where}" for where, n in found.items() if n > 1)
+            record, values = expected[key]
+            stored = {each: _number(line[f"value_{each}"]) for each in STATISTICS}
+            if stored != _statistics(values) or line["labels"] != record["labels"]:
+                yield f"wrong: line for {name}: {stored} {line['labels']}, expected {values}"
+        found[key] += 1
+    yield from (f"lost: no line for {key}" for key in expected.keys() - found.keys())
+    yield from (f"duplicated: {n} lines for {key}" for key, n in found.items() if n > 1)
 
 
-def _quarantine(bad: Mapping[str, Sequence[bytes]], quarantined: Sequence[Json]) -> Iterator[str]:
-    """Each bad piece of each object once, byte by byte, and nothing else."""
+def _check_quarantine(
+    rejected: Mapping[str, Sequence[bytes]], quarantined: Sequence[Json]
+) -> Iterator[str]:
+    """Each rejected entry of each object is stored once and unchanged, and there are no others."""
     expected = Counter(
-        (f"s3://{BUCKET}/{key}", each) for key, found in bad.items() for each in found
+        (f"s3://{BUCKET}/{key}", each) for key, entries in rejected.items() for each in entries
     )
     found = Counter((line["source_object"], _original(line)) for line in quarantined)
-    for piece, count in (expected - found).items():
-        yield f"lost: {piece} is in quarantine {found[piece]} times, {count} missing"
-    for piece in found - expected:
-        kind = "doubled" if piece in expected else "unexplained"
-        yield f"{kind}: {piece} is in quarantine {found[piece]} times"
+    for entry, count in (expected - found).items():
+        yield f"lost: {entry} is in quarantine {found[entry]} times, {count} missing"
+    for entry in found - expected:
+        kind = "duplicated" if entry in expected else "unexplained"
+        yield f"{kind}: {entry} is in quarantine {found[entry]} times"
 
 
 def _original(line: Json) -> bytes:
@@ -227,42 +238,45 @@ def _original(line: Json) -> bytes:
 
 
 def _statistics(values: Json) -> dict[str, float | None]:
-    """What is to be stored of a measurement: a single reading is every statistic of itself."""
+    """The expected statistics of a measurement; a single reading is all of them."""
     single = values["last"] if values.get("samples", 1) == 1 else None
     return {each: _number(values.get(each, single)) for each in STATISTICS}
 
 
-def _changes(record: Json, name: str, before: Sequence[Json]) -> set[float]:
-    """What a change may be: there may have been several versions of the window before."""
-    now = _statistics(record["measurements"].get(name, {"last": None}))["avg"]
+def _possible_changes(record: Json, name: str, previous: Sequence[Json]) -> set[float]:
+    """The possible changes of a measurement, one for each version of the previous window."""
+    current = _statistics(record["measurements"].get(name, {"last": None}))["avg"]
     earlier = [
         _statistics(each["measurements"][name])["avg"]
-        for each in before
+        for each in previous
         if name in each["measurements"]
     ]
-    return {round(now - each, 6) for each in earlier if each is not None and now is not None}
+    return {
+        round(current - each, 6) for each in earlier if each is not None and current is not None
+    }
 
 
-def _rates(record: Json, counter: str, before: Sequence[Json]) -> set[float]:
+def _possible_rates(record: Json, counter: str, previous: Sequence[Json]) -> set[float]:
+    """The possible rates of a counter, one for each version of the previous window."""
     if counter not in record["measurements"]:
         return set()
     return {
         round(
             (record["measurements"][counter]["last"] - each["measurements"][counter]["last"])
-            / (_moment(record) - _moment(each)),
+            / (_collected_at(record) - _collected_at(each)),
             6,
         )
-        for each in before
+        for each in previous
     }
 
 
 def _counter(rate: str) -> str:
-    """The counter of bytes that a rate was made of, as the product does; empty if it is none."""
-    base, colon, part = rate.partition(":")
-    return f"{base.removesuffix('_rate')}{colon}{part}" if base.endswith("_rate") else ""
+    """The counter from which the product computes a rate; '' if the name is not a rate."""
+    base, colon, suffix = rate.partition(":")
+    return f"{base.removesuffix('_rate')}{colon}{suffix}" if base.endswith("_rate") else ""
 
 
-def _moment(record: Json) -> float:
+def _collected_at(record: Json) -> float:
     return datetime.fromisoformat(record["collected_at"]).timestamp()
 
 
@@ -270,5 +284,5 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _name(identity: Identity) -> str:
+def _describe(identity: Identity) -> str:
     return f"{identity.resource_id} {identity.metric_type} {identity.timestamp}"

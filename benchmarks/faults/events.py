@@ -1,4 +1,4 @@
-"""The event that starts the processor, as EventBridge delivers it."""
+"""The event that invokes the processor, as delivered by EventBridge."""
 
 from .scenario import ACCOUNT, REGION, Json
 

@@ -1,7 +1,7 @@
-"""The fast level: the app's handlers in processes of their own, through the proxy, on moto.
+"""Fast runs: the app's handlers in separate processes, through the proxy, on moto.
 
-Events are delivered as Lambda delivers asynchronous invocations: at least once, in any order,
-with two retries, then to the dead letters, which are redriven when the faults have stopped.
+Events are delivered like Lambda's asynchronous invocations: at least once, in any order, with two
+retries and a dead-letter queue. Dead letters are redriven after the faults have stopped.
 """
 
 import json
@@ -27,7 +27,7 @@ from moto.server import ThreadedMotoServer
 from infra.local import moto_fixes
 from infra.operate.deployment import Days, Stage
 
-from .audit import Verdict, audit, read
+from .audit import AuditResult, audit, read_stored
 from .events import object_created
 from .outcome import Outcome
 from .plan import Plan
@@ -41,59 +41,59 @@ from .scenario import (
     WINDOW,
     Json,
     Scenario,
-    Tick,
+    ScheduledRun,
     draw,
     reading,
 )
-from .verification import ROOT, problems_of, verify
+from .verification import ROOT, find_problems, verify
 
 _RETRIES = 2
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """An event on its way to a function; `name` is the object's key or the tick's time."""
+    """An event for a function; `name` is the object's key or the run's scheduled time."""
 
     name: str
     call: Json
-    tick: Tick | None = None
-    tries: int = 0
+    run: ScheduledRun | None = None
+    retries: int = 0
 
 
 @dataclass(slots=True)
 class Deliveries:
-    """The events of a run, in an order that the seed decides."""
+    """The pending events of a fault run, in an order that depends on the seed."""
 
     rng: Random
     duplicates: float
     counts: Counter[str] = field(default_factory=Counter)
-    dead: list[Delivery] = field(default_factory=list)
-    _waiting: list[Delivery] = field(default_factory=list)
+    dead_letters: list[Delivery] = field(default_factory=list)
+    _pending: list[Delivery] = field(default_factory=list)
     _running: list[Delivery] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def add(self, make: Callable[[], Delivery]) -> None:
-        """An event; perhaps twice or more, and perhaps two of them at once."""
+        """Add an event, and by chance duplicates of it, some of them adjacent."""
         with self._changed:
-            place = self.rng.randint(0, len(self._waiting))
-            self._waiting.insert(place, make())
+            position = self.rng.randint(0, len(self._pending))
+            self._pending.insert(position, make())
             self.counts["events"] += 1
             while self.rng.random() < self.duplicates:
-                beside = self.rng.random() < 0.5
-                place = place if beside else self.rng.randint(0, len(self._waiting))
-                self._waiting.insert(place, make())
+                adjacent = self.rng.random() < 0.5
+                position = position if adjacent else self.rng.randint(0, len(self._pending))
+                self._pending.insert(position, make())
                 self.counts["duplicated events"] += 1
             self._changed.notify_all()
 
     def take(self) -> Delivery | None:
-        """The next event; None when there are no more and none will come."""
+        """Wait for the next event; None when all events have been processed."""
         with self._changed:
             while True:
-                delivery = next(filter(self._may_start, self._waiting), None)
+                delivery = next(filter(self._may_start, self._pending), None)
                 if delivery:
-                    self._waiting.remove(delivery)
+                    self._pending.remove(delivery)
                     if any(each.name == delivery.name for each in self._running):
-                        self.counts["two at once on one object"] += 1
+                        self.counts["concurrent deliveries"] += 1
                     self._running.append(delivery)
                     return delivery
                 if not self._running:
@@ -101,37 +101,37 @@ class Deliveries:
                 self._changed.wait()
 
     def _may_start(self, delivery: Delivery) -> bool:
-        if delivery.tick:  # Step Functions waits for one try before it starts the next
+        if delivery.run:  # Step Functions retries only after the previous attempt has ended
             return all(each.name != delivery.name for each in self._running)
         return True
 
-    def ended(self, delivery: Delivery, *, failed: bool) -> None:
+    def end(self, delivery: Delivery, *, failed: bool) -> None:
         with self._changed:
             self._running.remove(delivery)
             self.counts["invocations"] += 1
-            if failed and delivery.tries < _RETRIES:
-                delivery.tries += 1
+            if failed and delivery.retries < _RETRIES:
+                delivery.retries += 1
                 self.counts["retries"] += 1
-                self._waiting.insert(self.rng.randint(0, len(self._waiting)), delivery)
+                self._pending.insert(self.rng.randint(0, len(self._pending)), delivery)
             elif failed:
                 self.counts["dead letters"] += 1
-                self.dead.append(delivery)
+                self.dead_letters.append(delivery)
             self._changed.notify_all()
 
     def redrive(self) -> int:
         with self._changed:
-            dead, self.dead = self.dead, []
-            for each in dead:
-                each.tries = 0
-            self._waiting += dead
-            return len(dead)
+            redriven, self.dead_letters = self.dead_letters, []
+            for each in redriven:
+                each.retries = 0
+            self._pending += redriven
+            return len(redriven)
 
 
 class FastCloud(ExitStack):
-    """moto, the proxy, and the processes of the functions; a context manager.
+    """moto, the proxy and the processes of the functions; a context manager.
 
-    `functions` is what runs those: arguments of the interpreter, before the socket's path. The
-    environment has to have `scenario.ENVIRONMENT`, or credentials like it.
+    `functions` are the interpreter's arguments that start those processes; the socket's path is
+    appended. The environment must contain `scenario.ENVIRONMENT` or equivalent credentials.
     """
 
     def __init__(self, functions: Sequence[str] = ("-m", "benchmarks.faults.worker")) -> None:
@@ -148,10 +148,10 @@ class FastCloud(ExitStack):
         host, port = self._moto.get_host_and_port()
         self._cloud = f"http://{host}:{port}"
         self._proxy = self.enter_context(
-            Proxy(self._cloud, patience=2 * 0.4, created=self._created, invoked=self._invoked)
+            Proxy(self._cloud, hang_seconds=2 * 0.4, on_put=self._on_put, on_invoke=self._on_invoke)
         )
-        work = self.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
-        self._socket = f"{work}/functions"
+        folder = self.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
+        self._socket = f"{folder}/functions"
         self._functions = subprocess.Popen(
             [*self._command, self._socket],
             cwd=ROOT,
@@ -172,7 +172,7 @@ class FastCloud(ExitStack):
     # --- A run ------------------------------------------------------------------------------
 
     def run(self, seed: int) -> Outcome:
-        """Everything of one seed: put in, break, drain, count."""
+        """Run one seed: upload, inject faults, drain, redrive and audit."""
         scenario = draw(seed)
         self._reset()
         rng = Random(f"deliveries {seed}")
@@ -180,12 +180,12 @@ class FastCloud(ExitStack):
         attempts: Counter[str] = Counter()
         self._proxy.injected = Counter()
         self._proxy.plan = Plan(seed)
-        for drop in scenario.drops:
-            self._s3.put_object(Bucket=BUCKET, Key=drop.key, Body=drop.body)
-            self._created(BUCKET, drop.key)
-        for tick in scenario.ticks:
-            call = {"handler": "data_collector", "event": tick.event}
-            deliveries.add(partial(Delivery, tick.event["time"], call, tick))
+        for upload in scenario.uploads:
+            self._s3.put_object(Bucket=BUCKET, Key=upload.key, Body=upload.body)
+            self._on_put(BUCKET, upload.key)
+        for run in scenario.runs:
+            call = {"handler": "data_collector", "event": run.event}
+            deliveries.add(partial(Delivery, run.event["time"], call, run))
         problems: list[str] = []
         self._deliver(scenario, attempts, problems)
         self._proxy.plan = None
@@ -193,10 +193,12 @@ class FastCloud(ExitStack):
         deliveries.counts["redriven"] += redriven
         if redriven:
             self._deliver(scenario, attempts, problems)
-        problems += [f"lost: {each.name} does not drain" for each in deliveries.dead]
-        verdict = self._audit(scenario, attempts)
-        problems += problems_of(verdict, verify(self._stage, Days(scenario.day, scenario.day)))
-        counts = deliveries.counts + verdict.counts
+        problems += [
+            f"lost: {each.name} still fails without faults" for each in deliveries.dead_letters
+        ]
+        audited = self._audit(scenario, attempts)
+        problems += find_problems(audited, verify(self._stage, Days(scenario.day, scenario.day)))
+        counts = deliveries.counts + audited.counts
         counts["requests"] = self._proxy.requests
         self._proxy.requests = 0
         return Outcome(seed, problems, self._proxy.injected, counts)
@@ -210,27 +212,27 @@ class FastCloud(ExitStack):
         self._dynamodb.create_table(
             TableName=TABLE,
             AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in names],
-            KeySchema=_key("metric_id"),
+            KeySchema=_key_schema("metric_id"),
             GlobalSecondaryIndexes=[
                 {
                     "IndexName": "metric_type-timestamp-index",
-                    "KeySchema": _key("metric_type"),
+                    "KeySchema": _key_schema("metric_type"),
                     "Projection": {"ProjectionType": "ALL"},
                 }
             ],
             BillingMode="PAY_PER_REQUEST",
         )
 
-    def _created(self, bucket: str, key: str) -> None:
-        """S3 took an object: EventBridge tells of it."""
+    def _on_put(self, bucket: str, key: str) -> None:
+        """Deliver the event of an object that was put into S3."""
         if key.startswith(RAW) and self._deliveries:
             event = object_created(bucket, key)
             self._deliveries.add(
                 lambda: Delivery(key, {"handler": "log_processor", "event": event})
             )
 
-    def _invoked(self, payload: bytes) -> None:
-        """The processor hands an object to its next invocation."""
+    def _on_invoke(self, payload: bytes) -> None:
+        """Deliver the processor's asynchronous invocation of itself."""
         event = json.loads(payload)
         key = event["detail"]["object"]["key"]
         if self._deliveries:
@@ -240,103 +242,108 @@ class FastCloud(ExitStack):
             )
 
     def _deliver(self, scenario: Scenario, attempts: Counter[str], problems: list[str]) -> None:
-        lanes = [
-            threading.Thread(target=self._lane, args=(scenario, attempts, problems))
-            for _ in range(scenario.lanes)
+        workers = [
+            threading.Thread(target=self._work, args=(scenario, attempts, problems))
+            for _ in range(scenario.workers)
         ]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
 
-    def _lane(self, scenario: Scenario, attempts: Counter[str], problems: list[str]) -> None:
+    def _work(self, scenario: Scenario, attempts: Counter[str], problems: list[str]) -> None:
         deliveries = self._deliveries
         assert deliveries is not None
         with _Process(self._socket) as process:
             while delivery := deliveries.take():
-                call = delivery.call | {"batch": scenario.batch, "few": scenario.few}
+                call = delivery.call | {"batch": scenario.batch_size, "few": scenario.few}
                 call["hurried"] = scenario.hurried
-                call["random"] = f"{scenario.seed} {delivery.name} {delivery.tries}"
-                if delivery.tick:
+                call["random"] = f"{scenario.seed} {delivery.name} {delivery.retries}"
+                if delivery.run:
                     attempts[delivery.name] += 1
                     call["source"] = {
                         "seed": scenario.seed,
-                        "hosts": delivery.tick.hosts,
+                        "hosts": delivery.run.hosts,
                         "version": attempts[delivery.name],
-                        "restates": delivery.tick.restates,
+                        "restates": delivery.run.restates,
                     }
-                answer = process.invoke(call)
-                if answer.get("unexpected"):
-                    problems.append(f"unexpected: {delivery.name}: {answer['failed']}")
-                deliveries.ended(delivery, failed=bool(answer))
+                response = process.invoke(call)
+                if response.get("unexpected"):
+                    problems.append(f"unexpected: {delivery.name}: {response['failed']}")
+                deliveries.end(delivery, failed=bool(response))
 
-    def _audit(self, scenario: Scenario, attempts: Counter[str]) -> Verdict:
-        stored = read(self._s3, self._dynamodb)
-        good = {drop.key: drop.good for drop in scenario.drops}
-        bad = {drop.key: drop.bad for drop in scenario.drops}
+    def _audit(self, scenario: Scenario, attempts: Counter[str]) -> AuditResult:
+        stored = read_stored(self._s3, self._dynamodb)
+        records = {upload.key: upload.records for upload in scenario.uploads}
+        rejected = {upload.key: upload.rejected for upload in scenario.uploads}
         problems = [
-            f"wrong: {drop.key} is not what was put"
-            for drop in scenario.drops
-            if stored.raw.get(drop.key) != drop.body
+            f"wrong: {upload.key} differs from the uploaded object"
+            for upload in scenario.uploads
+            if stored.raw.get(upload.key) != upload.body
         ]
-        for tick in scenario.ticks:
-            for metric_type, prefix in zip(tick.metric_types, tick.keys(), strict=True):
+        for run in scenario.runs:
+            for metric_type, prefix in zip(run.metric_types, run.key_prefixes(), strict=True):
                 found = [key for key in stored.raw if key.startswith(prefix)]
                 for key in found:
-                    good[key] = [json.loads(line) for line in stored.raw[key].splitlines()]
-                    problems += _collected(
-                        scenario.seed, tick, metric_type, good[key], attempts[tick.event["time"]]
+                    records[key] = [json.loads(line) for line in stored.raw[key].splitlines()]
+                    problems += _check_collected(
+                        scenario.seed, run, metric_type, records[key], attempts[run.event["time"]]
                     )
                 if len(found) != 1:
-                    kind = "doubled" if found else "lost"
-                    problems.append(f"{kind}: {prefix} gave {found}")
-        problems += [f"unexplained: {key}" for key in stored.raw.keys() - good.keys()]
+                    kind = "duplicated" if found else "lost"
+                    problems.append(f"{kind}: objects of {prefix}: {found}")
+        problems += [f"unexplained: {key}" for key in stored.raw.keys() - records.keys()]
         replaced = [
             reading(scenario.seed, host, metric_type, end, version, source="cloudwatch")
-            for tick in scenario.ticks
-            for host in tick.hosts
-            for metric_type in tick.metric_types
-            for end in (tick.window_end - WINDOW, tick.window_end)
-            for version in range(1, attempts[tick.event["time"]] + 1)
+            for run in scenario.runs
+            for host in run.hosts
+            for metric_type in run.metric_types
+            for end in (run.window_end - WINDOW, run.window_end)
+            for version in range(1, attempts[run.event["time"]] + 1)
         ]
-        verdict = audit(good, bad, stored, replaced)
-        verdict.problems[:0] = problems
-        return verdict
+        result = audit(records, rejected, stored, replaced)
+        result.problems[:0] = problems
+        return result
 
 
-def _key(partition: str) -> list[dict[str, str]]:
-    """A key of the table's: a partition's name, and the time."""
+def _key_schema(partition: str) -> list[dict[str, str]]:
+    """A key schema with the timestamp as the sort key."""
     return [
         {"AttributeName": partition, "KeyType": "HASH"},
         {"AttributeName": "timestamp", "KeyType": "RANGE"},
     ]
 
 
-def _collected(
-    seed: int, tick: Tick, metric_type: str, lines: Sequence[Json], attempts: int
+def _check_collected(
+    seed: int, run: ScheduledRun, metric_type: str, lines: Sequence[Json], attempts: int
 ) -> list[str]:
-    """What is wrong with a raw object of the collector's: it is one whole attempt's reading."""
-    end = tick.window_end
-    wanted = dict.fromkeys(tick.hosts, f"{end:%Y-%m-%dT%H:%M:%SZ}")
+    """Problems of a raw object of the collector, which must contain one complete attempt."""
+    end = run.window_end
+    expected = dict.fromkeys(run.hosts, f"{end:%Y-%m-%dT%H:%M:%SZ}")
     versions = {line["labels"]["version"] for line in lines}
-    if {line["resource_id"]: line["timestamp"] for line in lines[: len(wanted)]} != wanted:
-        return [f"lost: {metric_type} of {tick.time} has not every host once"]
+    if {line["resource_id"]: line["timestamp"] for line in lines[: len(expected)]} != expected:
+        return [f"lost: {metric_type} of {run.scheduled_time} does not have every host once"]
     if len(versions) != 1 or not 1 <= int(min(versions)) <= attempts:
-        return [f"wrong: {metric_type} of {tick.time} is of the attempts {versions}"]
+        return [f"wrong: {metric_type} of {run.scheduled_time} mixes the attempts {versions}"]
     for line in lines:
-        moment = end if line["timestamp"] == f"{end:%Y-%m-%dT%H:%M:%SZ}" else end - WINDOW
-        made = reading(
-            seed, line["resource_id"], metric_type, moment, int(min(versions)), source="cloudwatch"
+        window_end = end if line["timestamp"] == f"{end:%Y-%m-%dT%H:%M:%SZ}" else end - WINDOW
+        measured = reading(
+            seed,
+            line["resource_id"],
+            metric_type,
+            window_end,
+            int(min(versions)),
+            source="cloudwatch",
         )
-        for name, values in made["measurements"].items():
+        for name, values in measured["measurements"].items():
             stored = line["measurements"][name]
             if any(stored[each] != value for each, value in values.items()):
-                return [f"wrong: {name} in {metric_type} of {tick.time}: {stored}"]
+                return [f"wrong: {name} in {metric_type} of {run.scheduled_time}: {stored}"]
     return []
 
 
 class _Process:
-    """One process of a function at a time, a new one after each death."""
+    """A process of a function, replaced after it was killed."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -351,33 +358,33 @@ class _Process:
     def invoke(self, call: Json) -> Json:
         if self._connection is None:
             self._connection = _connect(self._path)
-            self._answers = self._connection.makefile("rb")
-        answer = b""
+            self._responses = self._connection.makefile("rb")
+        response = b""
         with suppress(OSError):
             self._connection.sendall(json.dumps(call).encode() + b"\n")
-            answer = self._answers.readline()
-        if not answer:
+            response = self._responses.readline()
+        if not response:
             self._close()
             return {"failed": "killed"}
-        decoded: Json = json.loads(answer)
+        decoded: Json = json.loads(response)
         return decoded
 
     def _close(self) -> None:
         if self._connection is not None:
-            self._answers.close()
+            self._responses.close()
             self._connection.close()
         self._connection = None
 
 
 def _connect(path: str) -> socket.socket:
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while True:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(path)
         except OSError:
             connection.close()
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:
@@ -385,7 +392,7 @@ def _connect(path: str) -> socket.socket:
 
 
 def _environment(endpoint: str) -> dict[str, str]:
-    """The stage's settings, and what Lambda sets."""
+    """The environment variables of the stage and of Lambda."""
     stage = json.loads((ROOT / ".chalice" / "config.json").read_text())["environment_variables"]
     return {
         "PATH": os.environ["PATH"],

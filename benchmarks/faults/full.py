@@ -1,8 +1,8 @@
-"""The full level: the whole local cloud, with the proxy between its functions and itself.
+"""Full runs: the complete local cloud, with the proxy between its functions and its API.
 
-The built zip under AWS's runtime client, the state machine, EventBridge, and the retries of
-asynchronous invocations, which alone do not wait as long as on AWS. The clients' own waits
-and time-outs are the product's, so faults are rarer than on the fast level.
+Includes the built zip under AWS's runtime client, the state machine, EventBridge, and retries of
+asynchronous invocations. Only the delays of these retries are shorter than on AWS. The clients have
+the product's waits and timeouts, so faults are rarer than in fast runs.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, Self
 from infra.local.cloud import LocalCloud
 from infra.operate.deployment import Days
 
-from .audit import audit, read
+from .audit import audit, read_stored
 from .events import object_created
 from .outcome import Outcome
 from .plan import Plan
@@ -28,15 +28,15 @@ from .scenario import (
     Scenario,
     draw,
 )
-from .verification import problems_of, verify_by_command
+from .verification import find_problems, verify_by_command
 
 _RETRY_SECONDS = (0.5, 1.0)
-_PATIENCE = 10  # seconds; the functions' clients give up after 8
+_HANG_SECONDS = 10  # the functions' clients time out after 8
 _DRAIN_SECONDS = 240
 
 
 def run_full(seeds: Sequence[int]) -> Iterator[Outcome]:
-    """The outcomes of the seeds, one after another in one local cloud."""
+    """Yield the outcomes of the seeds, one after another in one local cloud."""
     with FullCloud() as cloud:
         for seed in seeds:
             yield cloud.run(seed)
@@ -47,13 +47,13 @@ def _today() -> date:
 
 
 class FullCloud(ExitStack):
-    """The local cloud behind the proxy; what runs put in stays, and is counted again each time."""
+    """The local cloud behind the proxy. Data of earlier runs stays and is audited again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._good: dict[str, Sequence[Json]] = {}
-        self._bad: dict[str, Sequence[bytes]] = {}
-        self._counted: Counter[str] = Counter()
+        self._records: dict[str, Sequence[Json]] = {}
+        self._rejected: dict[str, Sequence[bytes]] = {}
+        self._earlier_counts: Counter[str] = Counter()
         self._first = _today()
 
     def __enter__(self) -> Self:
@@ -66,20 +66,20 @@ class FullCloud(ExitStack):
         return self
 
     def _start_proxy(self, endpoint: str) -> str:
-        self._proxy = self.enter_context(Proxy(endpoint, patience=_PATIENCE))
+        self._proxy = self.enter_context(Proxy(endpoint, hang_seconds=_HANG_SECONDS))
         return self._proxy.url
 
     def run(self, seed: int) -> Outcome:
-        """Everything of one seed: put in, break, drain, count."""
+        """Run one seed: upload, inject faults, drain, redrive and audit."""
         scenario, counts = draw(seed), Counter[str]()
         self._first = min(self._first, scenario.day)
-        invoked = self._invocations()
+        earlier_invocations = self._invocations()
         self._proxy.injected = Counter()
         self._proxy.plan = Plan(seed, mild=True)
         execution = self._cloud.client("stepfunctions").start_execution(
             stateMachineArn=self._machine, input="{}"
         )
-        self._put(scenario, counts)
+        self._upload(scenario, counts)
         counts[f"executions {self._await_execution(execution['executionArn'])}"] += 1
         self._await_idle()
         self._proxy.plan = None
@@ -88,26 +88,28 @@ class FullCloud(ExitStack):
             for payload in dead:
                 self._invoke(payload)
             self._await_idle()
-        counts["invocations"] = self._invocations() - invoked
+        counts["invocations"] = self._invocations() - earlier_invocations
         counts["requests"], self._proxy.requests = self._proxy.requests, 0
-        stored = read(self._cloud.client("s3"), self._cloud.client("dynamodb"))
-        for key in stored.raw.keys() - self._good.keys():
-            # What the collector measured of this machine is known from nowhere else.
-            self._good[key] = [json.loads(line) for line in stored.raw[key].splitlines()]
-        verdict = audit(self._good, self._bad, stored)
+        stored = read_stored(self._cloud.client("s3"), self._cloud.client("dynamodb"))
+        for key in stored.raw.keys() - self._records.keys():
+            # Objects of the collector: the measurements of this machine have no other record.
+            self._records[key] = [json.loads(line) for line in stored.raw[key].splitlines()]
+        audited = audit(self._records, self._rejected, stored)
         verified = verify_by_command(self._cloud.endpoint, Days(self._first, _today()))
-        added, self._counted = verdict.counts - self._counted, verdict.counts
-        problems = problems_of(verdict, verified)
-        return Outcome(seed, problems, self._proxy.injected, counts + added)
+        new_counts = audited.counts - self._earlier_counts
+        self._earlier_counts = audited.counts
+        problems = find_problems(audited, verified)
+        return Outcome(seed, problems, self._proxy.injected, counts + new_counts)
 
-    def _put(self, scenario: Scenario, counts: Counter[str]) -> None:
+    def _upload(self, scenario: Scenario, counts: Counter[str]) -> None:
         rng = Random(f"deliveries {scenario.seed}")
-        for drop in scenario.drops:
-            self._good[drop.key], self._bad[drop.key] = drop.good, drop.bad
-            self._cloud.client("s3").put_object(Bucket=BUCKET, Key=drop.key, Body=drop.body)
+        for upload in scenario.uploads:
+            self._records[upload.key] = upload.records
+            self._rejected[upload.key] = upload.rejected
+            self._cloud.client("s3").put_object(Bucket=BUCKET, Key=upload.key, Body=upload.body)
             counts["events"] += 1
             while rng.random() < scenario.duplicates:
-                self._invoke(object_created(BUCKET, drop.key))
+                self._invoke(object_created(BUCKET, upload.key))
                 counts["duplicated events"] += 1
 
     def _invoke(self, event: Json) -> None:
@@ -120,31 +122,31 @@ class FullCloud(ExitStack):
 
     def _await_execution(self, arn: str) -> str:
         sfn = self._cloud.client("stepfunctions")
-        until = time.monotonic() + _DRAIN_SECONDS
-        while time.monotonic() < until:
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < deadline:
             status = str(sfn.describe_execution(executionArn=arn)["status"])
             if status != "RUNNING":
                 return status.lower()
             time.sleep(0.1)
-        return "not ended"
+        return "timed out"
 
     def _await_idle(self) -> None:
-        until = time.monotonic() + _DRAIN_SECONDS
-        while not self._cloud.wiring.idle and time.monotonic() < until:
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while not self._cloud.wiring.idle and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _dead_letters(self) -> list[Json]:
-        """Take every message out of the dead-letter queue; the payloads of invocations.
+        """Remove all messages from the dead-letter queue; return the payloads of invocations.
 
-        A run that failed left nothing behind that its own events do not tell.
+        Messages about failed executions have no payload: their objects have events.
         """
         sqs: Any = self._cloud.client("sqs")
         url = sqs.get_queue_url(QueueName="InfraMonitoring-DeadLetters")["QueueUrl"]
-        taken: list[Json] = []
+        payloads: list[Json] = []
         while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in found:
                 body = json.loads(message["Body"])
                 if "requestPayload" in body:
-                    taken.append(body["requestPayload"])
+                    payloads.append(body["requestPayload"])
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return taken
+        return payloads

@@ -1,15 +1,15 @@
-"""How a run ended."""
+"""The outcome of a run."""
 
 from collections import Counter
 from dataclasses import dataclass
 
-# What a problem begins with if `infra verify` names it, or if the two checks do not agree.
-CHECKS = ("infra verify", "disagree")
+# Prefixes of problems reported by `infra verify`, and of disagreements between the two checks.
+CHECKS = ("infra verify", "disagreement")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is wrong after a run, a sentence each, and what happened on the way."""
+    """The problems of a run, as sentences, with its injected faults and other counts."""
 
     seed: int
     problems: list[str]

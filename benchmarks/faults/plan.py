@@ -1,69 +1,70 @@
-"""Which request of a run fails, and how: drawn from the seed, the request and how often it came.
+"""Choose the fault of each request.
 
-Not from the order of requests, which threads decide: so a seed repeats its faults.
+A fault depends on the seed, the request and the number of earlier requests of that kind. It does
+not depend on the order of requests, which varies with threads. A seed therefore repeats its faults.
 """
 
 from collections import Counter
 from random import Random
 
-# What the service never saw.
-BEFORE = (
+# The service did not receive the request, or rejected it.
+NOT_APPLIED = (
     "throttled",
     "500",
     "503",
-    "time-out",
+    "timeout",
     "reset before the request",
     "reset within the request",
     "killed before the write",
 )
-# What the service did, and the function did not hear of.
-AFTER = (
-    "500 though applied",
-    "time-out though applied",
-    "reset though applied",
-    "reset within the answer",
+# The service applied the request, but the function received no success response.
+APPLIED = (
+    "500 after the write",
+    "timeout after the write",
+    "reset after the write",
+    "reset within the response",
     "killed after the write",
 )
-# What only some operations can suffer. S3 and DynamoDB apply a request whole, but a batch.
-ONLY = {
+# Faults of single operations. S3 and DynamoDB apply requests as a whole, except batches.
+BY_OPERATION = {
     "BatchWriteItem": (
         *["UnprocessedItems"] * 6,
         "reset half-way through a batch",
         "killed half-way through a batch",
     ),
     "BatchGetItem": ("UnprocessedKeys", "UnprocessedKeys"),
-    "GetObject": ("body cut off", "body cut off", "reset within the body"),
+    "GetObject": ("body truncated", "body truncated", "reset within the body"),
 }
-# What an outage looks like.
-_OUT = ("throttled", "500", "503")
+_OUTAGE_FAULTS = ("throttled", "500", "503")
 
 
 class Plan:
-    """The faults of one run; `mild` ones are rarer, where waits are as long as in earnest."""
+    """The faults of one run. With `mild`, faults are rarer, for runs with the product's waits."""
 
     def __init__(self, seed: int, *, mild: bool = False) -> None:
         rng = Random(f"plan {seed}")
         self._seed = seed
-        self._rate = rng.choice((0.03, 0.06, 0.1, 0.2, 0.3))
-        self._outages = rng.choice((0, 0, 0.05, 0.1))
-        self._kills = rng.choice((0.2, 1))
-        self._slow = 1.0
+        self._fault_rate = rng.choice((0.03, 0.06, 0.1, 0.2, 0.3))
+        self._outage_rate = rng.choice((0, 0, 0.05, 0.1))
+        self._kill_rate = rng.choice((0.2, 1))
+        self._timeout_rate = 1.0
         if mild:
-            self._rate, self._outages, self._slow = min(self._rate, 0.12), 0, 0.2
+            self._fault_rate, self._outage_rate = min(self._fault_rate, 0.12), 0
+            self._timeout_rate = 0.2
         self._seen: Counter[tuple[str, str]] = Counter()
 
     def draw(self, operation: str, target: str) -> str:
-        """The fault of the next request of this kind for this target; empty for none."""
+        """The fault of the next request with this operation and target, or ''."""
         nth = self._seen[operation, target]
         self._seen[operation, target] += 1
-        once = Random(f"{self._seed}/{operation}/{target}")
-        if once.random() < self._outages and nth < once.randint(2, 14):
-            return once.choice(_OUT)
+        outage = Random(f"{self._seed}/{operation}/{target}")
+        if outage.random() < self._outage_rate and nth < outage.randint(2, 14):
+            return outage.choice(_OUTAGE_FAULTS)
         rng = Random(f"{self._seed}/{operation}/{target}/{nth}")
-        if rng.random() >= self._rate:
+        if rng.random() >= self._fault_rate:
             return ""
-        fault = rng.choice((*BEFORE, *AFTER, *ONLY.get(operation, ()) * 2))
-        # Each of these costs a new process, or the time until the client gives up.
-        dear = self._kills if fault.startswith("killed") else 1.0
-        dear = self._slow if fault.startswith("time-out") else dear
-        return fault if rng.random() < dear else ""
+        fault = rng.choice((*NOT_APPLIED, *APPLIED, *BY_OPERATION.get(operation, ()) * 2))
+        # These are expensive: a new process, or the wait until the client times out.
+        rate = self._kill_rate if fault.startswith("killed") else 1.0
+        rate = self._timeout_rate if fault.startswith("timeout") else rate
+        return fault if rng.random() < rate else ""

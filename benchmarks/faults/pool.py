@@ -1,4 +1,4 @@
-"""Several fast clouds side by side, each in a process of its own."""
+"""Run fast clouds in parallel, each in a separate process."""
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _clouds: list[FastCloud] = []
 
 
 def run_fast(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """The outcomes of the seeds, in their order, from as many clouds as `jobs`."""
+    """Yield the outcomes of the seeds in order, from `jobs` parallel clouds."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _start_cloud) as pool:
         yield from pool.map(_run, seeds)
@@ -21,7 +21,7 @@ def run_fast(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
 def _start_cloud() -> None:
     cloud = FastCloud().__enter__()
     _clouds.append(cloud)
-    # A pool's process ends without atexit.
+    # Processes of a pool do not run atexit handlers.
     Finalize(cloud, cloud.close, exitpriority=10)
 
 

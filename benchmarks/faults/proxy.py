@@ -1,7 +1,8 @@
-"""A proxy between the functions and the cloud that breaks what it passes on.
+"""A proxy between the functions and the cloud that injects faults.
 
-Of TCP and of the two APIs at once: it can reset a connection after the write, and can apply
-half a batch. (Toxiproxy knows no HTTP and is not Python; mitmproxy knows nothing of batches.)
+It injects faults at both the TCP and the API level: it can reset a connection after the write, and
+apply half of a batch. (Toxiproxy does not support HTTP and is not written in Python; mitmproxy does
+not support batches.)
 """
 
 import contextlib
@@ -24,24 +25,25 @@ import psutil
 
 from .plan import Plan
 
-_RST = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger
-_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host"}
+_RST = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of zero
+_HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host"}
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_THROTTLED = (
+_PARTIAL_RESPONSES = ("reset within the response", "body truncated", "reset within the body")
+_THROTTLING_CODES = (
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "RequestLimitExceeded",
 )
 
-Created = Callable[[str, str], None]
+OnPut = Callable[[str, str], None]
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes on to `upstream`, and fails as the plan says; without a plan it fails nothing.
+    """Forward requests to `upstream` with the faults of the plan; without a plan, no faults.
 
-    `created` is told of every object that S3 took, bucket and key, whatever the function heard
-    of it; `invoked` takes Lambda's place for an asynchronous invocation. A hanging request is
-    let go after `patience` seconds.
+    `on_put` is called with the bucket and key of each object that S3 stored, whatever response the
+    function received. `on_invoke` replaces Lambda for asynchronous invocations. A hanging request
+    is closed after `hang_seconds`.
     """
 
     daemon_threads = True
@@ -51,15 +53,15 @@ class Proxy(ThreadingHTTPServer):
         self,
         upstream: str,
         *,
-        patience: float,
-        created: Created | None = None,
-        invoked: Callable[[bytes], None] | None = None,
+        hang_seconds: float,
+        on_put: OnPut | None = None,
+        on_invoke: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
-        self.patience = patience
-        self.created = created
-        self.invoked = invoked
+        self.hang_seconds = hang_seconds
+        self.on_put = on_put
+        self.on_invoke = on_invoke
         self.plan: Plan | None = None
         self.injected: Counter[str] = Counter()
         self.requests = 0
@@ -91,11 +93,11 @@ class Proxy(ThreadingHTTPServer):
             return fault
 
     def shutdown_request(self, request: Any) -> None:
-        # No shutdown first: it would send FIN where a reset is wanted.
+        # A shutdown would send FIN before the reset.
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: that clients are gone is what this is for."""
+        """Ignore errors: faults close connections on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,127 +118,135 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         target = self.headers.get("X-Amz-Target", "")
         operation = target.rpartition(".")[2] or f"{self.command.title()}Object"
-        # Only S3's paths tell requests apart before the body is here.
+        # Without the body, only S3 requests can be identified, by their path.
         body = b"" if "reset within" in operation else self.rfile.read(length)
         fault = self.server.next_fault(operation, self._target(body))
         if not fault:
-            self._answer(*self._pass_on(body))
-        elif fault.startswith(("500 th", "time-out th", "reset th", "killed after")) or (
-            fault in ("reset within the answer", "body cut off", "reset within the body")
-        ):
-            self._spoil(fault, *self._pass_on(body))
+            self._respond(*self._forward(body))
+        elif fault.endswith("after the write") or fault in _PARTIAL_RESPONSES:
+            self._fail_after_write(fault, *self._forward(body))
         elif fault.startswith("Unprocessed"):
-            self._answer(*self._half(operation, body))
+            self._respond(*self._apply_half(operation, body))
         elif "half-way" in fault:
-            self._half(operation, body)
+            self._apply_half(operation, body)
             self._cut(killed="killed" in fault)
         else:
-            self._refuse(fault, s3=not target)
+            self._fail_before_write(fault, s3=not target)
 
     do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def _target(self, body: bytes) -> str:
-        """What a request is about, the same in every try of it."""
+        """The target of a request, which is the same for all retries."""
         if self.path != "/":
             return self.path
-        found = _UUID.search(body)
-        return found.group().decode() if found else ""
+        match = _UUID.search(body)
+        return match.group().decode() if match else ""
 
-    # --- As it should be --------------------------------------------------------------------
+    # --- Without a fault --------------------------------------------------------------------
 
-    def _pass_on(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        if self.server.invoked and self.path.endswith("/invocations"):
-            self.server.invoked(body)
+    def _forward(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        if self.server.on_invoke and self.path.endswith("/invocations"):
+            self.server.on_invoke(body)
             return 202, {}, b""
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP
+        }
         headers.pop("Expect", None)
-        for last in (False, True):
+        for is_retry in (False, True):
             try:
                 self._cloud.request(self.command, self.path, body, headers)
-                answer = self._cloud.getresponse()
+                response = self._cloud.getresponse()
                 break
             except (http.client.BadStatusLine, ConnectionError):
-                # A connection that the cloud has closed meanwhile; it has not seen the request.
+                # The cloud closed the idle connection before it received the request.
                 self._cloud.close()
-                if last:
+                if is_retry:
                     raise
-        content = answer.read()
-        if self.command == "PUT" and answer.status == 200 and self.server.created:
+        content = response.read()
+        if self.command == "PUT" and response.status == 200 and self.server.on_put:
             bucket, _, key = unquote(urlsplit(self.path).path)[1:].partition("/")
-            self.server.created(bucket, key)
-        return answer.status, dict(answer.getheaders()), content
+            self.server.on_put(bucket, key)
+        return response.status, dict(response.getheaders()), content
 
-    def _answer(self, status: int, headers: Mapping[str, str], body: bytes, cut: int = 0) -> None:
+    def _respond(
+        self, status: int, headers: Mapping[str, str], body: bytes, missing: int = 0
+    ) -> None:
+        """Send a response, without the last `missing` bytes of its body."""
         self.send_response_only(status)
         for name, value in headers.items():
-            if name.lower() not in _HOP:
+            if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
         length = headers.get("Content-Length") if self.command == "HEAD" else str(len(body))
         self.send_header("Content-Length", length or "0")
         self.end_headers()
-        self.wfile.write(body[: len(body) - cut])
+        self.wfile.write(body[: len(body) - missing])
         self.wfile.flush()
 
-    # --- As it should not be ----------------------------------------------------------------
+    # --- With a fault -----------------------------------------------------------------------
 
-    def _refuse(self, fault: str, *, s3: bool) -> None:
+    def _fail_before_write(self, fault: str, *, s3: bool) -> None:
         if fault == "throttled":
-            code = _THROTTLED[len(self.path + str(self.server.requests)) % len(_THROTTLED)]
+            code = _THROTTLING_CODES[
+                len(self.path + str(self.server.requests)) % len(_THROTTLING_CODES)
+            ]
             self._fail(503, "SlowDown", s3=True) if s3 else self._fail(400, code, s3=False)
         elif fault == "500":
             self._fail(500, "InternalError" if s3 else "InternalServerError", s3=s3)
         elif fault == "503":
             self._fail(503, "ServiceUnavailable", s3=s3)
-        elif fault == "time-out":
+        elif fault == "timeout":
             self._hang()
         else:
             self._cut(killed="killed" in fault)
 
-    def _spoil(self, fault: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """The cloud has done it; the function is told something else, or part of it."""
-        if fault == "500 though applied":
+    def _fail_after_write(
+        self, fault: str, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """The cloud applied the request; send an error, part of the response, or nothing."""
+        if fault == "500 after the write":
             self._fail(500, "InternalError", s3=self.path != "/")
-        elif fault == "time-out though applied":
+        elif fault == "timeout after the write":
             self._hang()
-        elif fault in ("reset within the answer", "body cut off", "reset within the body"):
-            self._answer(status, headers, body, cut=len(body) // 2 + 1)
+        elif fault in _PARTIAL_RESPONSES:
+            self._respond(status, headers, body, missing=len(body) // 2 + 1)
             self.close_connection = True
-            if fault != "body cut off":
+            if fault != "body truncated":
                 self._reset()
         else:
             self._cut(killed="killed" in fault)
 
-    def _half(self, operation: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Let the cloud do the first half of a batch, and name the rest in the answer."""
+    def _apply_half(self, operation: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Forward the first half of a batch; list the rest as unprocessed in the response."""
         request = json.loads(body)
-        ((table, wanted),) = request["RequestItems"].items()
-        whole = wanted if operation == "BatchWriteItem" else wanted["Keys"]
-        first, rest = whole[: (len(whole) + 1) // 2], whole[(len(whole) + 1) // 2 :]
+        ((table, batch),) = request["RequestItems"].items()
+        entries = batch if operation == "BatchWriteItem" else batch["Keys"]
+        middle = (len(entries) + 1) // 2
+        first, rest = entries[:middle], entries[middle:]
         if operation == "BatchWriteItem":
-            part, left = first, rest
+            forwarded, unprocessed = first, rest
         else:
-            part, left = {**wanted, "Keys": first}, {**wanted, "Keys": rest}
-        request["RequestItems"] = {table: part}
-        status, headers, content = self._pass_on(json.dumps(request).encode())
-        answer = json.loads(content)
+            forwarded, unprocessed = {**batch, "Keys": first}, {**batch, "Keys": rest}
+        request["RequestItems"] = {table: forwarded}
+        status, headers, content = self._forward(json.dumps(request).encode())
+        response = json.loads(content)
         if rest and status == 200:
             name = "UnprocessedItems" if operation == "BatchWriteItem" else "UnprocessedKeys"
-            answer[name] = {table: left}
+            response[name] = {table: unprocessed}
         kept = {name: value for name, value in headers.items() if name.lower() != "x-amz-crc32"}
-        return status, kept, json.dumps(answer).encode()
+        return status, kept, json.dumps(response).encode()
 
     def _fail(self, status: int, code: str, *, s3: bool) -> None:
         if s3:
             text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
-            kind = "application/xml"
+            content_type = "application/xml"
         else:
-            kind = "application/x-amz-json-1.0"
+            content_type = "application/x-amz-json-1.0"
             text = json.dumps({"__type": f"com.amazonaws#{code}", "message": "injected"})
-        self._answer(status, {"Content-Type": kind}, text.encode())
+        self._respond(status, {"Content-Type": content_type}, text.encode())
 
     def _hang(self) -> None:
-        """Say nothing until the client has given up."""
-        self.connection.settimeout(self.server.patience)
+        """Send nothing until the client has timed out."""
+        self.connection.settimeout(self.server.hang_seconds)
         with contextlib.suppress(OSError):
             self.connection.recv(1)
         self.close_connection = True
@@ -251,11 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: what was injected is counted."""
+        """Log nothing: the server counts the injected faults."""
 
 
 def kill_owner(port: int) -> None:
-    """SIGKILL the process below this one whose connection comes from a port."""
+    """Send SIGKILL to the child process whose connection has a local port."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if any(each.laddr and each.laddr.port == port for each in process.net_connections()):

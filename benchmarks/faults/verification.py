@@ -1,7 +1,7 @@
-"""The product's own ledger, `infra verify`, beside the harness's: both must be exact, and agree.
+"""Compare the harness's audit with the product's reconciliation, `infra verify`.
 
-The two have no code in common. What they count is compared too: a check that finds nothing
-because it looked at nothing is not exact.
+Both must find no problems and agree. They share no code. Their counts are compared as well, because
+a check that reads nothing finds no problems.
 """
 
 import json
@@ -18,39 +18,39 @@ from infra.operate.deployment import Days, Stage
 from infra.operate.reconciliation import Difference
 from infra.operate.verify import Reconciliation, counts, describe
 
-from .audit import Verdict
+from .audit import AuditResult
 from .scenario import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the harness counts -> where `infra verify` has the same number.
-_SAME = {
+# Count of the audit -> the same counts of `infra verify`, as store and name.
+_SAME_COUNTS = {
     "raw objects": (("raw", "objects"),),
     "records": (("raw", "distinct"), ("dynamodb", "distinct")),
     "lines": (("processed", "lines"),),
-    "bad pieces": (("raw", "rejected"), ("quarantine", "rejected")),
+    "rejected entries": (("raw", "rejected"), ("quarantine", "rejected")),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What `infra verify` says: its counts, by store, and each difference in words."""
+class VerifyResult:
+    """Result of `infra verify`: its counts by store, and its differences as sentences."""
 
     counts: Mapping[str, Mapping[str, int]]
     differences: Sequence[str]
 
 
-def verify(stage: Stage, days: Days) -> Verified:
-    """What the command does, in this process; on the credentials of the environment."""
+def verify(stage: Stage, days: Days) -> VerifyResult:
+    """Run the reconciliation in this process, with the credentials of the environment."""
     reconciliation = Reconciliation(stage, days)
-    differences = [_told(each) for each in reconciliation.differences(Progress(disable=True))]
-    return Verified(counts(reconciliation.summary), differences)
+    differences = [_describe(each) for each in reconciliation.differences(Progress(disable=True))]
+    return VerifyResult(counts(reconciliation.summary), differences)
 
 
-def verify_by_command(endpoint: str, days: Days) -> Verified:
-    """`python -m infra verify`, as anybody runs it; that it does not end as it should is told."""
+def verify_by_command(endpoint: str, days: Days) -> VerifyResult:
+    """Run `python -m infra verify`; an inconsistent exit status is reported as a difference."""
     options = ["--from", str(days.first), "--to", str(days.last), "--endpoint", endpoint, "--json"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "infra", "verify", *options],
         cwd=ROOT,
         env=os.environ | ENVIRONMENT,
@@ -58,36 +58,40 @@ def verify_by_command(endpoint: str, days: Days) -> Verified:
         text=True,
         check=False,
     )
-    told = json.loads(done.stdout or "{}")
-    exact = not told.get("differences", True)
-    if (done.returncode, told.get("exact")) != (0 if exact else 1, exact):
-        return Verified({}, [f"ended with {done.returncode}: {done.stdout}{done.stderr}"])
-    return Verified(told["counts"], [_told(Difference(**each)) for each in told["differences"]])
+    output = json.loads(completed.stdout or "{}")
+    is_exact = not output.get("differences", True)
+    if (completed.returncode, output.get("exact")) != (0 if is_exact else 1, is_exact):
+        return VerifyResult(
+            {}, [f"exit status {completed.returncode}: {completed.stdout}{completed.stderr}"]
+        )
+    return VerifyResult(
+        output["counts"], [_describe(Difference(**each)) for each in output["differences"]]
+    )
 
 
-def _told(difference: Difference) -> str:
+def _describe(difference: Difference) -> str:
     return f"{difference.store}: {describe(difference)}"
 
 
-def problems_of(own: Verdict, product: Verified) -> list[str]:
-    """What either check finds, and where the two do not say the same."""
+def find_problems(audited: AuditResult, product: VerifyResult) -> list[str]:
+    """The problems found by either check, and their disagreements."""
     return [
-        *own.problems,
+        *audited.problems,
         *(f"infra verify: {each}" for each in product.differences),
-        *(f"disagree: {each}" for each in _disagreements(own, product)),
+        *(f"disagreement: {each}" for each in _disagreements(audited, product)),
     ]
 
 
-def _disagreements(own: Verdict, product: Verified) -> list[str]:
-    found, named = len(own.problems), len(product.differences)
-    if bool(found) != bool(named):
-        return [f"the harness finds {found} differences, infra verify {named}"]
-    if found:
-        return []  # each counts in its own way what should not be there
+def _disagreements(audited: AuditResult, product: VerifyResult) -> list[str]:
+    problems, differences = len(audited.problems), len(product.differences)
+    if bool(problems) != bool(differences):
+        return [f"{problems} problems in the audit, {differences} differences in infra verify"]
+    if problems:
+        return []  # with problems, the two count differently
     return [
-        f"{own.counts[name]} {name} by the harness, {product.counts[store][what]} {what} of"
-        f" {store} by infra verify"
-        for name, places in _SAME.items()
-        for store, what in places
-        if own.counts[name] != product.counts[store][what]
+        f"{audited.counts[name]} {name} in the audit,"
+        f" {product.counts[store][count]} {count} of {store} in infra verify"
+        for name, same in _SAME_COUNTS.items()
+        for store, count in same
+        if audited.counts[name] != product.counts[store][count]
     ]

@@ -1,11 +1,10 @@
-"""The functions of the fast level: the app's own handlers, in processes that can be killed.
+"""Functions of the fast runs: the app's handlers, in processes that can be killed.
 
     python -m benchmarks.faults.worker SOCKET
 
-imports the app once and forks a process for each connection to the socket, as warm and as
-mortal as an execution environment. It ends when its standard input does. Two things differ
-from Lambda, to save time: waits between tries are 1/100 as long, and a client gives up on an
-answer after READ_TIMEOUT.
+Imports the app once and forks a process for each connection to the socket, like a warm execution
+environment. Exits when standard input is closed. To save time, two things differ from Lambda: waits
+between retries are 1/100 as long, and clients time out after READ_TIMEOUT.
 """
 
 import json
@@ -18,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from botocore.config import Config
@@ -32,28 +32,28 @@ from chalicelib.process import batching, writing
 
 from .scenario import Json, reading
 
-READ_TIMEOUT = 0.4  # seconds; the product's own is 8
-_FASTER = 100
+READ_TIMEOUT = 0.4  # seconds; the product's is 8
+_SPEEDUP = 100
 
 
 class GeneratedSource:
-    """Measures what the scenario says: each time anew, as a real source does."""
+    """A source with generated readings, which differ with each version, as in a real source."""
 
     def __init__(self, seed: int, hosts: Sequence[str], version: int, *, restates: bool) -> None:
         self._seed, self._hosts, self._version = seed, hosts, version
         self._restates = restates
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - `Source`'s own
+    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - `Source` protocol
         return Inventory([Target(host) for host in self._hosts])
 
     def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
         windows = [scope.window]
         if self._restates:
             windows.append(Window(scope.window.start, scope.window.seconds))
-        found = [
+        by_window = [
             [self._record(scope, each.name, window.end) for each in targets] for window in windows
         ]
-        return Harvest(records=found[0], restated=[record for more in found[1:] for record in more])
+        return Harvest(records=by_window[0], restated=list(chain.from_iterable(by_window[1:])))
 
     def _record(self, scope: Scope, host: str, end: datetime) -> records.Record:
         values = (self._seed, host, scope.metric_type, end, self._version)
@@ -62,22 +62,23 @@ class GeneratedSource:
 
 
 class Context:
-    """What the handlers ask of Lambda's context; its time passes with each look at it."""
+    """The part of Lambda's context that the handlers use. Reading the remaining time reduces it."""
 
     function_name = "log-processor"
     invoked_function_arn = "arn:aws:lambda:eu-west-1:123456789012:function:log-processor"
     aws_request_id = "fault-run"
 
     def __init__(self, *, hurried: bool) -> None:
-        self._left, self._step = 30_000, 400 if hurried else 0
+        self._remaining = 30_000
+        self._step = 400 if hurried else 0
 
     def get_remaining_time_in_millis(self) -> int:
-        self._left -= self._step
-        return self._left
+        self._remaining -= self._step
+        return self._remaining
 
 
 def invoke(call: Json) -> Json:
-    """One invocation; an error of the product's own kind is told from any other."""
+    """Invoke a handler. Errors that are not the product's are marked as unexpected."""
     random.seed(call["random"])
     batching.MAX_BATCH_ENTRIES = call["batch"]
     writing.SINGLE_WRITE_LIMIT = call["few"]
@@ -89,7 +90,7 @@ def invoke(call: Json) -> Json:
         handler(call["event"], Context(hurried=call["hurried"]))
     except InfraMonitoringError as error:
         return {"failed": f"{type(error).__name__}: {error}"}
-    except Exception as error:  # noqa: BLE001 - told to the harness, which takes it for a fault
+    except Exception as error:  # noqa: BLE001 - reported to the harness as a problem
         return {"failed": f"{type(error).__name__}: {error}", "unexpected": True}
     return {}
 
@@ -105,23 +106,23 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
     def service_actions(self) -> None:
         super().service_actions()
-        # Looked at here and not in a thread: a process with threads should not fork.
+        # Checked here instead of in a thread, because a process with threads should not fork.
         if select.select([sys.stdin], [], [], 0)[0]:
             os._exit(0)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: the harness is gone, or is about to kill this process anyway."""
+        """Ignore errors: the harness has ended or is about to kill this process."""
 
 
-def _faster(sleep: Callable[[float], None]) -> Callable[[Any], None]:
-    return lambda seconds: sleep(float(seconds) / _FASTER)
+def _speed_up(sleep: Callable[[float], None]) -> Callable[[Any], None]:
+    return lambda seconds: sleep(float(seconds) / _SPEEDUP)
 
 
 def main(path: str) -> None:
     logging.disable(logging.CRITICAL)
     store._CONFIG = store._CONFIG.merge(Config(connect_timeout=2, read_timeout=READ_TIMEOUT))
-    # Makes the clients, which every process then has.
-    app.get_store()._sleep = time.sleep = _faster(time.sleep)
+    # Creates the clients, which forked processes inherit.
+    app.get_store()._sleep = time.sleep = _speed_up(time.sleep)
     with _Server(path, _Process) as server:
         server.serve_forever(0.05)
 

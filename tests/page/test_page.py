@@ -603,7 +603,7 @@ def test_unreachable_cloud_is_explained_until_it_is_available(
             assert accessibility_violations(page) == []
             expect(page.get_by_role("alert")).to_have_count(0)
             page.get_by_role("link", name="Go to Runs").click()
-            expect(page.get_by_text("No runs yet")).to_be_visible()
+            expect(page.get_by_role("heading", name="No runs yet")).to_be_visible()
         finally:
             stop_cloud(cloud)
         page.get_by_role("link", name="Fleet").click()
