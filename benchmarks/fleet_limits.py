@@ -1,10 +1,9 @@
-"""Which limit breaks first as the fleet grows, from AWS's quotas and from sizes of the real code.
+"""Compute which limit a growing fleet exceeds first, from AWS quotas and sizes of real data.
 
     .venv/bin/python benchmarks/fleet_limits.py
 
-Sizes are those of real plans, events and reports, encoded here; CPU is that of botocore's own
-parsers on answers that moto writes. What 7 % of a core makes of that CPU is arithmetic, not a
-measurement on AWS.
+Sizes are measured on real plans, events and reports. CPU time is measured with botocore's parsers
+on responses of moto, and divided by Lambda's CPU share of 7 % of a core; it is not measured on AWS.
 """
 
 import json
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there instead
+sys.path.insert(0, str(ROOT))  # run as a script: the path contains benchmarks/ instead
 
 from chalicelib.aws import cloudwatch_fleet as fleet
 from chalicelib.collect.fan_out import INLINE_CHUNKS, Plan
@@ -61,46 +60,46 @@ METRIC_DATA_TPS = 50
 LIST_METRICS_PAGE = 500
 LIST_METRICS_TPS = 25
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
-DESCRIBE_PAGE_MOST = 1_000
+MAX_DESCRIBE_PAGE = 1_000
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 INDEX_WRITES_PER_SECOND = 1_000
-# 128 MB of the 1,769 MB that make one core:
+# 128 MB of the 1,769 MB that correspond to one core:
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 CORE_SHARE = STAGE["lambda_memory_size"] / 1_769
 
-# Of an execution of the overlay's state machine. A chunk: iteration started and succeeded,
-# task entered, scheduled, started, succeeded, exited. A further part of a plan: the choice and
-# the task. A Distributed Map: its run started and succeeded, and the state's own.
+# Events of an execution of the overlay's state machine. A chunk: iteration started and succeeded,
+# task entered, scheduled, started, succeeded, exited. Each further part of a plan: the choice and
+# the task. A Distributed Map: map run started and succeeded, and the events of the state.
 BRANCH_EVENTS = 7
 EVENTS_PER_CHUNK = 7
 PART_EVENTS = 7
 MAP_RUN_EVENTS = 6
 TYPE_EVENTS = 20
-OTHER_EVENTS = 17  # so that 2,000 hosts come to the 377 that were counted
+OTHER_EVENTS = 17  # chosen so that 2,000 hosts have the counted 377 events
 MAP_CONCURRENCY = 5
 
-# As in tests/scale/test_two_thousand_instances.py: CPU, two of network, memory, one disk.
-SERIES_OF: dict[str, int] = {"cpu": 1, "memory": 1, "disk": 1, "network": 2}
+# As in tests/scale/test_two_thousand_instances.py: CPU, memory, one disk, two of network.
+METRICS_PER_HOST: dict[str, int] = {"cpu": 1, "memory": 1, "disk": 1, "network": 2}
 SIZES = (1, 2_000, 10_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What a run needs of something limited."""
+class LimitUsage:
+    """A run's usage of a limited resource."""
 
     name: str
-    needed: float
+    used: float
     limit: float
     unit: str
 
     @property
     def share(self) -> float:
-        return self.needed / self.limit
+        return self.used / self.limit
 
 
 @dataclass(frozen=True, slots=True)
-class Cpu:
-    """Seconds of one whole core: to parse one instance, one listed metric, one query's answer."""
+class ParsingCpu:
+    """CPU seconds of a full core to parse one instance, one listed metric, one query result."""
 
     instance: float
     listed: float
@@ -126,8 +125,8 @@ def parts_of(hosts: int) -> int:
     return math.ceil(hosts / PART_INSTANCES)
 
 
-def planned(hosts: int) -> dict[str, Any]:
-    """The plan of one type of a fleet in good health, as it travels in the state."""
+def plan_state(hosts: int) -> dict[str, Any]:
+    """The plan of one metric type in the state machine's state, without errors."""
     result = Result(metric_type="network", status="PLANNED", expected=hosts)
     if chunks_of(hosts) > INLINE_CHUNKS:
         return report(replace(result, manifest=manifest_key(example_tick(), "network")))
@@ -143,24 +142,24 @@ def _succeeded(hosts: int) -> Result:
         records=hosts,
         expected=hosts,
         reporting=hosts,
-        series=hosts * SERIES_OF["network"] * len(STATISTICS),
+        series=hosts * METRICS_PER_HOST["network"] * len(STATISTICS),
         duration_ms=12_345,
     )
 
 
 def payload_bytes(hosts: int) -> int:
-    """The largest state: the plans of all four types, or one type's with its chunks' reports."""
+    """Size of the largest state: all plans, or one plan with the results of its chunks."""
     if hosts <= CHUNK:
         return len(json.dumps([report(_succeeded(hosts))] * len(METRIC_TYPES)))
-    one = planned(hosts)
-    inline = len(one.get("chunks", ()))
-    collected = one | {"chunk_results": [report(_succeeded(CHUNK))] * inline}
-    states = ({"results": [one] * len(METRIC_TYPES), "time": "2026-11-22T18:00:00Z"}, collected)
+    plan = plan_state(hosts)
+    inline = len(plan.get("chunks", ()))
+    collected = plan | {"chunk_results": [report(_succeeded(CHUNK))] * inline}
+    states = ({"results": [plan] * len(METRIC_TYPES), "time": "2026-11-22T18:00:00Z"}, collected)
     return max(len(json.dumps(state, separators=(",", ":"))) for state in states)
 
 
 def plan_bytes() -> int:
-    """One chunk's targets as they wait in S3."""
+    """Size of the plan of one chunk in S3."""
     dimensions = (("InstanceId", "i-0123456789abcdef0"),)
     series = tuple(Series(*metric, dimensions) for metric in KNOWN["network"])
     labels = {"instance_type": "t3.micro", "name": "web-1", "account": "123456789012"}
@@ -173,83 +172,90 @@ def history_events(hosts: int) -> int:
         return OTHER_EVENTS + len(METRIC_TYPES) * BRANCH_EVENTS
     chunks = chunks_of(hosts)
     collecting = EVENTS_PER_CHUNK * chunks if chunks <= INLINE_CHUNKS else MAP_RUN_EVENTS
-    more = PART_EVENTS * (parts_of(hosts) - 1)
-    return OTHER_EVENTS + len(METRIC_TYPES) * (TYPE_EVENTS + more + collecting)
+    further_parts = PART_EVENTS * (parts_of(hosts) - 1)
+    return OTHER_EVENTS + len(METRIC_TYPES) * (TYPE_EVENTS + further_parts + collecting)
 
 
-def series(hosts: int) -> int:
-    """CloudWatch metrics requested by a run."""
-    return hosts * len(STATISTICS) * sum(SERIES_OF.values())
+def requested_metrics(hosts: int) -> int:
+    """Number of CloudWatch metrics requested by a run."""
+    return hosts * len(STATISTICS) * sum(METRICS_PER_HOST.values())
 
 
-def dollars_a_run(hosts: int) -> float:
-    return series(hosts) * DOLLARS_PER_METRIC
+def dollars_per_run(hosts: int) -> float:
+    return requested_metrics(hosts) * DOLLARS_PER_METRIC
 
 
-def standings(hosts: int, cpu: Cpu) -> list[Standing]:
-    """Every limit, the nearest to breaking first."""
+def limit_usages(hosts: int, cpu: ParsingCpu) -> list[LimitUsage]:
+    """The usage of every limit, highest share first."""
     types = len(METRIC_TYPES)
-    at_once = types * min(MAP_CONCURRENCY, chunks_of(hosts))
-    in_chunk = min(hosts, CHUNK) * max(SERIES_OF.values())
-    in_part = min(hosts, PART_INSTANCES)
-    # Each part reads the whole list of metrics, for ListMetrics knows no instances.
-    planning = (in_part * cpu.instance + hosts * max(SERIES_OF.values()) * cpu.listed) / CORE_SHARE
-    reading = in_chunk * len(STATISTICS) * cpu.query / CORE_SHARE
+    concurrent = types * min(MAP_CONCURRENCY, chunks_of(hosts))
+    chunk_metrics = min(hosts, CHUNK) * max(METRICS_PER_HOST.values())
+    part_instances = min(hosts, PART_INSTANCES)
+    # Each part lists all metrics, because ListMetrics cannot filter by instances.
+    planning = (
+        part_instances * cpu.instance + hosts * max(METRICS_PER_HOST.values()) * cpu.listed
+    ) / CORE_SHARE
+    reading = chunk_metrics * len(STATISTICS) * cpu.query / CORE_SHARE
     listings = sum(
-        max(1, math.ceil(hosts * SERIES_OF[each] / len(KNOWN[each]) / LIST_METRICS_PAGE))
+        max(1, math.ceil(hosts * METRICS_PER_HOST[each] / len(KNOWN[each]) / LIST_METRICS_PAGE))
         * len(KNOWN[each])
         for each in METRIC_TYPES
     )
     points = METRIC_DATA_QUERIES * WINDOWS * WINDOW // PERIOD
-    found = [
-        Standing(
-            "MAX_SERIES_PER_RUN, biggest type",
-            hosts * max(SERIES_OF.values()) * len(STATISTICS),
+    usages = [
+        LimitUsage(
+            "MAX_SERIES_PER_RUN, largest type",
+            hosts * max(METRICS_PER_HOST.values()) * len(STATISTICS),
             MAX_SERIES // types,
             "metrics",
         ),
-        Standing("Step Functions state", payload_bytes(hosts), PAYLOAD_BYTES, "bytes"),
-        Standing("Step Functions history", history_events(hosts), HISTORY_EVENTS, "events"),
-        Standing("CPU of planning a part", planning, LAMBDA_SECONDS, "s"),
-        Standing(
-            "a run in its window",
+        LimitUsage("Step Functions state", payload_bytes(hosts), PAYLOAD_BYTES, "bytes"),
+        LimitUsage("Step Functions history", history_events(hosts), HISTORY_EVENTS, "events"),
+        LimitUsage("CPU time to plan a part", planning, LAMBDA_SECONDS, "s"),
+        LimitUsage(
+            "duration of a run",
             parts_of(hosts) * planning + math.ceil(chunks_of(hosts) / MAP_CONCURRENCY) * reading,
             WINDOW,
             "s",
         ),
-        Standing("CPU of reading a chunk", reading, LAMBDA_SECONDS, "s"),
-        # Each collector reads one batch after another; all of them start together at worst.
-        Standing("GetMetricData, collectors at once", at_once, METRIC_DATA_TPS, "a second"),
-        Standing("GetMetricData points a call", points, METRIC_DATA_POINTS, "points"),
-        Standing(
-            "ListMetrics in 30 s", listings, LIST_METRICS_TPS * LAMBDA_SECONDS, f"of {listings}"
+        LimitUsage("CPU time to read a chunk", reading, LAMBDA_SECONDS, "s"),
+        # A collector reads its batches one after another; in the worst case all start together.
+        LimitUsage(
+            "GetMetricData, concurrent collectors", concurrent, METRIC_DATA_TPS, "per second"
         ),
-        # Collector and processor both write each record; the cheapest type's chunks are fastest.
-        Standing(
+        LimitUsage("GetMetricData points per call", points, METRIC_DATA_POINTS, "points"),
+        LimitUsage("ListMetrics in 30 s", listings, LIST_METRICS_TPS * LAMBDA_SECONDS, "calls"),
+        # The collector and the processor write each record; types with fewer metrics are faster.
+        LimitUsage(
             "index writes of a type",
-            2 * min(hosts, CHUNK * MAP_CONCURRENCY) / max(1.0, reading / max(SERIES_OF.values())),
+            2
+            * min(hosts, CHUNK * MAP_CONCURRENCY)
+            / max(1.0, reading / max(METRICS_PER_HOST.values())),
             INDEX_WRITES_PER_SECOND,
-            "a second",
+            "per second",
         ),
     ]
-    return sorted(found, key=lambda each: -each.share)
+    return sorted(usages, key=lambda each: -each.share)
 
 
-def first_break(cpu: Cpu) -> tuple[int, str]:
-    """The most hosts, in thousands, before a limit other than MAX_SERIES_PER_RUN breaks; and it."""
+def first_exceeded(cpu: ParsingCpu) -> tuple[int, str]:
+    """The first limit to be exceeded, except MAX_SERIES_PER_RUN, after the most hosts without it.
 
-    def broken(thousands: int) -> list[str]:
-        found = standings(1_000 * thousands, cpu)
-        return [each.name for each in found if each.share > 1 and "MAX_SERIES" not in each.name]
+    Returns the number of hosts, in steps of 1,000, and the name of the limit.
+    """
 
-    first = next(thousands for thousands in range(1, 10_000) if broken(thousands))
-    return 1_000 * (first - 1), broken(first)[0]
+    def exceeded(thousands: int) -> list[str]:
+        usages = limit_usages(1_000 * thousands, cpu)
+        return [each.name for each in usages if each.share > 1 and "MAX_SERIES" not in each.name]
+
+    first = next(thousands for thousands in range(1, 10_000) if exceeded(thousands))
+    return 1_000 * (first - 1), exceeded(first)[0]
 
 
-def measured_cpu() -> Cpu:
-    """CPU of botocore's parsers for each thing that an answer holds."""
+def measure_cpu() -> ParsingCpu:
+    """Measure the CPU time of botocore's parsers."""
     instances, queries = fleet._INSTANCES, 50
-    moments = [
+    times = [
         datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(seconds=PERIOD * number)
         for number in range(1, WINDOWS * WINDOW // PERIOD)
     ]
@@ -257,9 +263,9 @@ def measured_cpu() -> Cpu:
         ec2: Any = boto3.client("ec2", region_name="eu-west-1")
         ec2.run_instances(ImageId="ami-12c6146b", MinCount=instances, MaxCount=instances)
         cloudwatch: Any = boto3.client("cloudwatch", region_name="eu-west-1")
-        where = [{"Name": "InstanceId", "Value": "i-0123456789abcdef0"}]
-        metric = {"MetricName": "NetworkIn", "Dimensions": where}
-        data = [{**metric, "Timestamp": moment, "Value": 1.5} for moment in moments]
+        dimensions = [{"Name": "InstanceId", "Value": "i-0123456789abcdef0"}]
+        metric = {"MetricName": "NetworkIn", "Dimensions": dimensions}
+        data = [{**metric, "Timestamp": time_, "Value": 1.5} for time_ in times]
         cloudwatch.put_metric_data(Namespace="AWS/EC2", MetricData=data)
         others = [
             {**metric, "Dimensions": [{"Name": "InstanceId", "Value": f"i-{number:017x}"}]}
@@ -267,7 +273,7 @@ def measured_cpu() -> Cpu:
         ]
         cloudwatch.put_metric_data(Namespace="Listed", MetricData=others)
         stat = {"Metric": {"Namespace": "AWS/EC2", **metric}, "Period": PERIOD, "Stat": "Average"}
-        return Cpu(
+        return ParsingCpu(
             instance=_parsing(ec2, "DescribeInstances", ec2.describe_instances) / instances,
             listed=_parsing(
                 cloudwatch,
@@ -282,8 +288,8 @@ def measured_cpu() -> Cpu:
                     MetricDataQueries=[
                         {"Id": f"q{number}", "MetricStat": stat} for number in range(queries)
                     ],
-                    StartTime=moments[-1],
-                    EndTime=moments[0] + timedelta(seconds=PERIOD),
+                    StartTime=times[-1],
+                    EndTime=times[0] + timedelta(seconds=PERIOD),
                 ),
             )
             / queries,
@@ -291,11 +297,11 @@ def measured_cpu() -> Cpu:
 
 
 def _parsing(client: Any, operation: str, call: Callable[[], Any]) -> float:
-    """CPU seconds of parsing one answer of an operation; the best of five."""
-    answers: list[dict[str, Any]] = []
+    """CPU seconds to parse one response of an operation; the minimum of five."""
+    responses: list[dict[str, Any]] = []
     client.meta.events.register(
         f"before-parse.*.{operation}",
-        lambda response_dict, **_: answers.append(response_dict),
+        lambda response_dict, **_: responses.append(response_dict),
     )
     call()
     model = client.meta.service_model
@@ -304,36 +310,45 @@ def _parsing(client: Any, operation: str, call: Callable[[], Any]) -> float:
     spent = []
     for _ in range(5):
         started = time.process_time()
-        parser.parse(answers[0], shape)
+        parser.parse(responses[0], shape)
         spent.append(time.process_time() - started)
     return min(spent)
 
 
 def main() -> None:
     console = Console(width=100, highlight=False)
-    cpu = measured_cpu()
-    table = Table("limit", *(f"{hosts:,}" for hosts in SIZES), title="needed, as % of the limit")
-    by_size = {hosts: {each.name: each for each in standings(hosts, cpu)} for hosts in SIZES}
+    cpu = measure_cpu()
+    table = Table(
+        "limit",
+        *(f"{hosts:,}" for hosts in SIZES),
+        title="usage (and share of the limit) by number of hosts",
+    )
+    by_size = {hosts: {each.name: each for each in limit_usages(hosts, cpu)} for hosts in SIZES}
     for name in by_size[SIZES[0]]:
-        shown = [by_size[hosts][name] for hosts in SIZES]
-        table.add_row(name, *(f"{each.needed:,.4g} ({each.share:.0%})" for each in shown))
-    table.add_row("CloudWatch, $ a run", *(f"{dollars_a_run(hosts):,.4g}" for hosts in SIZES))
-    monthly = (f"{dollars_a_run(hosts) * RUNS_PER_MONTH:,.2f}" for hosts in SIZES)
-    table.add_row("CloudWatch, $ a month", *monthly)
+        usages = [by_size[hosts][name] for hosts in SIZES]
+        table.add_row(name, *(f"{each.used:,.4g} ({each.share:.0%})" for each in usages))
+    table.add_row("CloudWatch, $ per run", *(f"{dollars_per_run(hosts):,.4g}" for hosts in SIZES))
+    monthly = (f"{dollars_per_run(hosts) * RUNS_PER_MONTH:,.2f}" for hosts in SIZES)
+    table.add_row("CloudWatch, $ per month", *monthly)
     console.print(table)
+    most, name = first_exceeded(cpu)
     console.print(
-        f"{first_break(cpu)[1]} is the first limit that is not ours to break,"
-        f" past {first_break(cpu)[0]:,} hosts",
+        f"First limit exceeded besides MAX_SERIES_PER_RUN: {name}, above {most:,} hosts",
         soft_wrap=True,
     )
     for hosts in SIZES:
-        nearest = standings(hosts, cpu)[0]
-        broken = [each.name for each in standings(hosts, cpu) if each.share > 1]
-        verdict = f"breaks: {', '.join(broken)}" if broken else f"nothing; nearest: {nearest.name}"
-        console.print(f"{hosts:,} hosts: {verdict}", soft_wrap=True)
+        nearest = limit_usages(hosts, cpu)[0]
+        exceeded = [each.name for each in limit_usages(hosts, cpu) if each.share > 1]
+        result = (
+            f"exceeds {', '.join(exceeded)}"
+            if exceeded
+            else f"no limit exceeded; nearest: {nearest.name}"
+        )
+        console.print(f"{hosts:,} hosts: {result}", soft_wrap=True)
     console.print(
-        f"CPU: {1e6 * cpu.instance:.0f} us an instance, {1e6 * cpu.listed:.0f} us a listed metric,"
-        f" {1e6 * cpu.query:.0f} us a query; a plan of {CHUNK} targets has {plan_bytes():,} bytes",
+        f"CPU time: {1e6 * cpu.instance:.0f} us per instance,"
+        f" {1e6 * cpu.listed:.0f} us per listed metric, {1e6 * cpu.query:.0f} us per query;"
+        f" size of a plan of {CHUNK} targets: {plan_bytes():,} bytes",
         soft_wrap=True,
     )
 

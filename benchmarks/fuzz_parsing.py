@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of what reads objects: no input may make it raise, or come out otherwise
-when it is read on from the middle.
+"""Coverage-guided fuzzing of object parsing.
 
     .venv/bin/python benchmarks/fuzz_parsing.py --seconds 300
 
-starts from the files of tests/data/inputs/ and prints how many inputs were tried. An input that
-breaks something is written to crash-…; give it as an argument to try it again.
+No input may raise an error, or yield other entries when reading continues from the middle. Starts
+from the files in tests/data/inputs/ and prints the number of inputs tried. An input that fails is
+written to crash-…; pass it as an argument to try it again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # started as a file, its own folder is there instead
+sys.path.insert(0, str(ROOT))  # run as a script: the path contains benchmarks/ instead
 
 with atheris.instrument_imports(include=["chalicelib", "json", "codecs"]):
     from chalicelib.model import enrichment, items, records
@@ -30,28 +30,28 @@ NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 
 
 def check(data: bytes) -> None:
-    """Read an object whole, and again from its middle; make of each record all that is made."""
+    """Read an object, then again from its middle; process each record."""
     reader = parsing.EntryReader([data])
-    pieces, positions = [], []
-    for piece in reader:
-        pieces.append(piece)
+    entries, positions = [], []
+    for entry in reader:
+        entries.append(entry)
         positions.append(reader.position)
-    for piece in pieces:
-        if isinstance(piece, parsing.RejectedEntry):
-            assert piece.reason
-            assert piece.line >= 1
+    for entry in entries:
+        if isinstance(entry, parsing.RejectedEntry):
+            assert entry.reason
+            assert entry.line >= 1
         else:
-            make(piece)
+            process(entry)
     if positions and positions[0].form:
         middle = len(positions) // 2
         start = positions[middle]
         rest = data if start.compressed else data[start.offset :]
         assert (
-            list(parsing.EntryReader([rest], start=start))[: len(pieces)] == pieces[middle + 1 :]
-        ), "read on from the middle, it is another object"
+            list(parsing.EntryReader([rest], start=start))[: len(entries)] == entries[middle + 1 :]
+        ), "other entries when read from the middle"
 
 
-def make(record: records.Record) -> None:
+def process(record: records.Record) -> None:
     enriched = enrichment.enrich(
         record.identified(account_id=ACCOUNT, region=REGION),
         None,
@@ -66,9 +66,9 @@ def make(record: records.Record) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--runs", type=int, default=-1, help="stop after so many inputs")
-    parser.add_argument("--seconds", type=int, default=0, help="stop after so long (0: never)")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=-1, help="number of inputs (-1: no limit)")
+    parser.add_argument("--seconds", type=int, default=0, help="maximum duration (0: no limit)")
     parser.add_argument("inputs", nargs="*", help="try these files only")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as corpus:
@@ -76,16 +76,16 @@ def main() -> int:
         command += [f"-max_total_time={arguments.seconds}", "-print_final_stats=1"]
         command += ["-max_len=20000", "-timeout=20", "-rss_limit_mb=2048"]
         command += arguments.inputs or [corpus, str(SEEDS)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    tried = re.search(r"stat::number_of_executed_units:\s+(\d+)", done.stderr)
-    covered = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
-    if done.returncode or tried is None:
-        print(done.stderr, file=sys.stderr)
-        return done.returncode or 1
+        completed = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    tried = re.search(r"stat::number_of_executed_units:\s+(\d+)", completed.stderr)
+    covered = re.findall(r"cov: (\d+) ft: (\d+)", completed.stderr)
+    if completed.returncode or tried is None:
+        print(completed.stderr, file=sys.stderr)
+        return completed.returncode or 1
     print(f"inputs tried: {int(tried[1]):,}")
     if covered:
         print(f"covered: {covered[-1][0]} edges, {covered[-1][1]} features")
-    print("none of them raised or was read otherwise from its middle")
+    print("no input raised an error or was read differently from its middle")
     return 0
 
 

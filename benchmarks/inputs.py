@@ -1,10 +1,11 @@
-"""Large inputs, measured: many objects at once, a million records, a gigabyte, a gzip bomb.
+"""Process large inputs: many objects at once, a million records, a gigabyte, a gzip bomb.
 
-Each is put into a local cloud of its own, whose `log-processor` is a real process that is
-killed when it takes more than its 128 MB. What was put is printed beside what was found.
+Each input is put into a separate local cloud, whose `log-processor` is a real process that is
+killed when it uses more than its 128 MB. The output compares the input with the stored data.
 
-moto keeps about 25 KB for each DynamoDB item: of the million records, one of each of `--hosts`
-hosts is of now; the others are older than the table keeps any, and are lines of `processed/` only.
+moto uses about 25 KB for each DynamoDB item. Of the million records, therefore, only one for each
+of `--hosts` hosts is current. The others are older than the table's retention, so they are lines of
+`processed/` only.
 """
 
 import argparse
@@ -32,12 +33,12 @@ BUCKET = "infra-monitoring-pipeline-data"
 FUNCTION = "log-processor"
 GIGABYTE = 1 << 30
 RETENTION = timedelta(days=90)  # RETENTION_DAYS of .chalice/config.json
-EVERY = timedelta(hours=3)
+CADENCE = timedelta(hours=3)
 
 
 @dataclass
 class Case:
-    """What is put, and how many records and rejected pieces are expected of it."""
+    """An input with the expected number of records, items and rejected entries."""
 
     name: str
     bodies: Iterator[bytes]
@@ -50,7 +51,7 @@ class Case:
 
 
 def record(number: int, age: timedelta = timedelta()) -> bytes:
-    made = Record(
+    result = Record(
         schema_version=1,
         timestamp=datetime.now(UTC) - age,
         metric_type="cpu",
@@ -58,49 +59,49 @@ def record(number: int, age: timedelta = timedelta()) -> bytes:
         window_seconds=0,
         measurements={"utilization": Measurement(unit="percent", last=number % 100)},
     )
-    return records.encode(made)
+    return records.encode(result)
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, Case]:
-    """Every case, by name; a body is made when its turn comes."""
+    """All cases by name. Bodies are generated lazily."""
     count, hosts, size = arguments.records, arguments.hosts, arguments.bytes
     padded = size // 100_000
     return {
         "objects": Case(
-            f"{arguments.objects:,} objects at once, a record in each",
+            f"{arguments.objects:,} objects at once with one record each",
             (record(number) for number in range(arguments.objects)),
             arguments.objects,
             arguments.objects,
         ),
         "records": Case(
-            f"one object of {count:,} records, {hosts:,} of them of now",
-            iter_of(lambda: lines(aged(count, hosts))),
+            f"one object of {count:,} records, {hosts:,} of them current",
+            lazily(lambda: lines(aged(count, hosts))),
             count,
             min(count, hosts),
         ),
         "bytes": Case(
-            f"one object of {size:,} bytes, {padded:,} records between blanks",
-            iter_of(lambda: lines(record(n).ljust(99_999) for n in range(padded))),
+            f"one object of {size:,} bytes, {padded:,} records padded with blanks",
+            lazily(lambda: lines(record(n).ljust(99_999) for n in range(padded))),
             padded,
             padded,
         ),
         "line": Case(
-            f"one line of {size:,} bytes, all of them zero",
-            iter_of(lambda: bytes(size)),
+            f"one line of {size:,} zero bytes",
+            lazily(lambda: bytes(size)),
             0,
             0,
             rejected=-(-size // MAX_ENTRY_BYTES),
         ),
         "element": Case(
             f"one array element of {size:,} bytes",
-            iter_of(lambda: b'["' + b"\\a" * (size // 2) + b'"]'),
+            lazily(lambda: b'["' + b"\\a" * (size // 2) + b'"]'),
             0,
             0,
             rejected=-(-(size + 3) // MAX_ENTRY_BYTES),
         ),
         "bomb": Case(
             f"gzip that unpacks to {size:,} bytes",
-            iter_of(lambda: bomb(size)),
+            lazily(lambda: bomb(size)),
             0,
             0,
             rejected=None,
@@ -109,26 +110,26 @@ def cases(arguments: argparse.Namespace) -> dict[str, Case]:
 
 
 def aged(count: int, hosts: int) -> Iterator[bytes]:
-    """A record of each host from now, and then from before the table's oldest, run by run."""
+    """A current record of each host, then records older than the table's retention."""
     for number in range(count):
         runs = number // hosts
-        yield record(number % hosts, RETENTION + runs * EVERY if runs else timedelta())
+        yield record(number % hosts, RETENTION + runs * CADENCE if runs else timedelta())
 
 
-def iter_of(make: Any) -> Iterator[bytes]:
+def lazily(make: Any) -> Iterator[bytes]:
     yield make()
 
 
-def lines(each: Iterator[bytes]) -> bytes:
-    return b"\n".join(each) + b"\n"
+def lines(entries: Iterator[bytes]) -> bytes:
+    return b"\n".join(entries) + b"\n"
 
 
 def bomb(size: int) -> bytes:
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+    compressed = io.BytesIO()
+    with gzip.GzipFile(fileobj=compressed, mode="wb") as file:
         for _ in range(size >> 20):
             file.write(bytes(1 << 20))
-    return packed.getvalue()
+    return compressed.getvalue()
 
 
 def measure(case: Case) -> None:
@@ -139,18 +140,18 @@ def measure(case: Case) -> None:
             case.put_bytes += len(body)
             s3.put_object(Bucket=BUCKET, Key=case.keys[-1], Body=body)
             del body
-        began = time.monotonic()
+        start = time.monotonic()
         while not cloud.wiring.idle:
             time.sleep(0.5)
-        report(case, cloud, time.monotonic() - began)
+        report(case, cloud, time.monotonic() - start)
 
 
 def report(case: Case, cloud: LocalCloud, seconds: float) -> None:
     invocations = list(cloud.functions.invocations[FUNCTION])
-    tallies = [json.loads(each.payload) for each in invocations if not each.error]
-    states = Counter(tally["status"] for tally in tallies)
-    found = sum(tally["records"] for tally in tallies)
-    rejected = sum(tally["rejected"] for tally in tallies)
+    summaries = [json.loads(each.payload) for each in invocations if not each.error]
+    states = Counter(each["status"] for each in summaries)
+    found = sum(each["records"] for each in summaries)
+    rejected = sum(each["rejected"] for each in summaries)
     print(case.name)
     print(f"  put             {len(case.keys):,} objects, {case.put_bytes:,} bytes")
     print(f"  found           {found:,} records of {case.records:,}, {rejected:,} rejected")
@@ -159,16 +160,16 @@ def report(case: Case, cloud: LocalCloud, seconds: float) -> None:
     ended = ", ".join(f"{count:,} {status}" for status, count in sorted(states.items()))
     print(f"  invocations     {len(invocations):,}: {ended}")
     failed = [each for each in invocations if each.error]
-    print(f"  failed          {len(failed)} (Lambda runs these again)")
+    print(f"  failed          {len(failed)} (retried by Lambda)")
     for each in failed[:3]:
         print(f"    {each.payload.decode()[:300]}")
     print(f"  peak memory     {max(each.memory_mb for each in invocations):.0f} MB of 128")
     print(f"  longest         {max(each.duration_ms for each in invocations) / 1000:.1f} s of 30")
     print(f"  took            {seconds:.0f} s")
-    exact = found == case.records == stored_lines(cloud) and stored_items(cloud) == case.items
-    exact = exact and (case.rejected is None or rejected == case.rejected)
-    print(f"  exact           {'yes' if exact else 'NO'}", flush=True)
-    if not exact:
+    is_exact = found == case.records == stored_lines(cloud) and stored_items(cloud) == case.items
+    is_exact = is_exact and (case.rejected is None or rejected == case.rejected)
+    print(f"  exact           {'yes' if is_exact else 'NO'}", flush=True)
+    if not is_exact:
         raise SystemExit(f"{case.name}: the counts differ")
 
 
@@ -187,7 +188,7 @@ def stored_lines(cloud: LocalCloud) -> int:
 
 
 def stored_items(cloud: LocalCloud) -> int:
-    # The local cloud's count is of this moment, AWS's of some hours ago.
+    # The count is current in the local cloud; on AWS it may be hours old.
     described = cloud.client("dynamodb").describe_table(TableName="InfraMetrics")
     return int(described["Table"]["ItemCount"])
 
@@ -207,12 +208,12 @@ def main() -> None:
     known = cases(arguments)
     for name in arguments.names:
         if name not in known:
-            parser.error(f"there is no case {name}; there are {', '.join(known)}")
+            parser.error(f"unknown case {name}; choose from {', '.join(known)}")
     if len(arguments.names) == 1:
         measure(known[arguments.names[0]])
         return
     options = [text for text in sys.argv[1:] if text not in known]
-    for name in arguments.names or known:  # moto's state is a process's: one cloud each
+    for name in arguments.names or known:  # moto's state is per process
         subprocess.run([sys.executable, __file__, name, *options], check=True)
 
 

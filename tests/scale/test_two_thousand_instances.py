@@ -1,6 +1,6 @@
-"""Two thousand EC2 instances in one run of the state machine, in the local cloud.
+"""One run of the state machine with 2,000 EC2 instances in the local cloud.
 
-The measured figures are printed (`pytest -s`), not asserted: docs/scale.md has them.
+Durations and sizes are printed (`pytest -s`) for docs/scale.md; they are not asserted.
 """
 
 import json
@@ -24,20 +24,20 @@ from tests.conftest import (
     stop_cloud,
 )
 
-# The first test waits for the fixture, which does all the work.
+# The fixture, which does all the work, counts towards the first test.
 pytestmark = pytest.mark.timeout(900)
 
 HOSTS = 2_000
 CHUNK = 200
 WINDOW = 10_800
-PERIOD = 1_800  # six points of each series, where a real stage has 36: putting them is what takes
-TICK = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+PERIOD = 1_800  # six points per metric instead of 36, because putting them takes most of the time
+SCHEDULED_TIME = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
-# Step Functions' limit of a state's input or output.
+# Step Functions' limit for the input or output of a state.
 PAYLOAD_BYTES = 262_144
 MEMORY_MB = 128
 
-SERIES = [
+METRICS = [
     ("AWS/EC2", "CPUUtilization", "Percent", ()),
     ("AWS/EC2", "NetworkIn", "Bytes", ()),
     ("AWS/EC2", "NetworkOut", "Bytes", ()),
@@ -49,7 +49,7 @@ SERIES = [
 
 @dataclass
 class Run:
-    """One execution over the fleet, and what it left behind."""
+    """An execution for the fleet, with its history, items, e-mails and Lambda reports."""
 
     cloud: RunningCloud
     silent: str
@@ -57,11 +57,11 @@ class Run:
     execution: dict[str, Any]
     history: list[dict[str, Any]]
     items: list[dict[str, Any]]
-    mails: list[dict[str, str]]
+    emails: list[dict[str, str]]
     reports: list[dict[str, float]] = field(default_factory=list)
 
     def outputs(self) -> Iterator[str]:
-        """The inputs and outputs of every event."""
+        """Yield the inputs and outputs of all events."""
         for event in self.history:
             for name, details in event.items():
                 if name.endswith("EventDetails"):
@@ -77,15 +77,15 @@ def run() -> Iterator[Run]:
         "WINDOW_SECONDS": str(WINDOW),
         "METRIC_PERIOD_SECONDS": str(PERIOD),
     }
-    arguments = [part for each in settings.items() for part in ("--set", "=".join(each))]
+    arguments = [text for each in settings.items() for text in ("--set", "=".join(each))]
     cloud = start_cloud("--no-tick", *arguments)
     try:
-        yield observed(cloud)
+        yield observe(cloud)
     finally:
         stop_cloud(cloud)
 
 
-def observed(cloud: RunningCloud) -> Run:
+def observe(cloud: RunningCloud) -> Run:
     started = time.monotonic()
     silent, terminated, *others = launch(cloud, HOSTS + 1)
     cloud.client("ec2").terminate_instances(InstanceIds=[terminated])
@@ -103,11 +103,11 @@ def observed(cloud: RunningCloud) -> Run:
         execution=execution,
         history=history,
         items=scan(cloud),
-        mails=requests.get(f"{cloud.endpoint}/_local/mails", timeout=5).json(),
+        emails=requests.get(f"{cloud.endpoint}/_local/mails", timeout=5).json(),
         reports=reports(cloud),
     )
     peak = max((each["memory"] for each in result.reports), default=0)
-    print(  # noqa: T201 - what docs/scale.md tells is read here
+    print(  # noqa: T201 - figures for docs/scale.md
         f"\n{HOSTS} hosts launched in {launched - started:.1f} s, their metrics put in"
         f" {filled - launched:.1f} s; execution {ended - filled:.1f} s, processed"
         f" {settled - ended:.1f} s later;"
@@ -121,27 +121,27 @@ def observed(cloud: RunningCloud) -> Run:
 
 def launch(cloud: RunningCloud, count: int) -> list[str]:
     ec2 = cloud.client("ec2")
-    identities: list[str] = []
-    while missing := count - len(identities):
+    instance_ids: list[str] = []
+    while missing := count - len(instance_ids):
         size = min(missing, 100)
-        answer = ec2.run_instances(
+        response = ec2.run_instances(
             ImageId="ami-12c6146b", MinCount=size, MaxCount=size, InstanceType="t3.micro"
         )
-        identities += [each["InstanceId"] for each in answer["Instances"]]
-    return identities
+        instance_ids += [each["InstanceId"] for each in response["Instances"]]
+    return instance_ids
 
 
 def put_metrics(cloud: RunningCloud, instances: list[str]) -> None:
     by_namespace: dict[str, list[dict[str, Any]]] = {}
-    for number, identity in enumerate(instances):
-        for namespace, name, unit, dimensions in SERIES:
-            pairs = [("InstanceId", identity), *dimensions]
-            for moment in range(PERIOD, WINDOW + 1, PERIOD):
+    for number, instance_id in enumerate(instances):
+        for namespace, name, unit, dimensions in METRICS:
+            pairs = [("InstanceId", instance_id), *dimensions]
+            for seconds in range(PERIOD, WINDOW + 1, PERIOD):
                 by_namespace.setdefault(namespace, []).append(
                     {
                         "MetricName": name,
                         "Dimensions": [{"Name": key, "Value": value} for key, value in pairs],
-                        "Timestamp": TICK - timedelta(seconds=moment),
+                        "Timestamp": SCHEDULED_TIME - timedelta(seconds=seconds),
                         "Unit": unit,
                         "Value": float(number % 70),
                     }
@@ -153,10 +153,10 @@ def put_metrics(cloud: RunningCloud, instances: list[str]) -> None:
         for start in range(0, len(data), 1_000)
     ]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        done = pool.map(
+        responses = pool.map(
             lambda call: client.put_metric_data(Namespace=call[0], MetricData=call[1]), calls
         )
-        list(done)
+        list(responses)
 
 
 def execute(cloud: RunningCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -166,7 +166,7 @@ def execute(cloud: RunningCloud) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     }
     started = sfn.start_execution(
         stateMachineArn=machines["InfraMonitoring-Pipeline-Orch"],
-        input=json.dumps({"time": f"{TICK:%Y-%m-%dT%H:%M:%SZ}"}),
+        input=json.dumps({"time": f"{SCHEDULED_TIME:%Y-%m-%dT%H:%M:%SZ}"}),
     )
     arn = started["executionArn"]
     while (described := sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
@@ -186,24 +186,24 @@ def scan(cloud: RunningCloud) -> list[dict[str, Any]]:
 
 
 def reports(cloud: RunningCloud) -> list[dict[str, float]]:
-    """Lambda's own figures, from the REPORT lines."""
+    """Duration and memory of the collector's invocations, from Lambda's REPORT lines."""
     logs = cloud.client("logs")
     pages = logs.get_paginator("filter_log_events").paginate(
         logGroupName="/aws/lambda/data-collector"
     )
-    found = [
+    matches = [
         re.search(r"\tDuration: ([\d.]+) ms.*Max Memory Used: (\d+) MB", event["message"])
         for page in pages
         for event in page["events"]
     ]
-    return [{"duration": float(each[1]), "memory": float(each[2])} for each in found if each]
+    return [{"duration": float(each[1]), "memory": float(each[2])} for each in matches if each]
 
 
-def test_the_run_succeeds(run: Run) -> None:
+def test_run_succeeds(run: Run) -> None:
     assert run.execution["status"] == "SUCCEEDED"
 
 
-def test_every_type_was_planned_by_one_branch_each_and_fanned_out(run: Run) -> None:
+def test_each_metric_type_is_planned_once_and_fanned_out(run: Run) -> None:
     entered = Counter(
         event["stateEnteredEventDetails"]["name"]
         for event in run.history
@@ -211,17 +211,17 @@ def test_every_type_was_planned_by_one_branch_each_and_fanned_out(run: Run) -> N
     )
     names = ("CPU", "Memory", "Disk", "Network")
     assert [entered[f"Invoke{name}Collector"] for name in names] == [1, 1, 1, 1]
-    # The silent instance is in the plan of what AWS itself always sends, but not of the agent's.
+    # The silent instance is in the plans for AWS/EC2 metrics, but not in those for agent metrics.
     assert (entered["CollectChunk"], entered["MergeResults"]) == (40, 4)
 
 
-def test_every_reporting_host_has_its_four_enriched_items(run: Run) -> None:
+def test_every_reporting_host_has_four_enriched_items(run: Run) -> None:
     enriched = Counter(item["metric_type"]["S"] for item in run.items if "processed_at" in item)
     assert enriched == dict.fromkeys(METRIC_TYPES, HOSTS - 1)
     assert len(run.items) == 4 * (HOSTS - 1)
 
 
-def test_a_file_system_in_memory_is_left_out(run: Run) -> None:
+def test_tmpfs_file_systems_are_excluded(run: Run) -> None:
     names = {
         name
         for item in run.items
@@ -231,15 +231,15 @@ def test_a_file_system_in_memory_is_left_out(run: Run) -> None:
     assert names == {"percent", "percent:/"}
 
 
-def test_a_silent_instance_is_named_and_a_terminated_one_is_not_expected(run: Run) -> None:
-    # Those of alarms are others: on a slow machine a chunk comes near its time-out.
-    (mail,) = [each for each in run.mails if "run succeeded" in each["subject"]]
-    assert f"missing 1 of {HOSTS}: {run.silent}" in mail["body"]
-    assert run.terminated not in mail["body"]
+def test_email_names_the_silent_instance_but_not_the_terminated_one(run: Run) -> None:
+    # There may be alarm e-mails too: on a slow machine a chunk comes close to its timeout.
+    (email,) = [each for each in run.emails if "run succeeded" in each["subject"]]
+    assert f"missing 1 of {HOSTS}: {run.silent}" in email["body"]
+    assert run.terminated not in email["body"]
     assert run.terminated not in {item["resource_id"]["S"] for item in run.items}
 
 
-def test_no_chunk_is_larger_than_its_setting(run: Run) -> None:
+def test_chunks_respect_the_setting(run: Run) -> None:
     s3 = run.cloud.client("s3")
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="plans/")
     keys = [entry["Key"] for page in pages for entry in page["Contents"]]
@@ -251,12 +251,12 @@ def test_no_chunk_is_larger_than_its_setting(run: Run) -> None:
     assert max(sizes) <= CHUNK
 
 
-def test_no_invocation_needs_more_memory_than_it_has(run: Run) -> None:
-    # Four plans, forty chunks and four merges; a slow machine may need some of them twice.
+def test_invocations_stay_within_their_memory(run: Run) -> None:
+    # 4 plans, 40 chunks and 4 merges; on a slow machine some are retried.
     failed = [event for event in run.history if event["type"].endswith("Failed")]
     assert (len(run.reports) >= 48, failed) == (True, [])
     assert max(each["memory"] for each in run.reports) < MEMORY_MB
 
 
-def test_no_payload_is_too_large_for_step_functions(run: Run) -> None:
+def test_payloads_stay_within_the_limit_of_step_functions(run: Run) -> None:
     assert 0 < max(len(text.encode()) for text in run.outputs()) < PAYLOAD_BYTES
