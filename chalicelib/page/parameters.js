@@ -108,5 +108,5 @@ export function noRowsMessage({ parameters }) {
     : names;
   const alternatives = relevant.map((name) => ALTERNATIVES[name]).filter(Boolean);
   const text = new Intl.ListFormat("en-GB", { type: "disjunction" }).format(alternatives);
-  return `No rows match.${text && ` Try ${text}.`}`;
+  return text ? `Try ${text}.` : "No rows match these parameters.";
 }
