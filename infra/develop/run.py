@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             print_report(console, observation)
     if options.svg:
         Path(options.svg).write_text(_svg(console))
-    return 0 if observation.well else 1
+    return 0 if observation.passed else 1
 
 
 def _svg(console: Console) -> str:

@@ -1,4 +1,4 @@
-"""What a run left behind, read through the AWS APIs like any client would."""
+"""Collect the results of a run through the AWS APIs."""
 
 import json
 import time
@@ -26,13 +26,13 @@ FROM infra_monitoring.metrics
 WHERE measurement IN ('utilization', 'percent', 'bytes_sent', 'bytes_received')
 ORDER BY metric_type, measurement"""
 
-# A branch has four tries of at most 45 seconds and waits of 70 seconds between them.
+# A branch has four tries of at most 45 seconds, and 70 seconds of waits between them.
 _SETTLE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """An alarm's state, and how many metrics of it are billed; none of a composite one's."""
+    """An alarm's state and its number of billed metrics, which is 0 for a composite alarm."""
 
     name: str
     state: str
@@ -42,7 +42,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A run and everything it wrote, so far if it is still running."""
+    """A run, finished or not, and the data it has written.
+
+    `objects` has key and size by prefix, `invocations` are by function.
+    """
 
     execution: str
     status: str
@@ -58,8 +61,8 @@ class Observation:
     scanned_bytes: int
 
     @property
-    def well(self) -> bool:
-        """The run succeeded, every record is enriched, and nothing is in quarantine."""
+    def passed(self) -> bool:
+        """The run succeeded, every record is enriched, and quarantine is empty."""
         return (
             self.status == "SUCCEEDED"
             and bool(self.items)
@@ -79,10 +82,10 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
 
 
 def wait_until_settled(cloud: LocalCloud) -> bool:
-    """Wait until no execution runs and no event is on its way; whether that came to be.
+    """Wait until no execution runs and no event is pending; False after a timeout.
 
-    Once an execution has failed, the three minutes in which its events are tried again are
-    not waited for: what there is to see is there.
+    After a failed execution, events that only wait for a retry do not count as pending: retries
+    take three minutes and change nothing in the report.
     """
     machine = outputs(cloud)["StateMachineArn"]
     sfn = cloud.client("stepfunctions")
@@ -99,14 +102,14 @@ def wait_until_settled(cloud: LocalCloud) -> bool:
 
 
 def redeliver(cloud: LocalCloud) -> None:
-    """Send the functions the events of the newest execution once more, if it succeeded.
+    """Invoke the functions again with the events of the latest execution, if it succeeded.
 
-    AWS does so too at times (delivery is at least once), and it must change no count. It also
-    shows warm starts, and measures the CPU without the cold starts of the run itself. Only a
-    mail would come twice, so the notifier is left out.
+    This shows warm starts, and measures the CPU without the cold starts of the run. AWS delivers
+    events at least once, so a second delivery must not change any count. The notifier is not
+    invoked, because it would send a second e-mail.
     """
-    newest, history = _newest_execution(cloud)
-    if newest["status"] != "SUCCEEDED":
+    latest, history = _latest_execution(cloud)
+    if latest["status"] != "SUCCEEDED":
         return
     for event in history:
         if event["type"] != "TaskScheduled":
@@ -119,27 +122,27 @@ def redeliver(cloud: LocalCloud) -> None:
     wait_until_settled(cloud)
 
 
-def _newest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[Event]]:
+def _latest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[Event]]:
     sfn = cloud.client("stepfunctions")
     machine = outputs(cloud)["StateMachineArn"]
     executions = sfn.list_executions(stateMachineArn=machine)["executions"]
     if not executions:
         raise LocalCloudError("no execution of the state machine has started")
-    newest = executions[0]
-    return newest, list(read_history(sfn, newest["executionArn"]))
+    latest = executions[0]
+    return latest, list(read_history(sfn, latest["executionArn"]))
 
 
 def observe(cloud: LocalCloud) -> Observation:
-    """Read the newest execution and all that is stored."""
+    """Read the latest execution and all stored data."""
     names = outputs(cloud)
-    newest, history = _newest_execution(cloud)
+    latest, history = _latest_execution(cloud)
     page, scanned = _query(cloud, names["WorkGroupName"], names["DatabaseName"])
-    ended = newest.get("stopDate") or datetime.now(UTC)
+    ended = latest.get("stopDate") or datetime.now(UTC)
     return Observation(
-        execution=newest["name"],
-        status=newest["status"],
+        execution=latest["name"],
+        status=latest["status"],
         reason=failure_reason(history),
-        seconds=(ended - newest["startDate"]).total_seconds(),
+        seconds=(ended - latest["startDate"]).total_seconds(),
         branches=[each for each in branches(history) if each.seconds is not None],
         items=_items(cloud, names["TableName"]),
         objects={
@@ -155,7 +158,7 @@ def observe(cloud: LocalCloud) -> Observation:
 
 
 def _alarms(cloud: LocalCloud) -> list[Alarm]:
-    """The composite alarms first, then the others as the template has them."""
+    """The composite alarms, then the metric alarms in the order of the template."""
     described = cloud.client("cloudwatch").describe_alarms()
     return [
         Alarm(
@@ -169,7 +172,7 @@ def _alarms(cloud: LocalCloud) -> list[Alarm]:
 
 
 def billed_metrics(alarm: Mapping[str, Any]) -> int:
-    """How many metrics a metric alarm watches; each is billed, an expression is not."""
+    """The number of billed metrics of a metric alarm; expressions are free."""
     return sum("MetricStat" in query for query in alarm.get("Metrics") or []) or 1
 
 

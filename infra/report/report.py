@@ -1,4 +1,4 @@
-"""The report of a run, for people."""
+"""Print the report of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
+
+from chalicelib.model.records import METRIC_TYPES
 
 from ..local.lambda_.environment import Invocation
 from .observation import QUERY, Observation
@@ -23,21 +25,21 @@ _STYLES = {
     "ALARM": "bold red",
     "INSUFFICIENT_DATA": "dim",
 }
-# A month, of every account; https://aws.amazon.com/cloudwatch/pricing/
+# Per account and month: https://aws.amazon.com/cloudwatch/pricing/
 FREE_ALARM_METRICS = 10
 
-# A cold start measures itself: its CPU is not the machine's.
-AGAIN = "of the second delivery of the run's events; the mail tells of the first"
+# A cold start uses so much CPU that it changes the measured utilization.
+WARM_RUN_NOTE = "Measured values come from a second, warm run; the e-mail shows the first."
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def print_report(console: Console, observation: Observation) -> None:
-    """The whole report, one section under another."""
+    """Print all sections of the report."""
     for title, section in (
         ("Run", _run(observation)),
         ("Branches", _branches(observation)),
-        ("Measured", _measured(observation)),
+        ("Measurements", _measurements(observation)),
         ("Stored", _stored(observation)),
         ("Functions", _functions(observation)),
         ("E-mail that would have been sent", _mails(observation)),
@@ -48,7 +50,7 @@ def print_report(console: Console, observation: Observation) -> None:
         console.print(Text(title, style="bold"))
         console.print(section)
     console.print()
-    console.print(_verdict(observation))
+    console.print(_result(observation))
 
 
 def _run(observation: Observation) -> RenderableType:
@@ -71,12 +73,11 @@ def _branches(observation: Observation) -> RenderableType:
     return table
 
 
-def _measured(observation: Observation) -> RenderableType:
+def _measurements(observation: Observation) -> RenderableType:
     table = _table("host", "type", "measurement", right=("value",), then=("status",))
-    order = ["cpu", "memory", "disk", "network"]
     items = sorted(
         observation.items,
-        key=lambda item: (item["resource_id"]["S"], order.index(item["metric_type"]["S"])),
+        key=lambda item: (item["resource_id"]["S"], METRIC_TYPES.index(item["metric_type"]["S"])),
     )
     for item in items:
         host, kind = item["resource_id"]["S"], item["metric_type"]["S"]
@@ -84,19 +85,19 @@ def _measured(observation: Observation) -> RenderableType:
             table.add_row(host, kind, name, _value(measurement["M"]), _styled(_status(item, name)))
             host = kind = ""
     if any(not each.cold for each in observation.invocations.get("data-collector", ())):
-        return Group(table, Text(AGAIN, style="dim"))
+        return Group(table, Text(WARM_RUN_NOTE, style="dim"))
     return table
 
 
 def _status(item: dict[str, Any], measurement: str) -> str:
-    """The record's status, beside the measurement that it was judged on."""
-    judged = measurement.partition(":")[0] in ("utilization", "percent")
-    return item.get("status", {}).get("S", "not enriched") if judged else ""
+    """The record's status, for the measurement that determines it; otherwise ''."""
+    has_status = measurement.partition(":")[0] in ("utilization", "percent")
+    return item.get("status", {}).get("S", "not enriched") if has_status else ""
 
 
 def _stored(observation: Observation) -> RenderableType:
     enriched = sum("processed_at" in item for item in observation.items)
-    table = _table("where", right=("count", "size"), then=("",))
+    table = _table("store", right=("count", "size"), then=("",))
     table.add_row("DynamoDB InfraMetrics", str(len(observation.items)), "", f"{enriched} enriched")
     for prefix, objects in observation.objects.items():
         size = _bytes(sum(size for _, size in objects)) if objects else ""
@@ -105,7 +106,7 @@ def _stored(observation: Observation) -> RenderableType:
 
 
 def _functions(observation: Observation) -> RenderableType:
-    """Medians; a cold start is initialization and then the first invocation."""
+    """Median durations; a cold start has an init phase before its first invocation."""
     table = _table(
         "function", right=("cold", "warm", "errors", "init", "cold run", "warm run", "memory")
     )
@@ -144,21 +145,21 @@ def _mails(observation: Observation) -> RenderableType:
 
 
 def _alarms(observation: Observation) -> RenderableType:
-    """Each state; why, where it is ALARM."""
-    table = _table("alarm", "state", then=("why",))
+    """The state of each alarm, and the reason if it is ALARM."""
+    table = _table("alarm", "state", then=("reason",))
     for alarm in observation.alarms:
-        why = alarm.reason if alarm.state == "ALARM" else ""
-        table.add_row(alarm.name, _styled(alarm.state), why)
+        reason = alarm.reason if alarm.state == "ALARM" else ""
+        table.add_row(alarm.name, _styled(alarm.state), reason)
     composite = sum(not alarm.metrics for alarm in observation.alarms)
     metrics = sum(alarm.metrics for alarm in observation.alarms)
-    beyond = max(0, metrics - FREE_ALARM_METRICS)
-    bill = Text(
-        f"{metrics} alarm metrics ({FREE_ALARM_METRICS} are free, {beyond} at $0.10) and"
-        f" {composite} composite at $0.50: ${beyond * 0.1 + composite * 0.5:.2f} a month;"
+    billed = max(0, metrics - FREE_ALARM_METRICS)
+    cost = Text(
+        f"{metrics} alarm metrics ({FREE_ALARM_METRICS} are free, {billed} at $0.10) and"
+        f" {composite} composite at $0.50: ${billed * 0.1 + composite * 0.5:.2f} a month;"
         " AlarmSet=FreeTier: nothing",
         style="dim",
     )
-    return Group(table, bill)
+    return Group(table, cost)
 
 
 def _athena(observation: Observation) -> RenderableType:
@@ -171,10 +172,10 @@ def _athena(observation: Observation) -> RenderableType:
     )
 
 
-def _verdict(observation: Observation) -> RenderableType:
-    if observation.well:
-        return Text("All is well.", style="bold green")
-    return Text("Not all is well: see above.", style="bold red")
+def _result(observation: Observation) -> RenderableType:
+    if observation.passed:
+        return Text("All checks passed.", style="bold green")
+    return Text("Some checks failed: see above.", style="bold red")
 
 
 def _table(*left: str, right: Sequence[str] = (), then: Sequence[str] = ()) -> Table:

@@ -1,4 +1,4 @@
-"""The runbooks: a page for each alarm, with commands and queries that work."""
+"""The runbooks: one for each alarm, with valid commands and queries."""
 
 import re
 import shlex
@@ -13,9 +13,9 @@ from infra.__main__ import _parser
 from tests.conftest import ROOT, RunningCloud
 from tests.local_cloud.test_pipeline import ask, rows
 
-PAGES = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
-OF_ALARMS = [page for page in PAGES if page.stem != "README"]
-TEXTS = {page.stem: page.read_text() for page in PAGES}
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+ALARM_RUNBOOKS = [runbook for runbook in RUNBOOKS if runbook.stem != "README"]
+TEXTS = {runbook.stem: runbook.read_text() for runbook in RUNBOOKS}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -23,7 +23,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str, program: str) -> list[list[str]]:
-    """Every call of a program, in blocks and within lines."""
+    """The arguments of every call of a program, in code blocks and inline code."""
     lines = [
         line for block in blocks(text, "sh") for line in block.replace("\\\n", " ").split("\n")
     ]
@@ -32,45 +32,45 @@ def commands(text: str, program: str) -> list[list[str]]:
     return [shlex.split(line.removeprefix(program)) for line in found]
 
 
-def test_each_alarm_has_its_page_and_each_page_its_alarm() -> None:
-    assert {page.stem for page in OF_ALARMS} == set(ALARMS)
+def test_there_is_one_runbook_for_each_alarm() -> None:
+    assert {runbook.stem for runbook in ALARM_RUNBOOKS} == set(ALARMS)
     assert all((ROOT / "docs" / "runbooks" / each.runbook).exists() for each in ALARMS.values())
 
 
-@pytest.mark.parametrize("page", OF_ALARMS, ids=lambda page: page.stem)
-def test_a_page_says_what_it_means_where_to_look_why_and_what_to_do(page: Path) -> None:
-    text = page.read_text()
-    assert text.startswith(f"# {page.stem}: ")
+@pytest.mark.parametrize("runbook", ALARM_RUNBOOKS, ids=lambda runbook: runbook.stem)
+def test_a_runbook_has_a_title_and_three_sections(runbook: Path) -> None:
+    text = runbook.read_text()
+    assert text.startswith(f"# {runbook.stem}: ")
     assert re.findall("^## (.+)", text, re.MULTILINE) == ["First look", "Usual causes", "Fix"]
-    look = text.partition("## First look")[2].partition("## Usual")[0]
-    assert blocks(look, "sh") + blocks(look, "sql")
+    first_look = text.partition("## First look")[2].partition("## Usual")[0]
+    assert blocks(first_look, "sh") + blocks(first_look, "sql")
 
 
-def test_the_index_links_every_page() -> None:
+def test_the_index_links_every_runbook() -> None:
     linked = set(re.findall(r"\]\((\w+)\.md\)", TEXTS["README"]))
     assert linked == set(ALARMS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        assert (page.parent / link).exists(), link
+@pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda runbook: runbook.stem)
+def test_every_link_has_a_target(runbook: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", runbook.read_text()):
+        assert (runbook.parent / link).exists(), link
 
 
-OURS = [
+INFRA = [
     pytest.param(arguments, id=f"{name}: {' '.join(arguments)}")
     for name, text in TEXTS.items()
     for arguments in commands(text, ".venv/bin/python -m infra")
 ]
 
 
-@pytest.mark.parametrize("arguments", OURS)
-def test_every_command_of_ours_is_one(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", INFRA)
+def test_every_infra_command_can_be_parsed(arguments: list[str]) -> None:
     assert _parser(arguments).parse_args(arguments).command
 
 
-def test_pages_use_the_operators_commands() -> None:
-    used = {param.values[0][0] for param in OURS}  # type: ignore[index]
+def test_runbooks_use_the_operating_commands() -> None:
+    used = {param.values[0][0] for param in INFRA}  # type: ignore[index]
     assert used == {"redrive", "verify", "quarantine"}
 
 
@@ -82,7 +82,7 @@ AWS = [
 
 
 @pytest.mark.parametrize("arguments", AWS)
-def test_every_aws_command_has_options_that_its_service_knows(arguments: list[str]) -> None:
+def test_the_options_of_every_aws_command_exist(arguments: list[str]) -> None:
     service, operation, *rest = arguments
     model = botocore.session.get_session().get_service_model(service)
     (found,) = [name for name in model.operation_names if xform_name(name, "-") == operation]
@@ -93,7 +93,7 @@ def test_every_aws_command_has_options_that_its_service_knows(arguments: list[st
     assert set(options) <= members
 
 
-def test_there_are_aws_commands_to_check() -> None:
+def test_runbooks_contain_aws_commands() -> None:
     assert len(AWS) > 10
 
 
@@ -103,6 +103,6 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_athena_answers_every_query(query: str, cloud: RunningCloud) -> None:
+def test_every_query_succeeds(query: str, cloud: RunningCloud) -> None:
     header, *_ = rows(cloud, ask(cloud, query))
     assert len(header) > 1

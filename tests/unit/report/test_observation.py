@@ -1,11 +1,11 @@
-"""How long a run is waited for, with a state machine and wiring that say what a test wants."""
+"""Waiting for a run, with a fake state machine and fake wiring."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from infra.report import observation as observe
+from infra.report import observation
 from infra.report.observation import wait_until_settled
 
 
@@ -31,28 +31,28 @@ def cloud(statuses: list[str], *, idle: bool, only_retries_left: bool) -> Any:
         ([], True, True, False),
     ],
     ids=[
-        "all is done",
-        "an event of a good run will be tried again",
-        "an event of a failed run will be tried again",
-        "an event of a failed run is under way",
-        "it runs",
-        "it has not started",
+        "succeeded, idle",
+        "succeeded, waiting for a retry",
+        "failed, waiting for a retry",
+        "failed, an event is pending",
+        "running",
+        "not started",
     ],
 )
-def test_a_run_is_waited_for_as_long_as_something_is_to_come(
+def test_the_wait_ends_when_no_event_is_pending(
     statuses: list[str],
     idle: bool,
     only_retries_left: bool,
     settled: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(observe, "_SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(observation, "_SETTLE_SECONDS", 300 if settled else 0.3)
     assert (
         wait_until_settled(cloud(statuses, idle=idle, only_retries_left=only_retries_left))
         is settled
     )
 
 
-def test_the_longest_execution_is_waited_for() -> None:
-    """Four tries of a branch, each stopped by its TimeoutSeconds, and the waits between them."""
-    assert observe._SETTLE_SECONDS > 4 * 45 + 10 + 20 + 40
+def test_the_timeout_exceeds_the_longest_execution() -> None:
+    """Four tries of a branch, each ended by TimeoutSeconds, and the waits between them."""
+    assert observation._SETTLE_SECONDS > 4 * 45 + 10 + 20 + 40
