@@ -1,4 +1,4 @@
-"""The Chalice app: what starts each function. Composition root; the work is in `chalicelib`."""
+"""The Chalice app: the trigger of each function. The composition root; logic is in `chalicelib`."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from chalicelib import __version__
 from chalicelib.api.routes import create_blueprint
 from chalicelib.aws.cloudwatch_fleet import fleet_opener
 from chalicelib.aws.lambda_invoke import invoke_later
-from chalicelib.aws.notifications import Notices
+from chalicelib.aws.notifier_ports import AwsNotifierPorts
 from chalicelib.aws.store import MetricStore, create_store
 from chalicelib.collect.collector import respond
 from chalicelib.collect.sources import create_sources
@@ -20,15 +20,15 @@ from chalicelib.model.object_keys import RAW_PREFIX
 from chalicelib.model.settings import ApiSettings, NotifierSettings, Settings
 from chalicelib.notify.notifier import notify
 from chalicelib.process.processor import process_event
-from chalicelib.telemetry.instrumentation import emit, logger, observed
-from chalicelib.telemetry.metrics import counts
+from chalicelib.telemetry.instrumentation import emit, instrumented, logger
+from chalicelib.telemetry.metrics import count_metrics
 
 if TYPE_CHECKING:
     from chalicelib.api.service import Service
 
 app = Chalice(app_name="infra-monitoring")
 
-# Read while the app is packaged, when Chalice has set the stage's variables.
+# Evaluated while the app is packaged; Chalice then sets the stage's environment variables.
 RAW_OBJECTS = {
     "source": ["aws.s3"],
     "detail-type": ["Object Created"],
@@ -38,7 +38,7 @@ RAW_OBJECTS = {
     },
 }
 
-# Alarms of every stage begin so; the function knows its own.
+# The alarms of every stage match; the function ignores those of other stages.
 ALARM_CHANGES = {
     "source": ["aws.cloudwatch"],
     "detail-type": ["CloudWatch Alarm State Change"],
@@ -70,20 +70,20 @@ def get_notifier_settings() -> NotifierSettings:
 
 
 @cache
-def get_notices() -> Notices:
-    return Notices(get_settings().table)
+def get_notifier_ports() -> AwsNotifierPorts:
+    return AwsNotifierPorts(get_settings().table)
 
 
 @cache
 def get_service() -> "Service":
-    # Only the API's cold starts pay for it.
+    # Imported here, so that only the API's cold starts pay for it.
     from chalicelib.aws.api_service import create_service  # noqa: PLC0415
 
     return create_service(get_settings(), ApiSettings.from_environ(os.environ))
 
 
-def of_invocation(context: Any) -> dict[str, Any]:
-    """What Lambda's context gives the processor: the seconds left, and a way to its next one."""
+def invocation_ports(context: Any) -> dict[str, Any]:
+    """The processor's access to its invocation: the seconds left, and how to invoke itself."""
     return {
         "time_left": lambda: context.get_remaining_time_in_millis() / 1000,
         "invoke": partial(invoke_later, context.invoked_function_arn),
@@ -91,13 +91,13 @@ def of_invocation(context: Any) -> dict[str, Any]:
 
 
 def service_of(context: Any) -> dict[str, str]:
-    """The dimension of what a function tells of itself."""
+    """The dimension of a function's own metrics."""
     return {"service": context.function_name}
 
 
 def observe(event: CloudWatchEvent, get_response: Callable[[CloudWatchEvent], Any]) -> Any:
-    """What is around every function that an event starts."""
-    with observed(event.to_dict(), event.context):
+    """Instrument every function that an event starts."""
+    with instrumented(event.to_dict(), event.context):
         return get_response(event)
 
 
@@ -107,7 +107,7 @@ for kind in ("scheduled", "cloudwatch"):
 
 @app.schedule(Rate(3, unit=Rate.HOURS), name="data-collector")
 def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
-    """Collect the metric type that the event names, or all of them; or merge chunks' results."""
+    """Collect the metric type in the event, or all of them, or merge the results of chunks."""
     result = respond(
         event.to_dict(),
         settings=get_settings(),
@@ -121,35 +121,35 @@ def data_collector(event: CloudWatchEvent) -> dict[str, Any]:
 
 @app.on_cw_event(RAW_OBJECTS, name="log-processor")
 def log_processor(event: CloudWatchEvent) -> dict[str, Any]:
-    """Process the raw object that S3 says was created, or go on with it."""
+    """Process the raw object in S3's event, or continue with it."""
     summary = process_event(
         event.to_dict(),
         settings=get_settings(),
         store=get_store(),
         emit=emit,
-        **of_invocation(event.context),
+        **invocation_ports(event.context),
     )
-    emit(counts(summary.counts(), service_of(event.context)))
+    emit(count_metrics(summary.counts(), service_of(event.context)))
     logger.info("processed", **summary.fields())
     return summary.fields()
 
 
 @app.on_cw_event(ALARM_CHANGES, name="notifier")
 def notifier(event: CloudWatchEvent) -> dict[str, Any]:
-    """Tell people of an alarm that began or ended, or of a run of the pipeline."""
-    told = notify(
+    """Publish a notification of an alarm's change of state or of a run."""
+    notification = notify(
         event.to_dict(),
         settings=get_settings(),
-        own=get_notifier_settings(),
-        outside=get_notices(),
+        notifier_settings=get_notifier_settings(),
+        ports=get_notifier_ports(),
     )
-    logger.info("notified", **told)
-    return told
+    logger.info("notified", **notification)
+    return notification
 
 
 @app.route("/health")
 def health() -> dict[str, str]:
-    """Whether this function starts and has its settings; asks nothing of AWS."""
+    """Report that the function starts and has its settings; calls no AWS service."""
     get_settings()
     return {"status": "ok", "version": __version__}
 

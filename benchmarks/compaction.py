@@ -22,12 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.model.enrichment import enrich
-from chalicelib.model.records import (
-    Measurement,
-    MetricType,
-    Record,
-    Unit,
-)
+from chalicelib.model.metric_types import MetricType, Unit
+from chalicelib.model.records import Measurement, Record
 from chalicelib.process.output_keys import OutputKeys
 from chalicelib.process.processed_lines import lines
 from infra.local.cloud import LocalCloud

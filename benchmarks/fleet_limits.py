@@ -38,7 +38,7 @@ from chalicelib.collect.sources.cloudwatch import (
 )
 from chalicelib.collect.sources.inventory import PART_INSTANCES
 from chalicelib.collect.sources.protocol import Series, Target
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.results import Result, report
 
 STAGE = json.loads((ROOT / ".chalice" / "config.json").read_text())

@@ -21,7 +21,8 @@ from moto import mock_aws
 
 from chalicelib.aws.store import MetricStore
 from chalicelib.model.records import Measurement, Record
-from chalicelib.model.settings import Settings, Threshold
+from chalicelib.model.settings import Settings
+from chalicelib.model.status import Threshold
 from infra.local.cloud import create_client
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,9 +40,11 @@ SETTINGS = Settings(
     retention_days=90,
     max_ahead_seconds=10**9,  # the tests' window may lie ahead of the clock of the machine
     cpu_interval=0.1,
-    cpu=Threshold(70, 80),
-    memory=Threshold(80, 90),
-    disk=Threshold(80, 90),
+    thresholds={
+        "cpu": Threshold(70, 80),
+        "memory": Threshold(80, 90),
+        "disk": Threshold(80, 90),
+    },
     chunk_targets=200,
     max_series=20_000,
     overlap_windows=1,

@@ -21,17 +21,17 @@ from moto import mock_aws
 from moto.cloudwatch.models import cloudwatch_backends
 
 from chalicelib.aws.cloudwatch_fleet import fleet_opener
-from chalicelib.aws.notifications import Notices
+from chalicelib.aws.notifier_ports import AwsNotifierPorts
 from chalicelib.aws.store import create_store
 from chalicelib.collect.collector import respond
 from chalicelib.collect.requests import Tick, raw_key
 from chalicelib.collect.sources import create_sources
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.settings import NotifierSettings, Settings
 from chalicelib.notify.notifier import notify
 from chalicelib.process.checkpoint import RawObjectEvent
 from chalicelib.process.processor import process
-from chalicelib.telemetry.metrics import Metric, counts, of_invocation
+from chalicelib.telemetry.metrics import Metric, count_metrics, invocation_metrics
 from infra.local.cloudformation import resources
 from infra.local.cloudwatch import alarms, metric_index
 from infra.local.cloudwatch.alarm_changes import AlarmChange, change_publisher
@@ -217,7 +217,7 @@ class _Replay:
         self._messages = _MessageClient(client("sns"), self)
         clients = {"sns": self._messages, "events": self._messages, "dynamodb": client("dynamodb")}
         self._publish = change_publisher(clients.__getitem__)
-        self._notices = Notices(self._settings.table, clients.__getitem__)
+        self._ports = AwsNotifierPorts(self._settings.table, clients.__getitem__)
         self._notifier_settings = _notifier_settings()
         self._alarms = alarms.Alarms(
             backend, self._metrics, on_change=self._on_change, now=lambda: self.now
@@ -251,8 +251,8 @@ class _Replay:
         notify(
             event,
             settings=self._settings,
-            own=self._notifier_settings,
-            outside=self._notices,
+            notifier_settings=self._notifier_settings,
+            ports=self._ports,
             now=lambda: self.now,
         )
 
@@ -318,7 +318,7 @@ class _Replay:
             now=lambda: self.now,
             emit=self._emit,
         )
-        self._emit(counts(summary.counts(), {"service": PROCESSOR}))
+        self._emit(count_metrics(summary.counts(), {"service": PROCESSOR}))
         self._invoked(PROCESSOR, failed=False)
 
     def _watch_queue(self) -> None:
@@ -337,7 +337,9 @@ class _Replay:
             spec, Invocation("", b"", failed, _MILLISECONDS, None, _MEGABYTES, "")
         )
         self._emit(
-            of_invocation(function, failed=failed, milliseconds=_MILLISECONDS, megabytes=_MEGABYTES)
+            invocation_metrics(
+                function, failed=failed, milliseconds=_MILLISECONDS, megabytes=_MEGABYTES
+            )
         )
 
     def _emit(self, metrics: Iterable[Metric]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from botocore.config import Config
 
 import app
-from chalicelib.aws import store
+from chalicelib.aws import clients
 from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Target
 from chalicelib.model import records
 from chalicelib.model.errors import InfraMonitoringError
@@ -120,7 +120,7 @@ def _speed_up(sleep: Callable[[float], None]) -> Callable[[Any], None]:
 
 def main(path: str) -> None:
     logging.disable(logging.CRITICAL)
-    store._CONFIG = store._CONFIG.merge(Config(connect_timeout=2, read_timeout=READ_TIMEOUT))
+    clients.CONFIG = clients.CONFIG.merge(Config(connect_timeout=2, read_timeout=READ_TIMEOUT))
     # Creates the clients, which forked processes inherit.
     app.get_store()._sleep = time.sleep = _speed_up(time.sleep)
     with _Server(path, _Process) as server:

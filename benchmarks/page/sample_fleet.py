@@ -15,13 +15,8 @@ from typing import Any
 
 import requests
 
-from chalicelib.model.records import (
-    Measurement,
-    MetricType,
-    Record,
-    Unit,
-    encode,
-)
+from chalicelib.model.metric_types import MetricType, Unit
+from chalicelib.model.records import Measurement, Record, encode
 from chalicelib.model.window_statistics import Period, reduce_window
 
 _FOLDER = Path(__file__).resolve().parents[2] / "tests" / "data" / "nab"

@@ -1,4 +1,4 @@
-"""The API: what requests ask for, and what they are answered. docs/openapi.yaml describes it.
+"""The API that docs/openapi.yaml describes: a module for each resource.
 
-`routes` alone knows of Chalice, and what else is here is imported at the first request.
+Only `routes` imports Chalice; the other modules are imported at the first request.
 """

@@ -1,9 +1,8 @@
-"""Opaque cursors: where the next page begins, bound to the query that it belongs to. Pure.
+"""Opaque cursors: the position of the next page, bound to its query. Pure functions.
 
-A cursor is its content with a digest before it. That is no secret, and needs none: whoever made
-one by hand would get what the parameters give to everybody, because it names a position only,
-and every query is held to the same limits. The digest is there so that a cursor that was
-changed, cut or mixed up is an error and not a wrong page.
+A cursor is its content, preceded by a digest. The digest is not a secret and does not need to be:
+a forged cursor contains only a position, and gives access to nothing that the parameters do not.
+It makes a changed, truncated or swapped cursor an error instead of a wrong page.
 """
 
 import base64
@@ -22,7 +21,7 @@ Query = Mapping[str, str]
 
 
 def seal(scope: str, query: Query, position: Any) -> str:
-    """A cursor for what `scope` names (a table's records, an execution's rows)."""
+    """A cursor for `scope`, for example a table's records or an execution's rows."""
     content = msgspec.json.encode([query, position])
     return base64.urlsafe_b64encode(_digest(scope, content) + content).decode().rstrip("=")
 
@@ -31,28 +30,28 @@ def unseal(scope: str, cursor: str) -> tuple[dict[str, str], Any]:
     """The query and the position of a cursor.
 
     Raises:
-        InvalidRequestError: it is not a cursor of this scope, or was changed.
+        InvalidRequestError: the cursor belongs to another scope, or was changed.
     """
     try:
         sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, content = sealed[:_DIGEST], sealed[_DIGEST:]
         if digest != _digest(scope, content):
-            raise InvalidRequestError("cursor is not one of this query's")
+            raise InvalidRequestError("cursor does not belong to this query")
         query, position = msgspec.json.decode(content, type=tuple[dict[str, str], Any])
     except (binascii.Error, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InvalidRequestError("cursor is not one of this query's") from error
-    if cursor != seal(scope, query, position):  # Base64 can say the same in several ways
-        raise InvalidRequestError("cursor is not one of this query's")
+        raise InvalidRequestError("cursor does not belong to this query") from error
+    if cursor != seal(scope, query, position):  # Base64 has several encodings of the same bytes
+        raise InvalidRequestError("cursor does not belong to this query")
     return query, position
 
 
-def agree(cursor: Query, given: Query) -> None:
-    """What is given beside a cursor has to be the cursor's own.
+def check_same(cursor: Query, query_params: Query) -> None:
+    """Check that parameters given together with a cursor equal those of the cursor.
 
     Raises:
-        InvalidRequestError: it is something else.
+        InvalidRequestError: one is different.
     """
-    for name, value in given.items():
+    for name, value in query_params.items():
         if cursor.get(name) != value:
             raise InvalidRequestError(f"the cursor was made for another {name}")
 

@@ -1,15 +1,21 @@
-"""What stands for a metric type where people look at it: names, units, statistics. Pure."""
+"""The measurements of an item that the API returns, with their units and statistics. Pure."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from ..model.items import Item
+from ..model.dynamodb import Item, mapping, number, text
+from ..model.metric_types import SPECS, base_of, rate_of
 from ..model.settings import Settings
+from ..model.sources import SOURCES
 
 STATISTICS = ("last", "avg", "min", "max", "p95", "breach_seconds")
 
-# Paths of the attributes that a chart of a metric type needs. The last ones are its values.
-_COMMON = (
+# The path of an attribute in an item.
+Path = tuple[str, ...]
+
+# A statistic by its name; None is unknown.
+Statistics = Mapping[str, float | None]
+
+_COMMON_PATHS: tuple[Path, ...] = (
     ("resource_id",),
     ("account_id",),
     ("region",),
@@ -19,75 +25,72 @@ _COMMON = (
     ("status",),
     ("labels",),
 )
-_TRAFFIC = ("bytes_sent", "bytes_received", "bytes_sent_rate", "bytes_received_rate")
-_VALUES: Mapping[str, tuple[str, ...]] = {
-    "cpu": ("utilization",),
-    "memory": ("percent",),
-    "disk": ("percent",),
-    "network": _TRAFFIC,
-}
-
-Path = tuple[str, ...]
-
-# A statistic by its name; None is not known.
-Statistics = Mapping[str, float | None]
 
 
-def paths(metric_type: str, *, parts: bool = False) -> list[Path]:
-    """What to read of an item of this type; with `parts`, of each file system too, and its key."""
-    if parts and metric_type == "disk":
-        return [*_COMMON, ("metric_id",), ("measurements",)]
-    own = [("metric_id",)] if parts else []
-    return [*_COMMON, *own, *(("measurements", name) for name in _VALUES[metric_type])]
+def paths(metric_type: str, *, components: bool = False) -> list[Path]:
+    """The attributes to read of an item; with `components`, also each file system and the key."""
+    if components and SPECS[metric_type].has_components and SPECS[metric_type].checked:
+        return [*_COMMON_PATHS, ("metric_id",), ("measurements",)]
+    key = [("metric_id",)] if components else []
+    return [*_COMMON_PATHS, *key, *(("measurements", name) for name in _stored_names(metric_type))]
 
 
-def brief_paths(metric_type: str) -> list[Path]:
-    """What to read of an item that is only a point of a chart: its average."""
-    names = _VALUES[metric_type]
-    known = [("resource_id",), ("account_id",), ("region",), ("timestamp",), ("source",)]
-    return [*known, ("labels", "name"), *(("measurements", name, "avg") for name in names)]
+def average_paths(metric_type: str) -> list[Path]:
+    """The attributes to read of an item of which only the average is shown."""
+    common = [("resource_id",), ("account_id",), ("region",), ("timestamp",), ("source",)]
+    names = _stored_names(metric_type)
+    return [*common, ("labels", "name"), *(("measurements", name, "avg") for name in names)]
 
 
-def whole(metric_type: str, item: Item, settings: Settings) -> tuple[str, str, Statistics]:
-    """Name, unit and statistics of what stands for the metric type."""
-    if metric_type != "network":
-        name = _VALUES[metric_type][0]
-        return name, "percent", _statistics(_measurements(item).get(name))
-    ways = [values for _, values in traffic(item, settings)]
-    # The peaks of the two ways need not have been at one time.
-    both = {
-        each: _sum([way.get(each) for way in ways]) if each in {"last", "avg"} else None
+def _stored_names(metric_type: str) -> tuple[str, ...]:
+    spec = SPECS[metric_type]
+    return (*spec.charted, *map(rate_of, spec.rated))
+
+
+def main_measurement(
+    metric_type: str, item: Item, settings: Settings
+) -> tuple[str, str, Statistics]:
+    """Name, unit and statistics of the measurement that stands for the metric type."""
+    spec = SPECS[metric_type]
+    if spec.checked:
+        return spec.checked, "percent", _statistics(_measurement(item, spec.checked))
+    directions = [values for _, values in _traffic(metric_type, item, settings)]
+    # Only `last` and `avg` are added: the peaks of the two directions can be at different times.
+    total = {
+        each: _sum([values.get(each) for values in directions]) if each in {"last", "avg"} else None
         for each in STATISTICS
     }
-    return "traffic", "bytes_per_second", both
+    return "traffic", "bytes_per_second", total
 
 
 def average(metric_type: str, item: Item, settings: Settings) -> float | None:
-    """The average of what stands for the metric type."""
-    if metric_type == "network":
-        return whole(metric_type, item, settings)[2]["avg"]
-    measurement = _measurements(item).get(_VALUES[metric_type][0])
-    return _number(measurement["M"], "avg") if measurement else None
+    """The average of the measurement that stands for the metric type."""
+    spec = SPECS[metric_type]
+    if not spec.checked:
+        return main_measurement(metric_type, item, settings)[2]["avg"]
+    return _rounded(_measurement(item, spec.checked), "avg")
 
 
-def each(metric_type: str, item: Item, settings: Settings) -> Iterator[tuple[str, str, Statistics]]:
-    """Name, unit and statistics of all that a history shows."""
-    if metric_type == "network":
-        for name, values in traffic(item, settings):
+def charted_measurements(
+    metric_type: str, item: Item, settings: Settings
+) -> Iterator[tuple[str, str, Statistics]]:
+    """Name, unit and statistics of every measurement in a host's history."""
+    spec = SPECS[metric_type]
+    if not spec.checked:
+        for name, values in _traffic(metric_type, item, settings):
             yield name, "bytes_per_second", values
         return
-    for name, measurement in sorted(_measurements(item).items()):
-        if name.partition(":")[0] in _VALUES[metric_type]:
-            yield name, "percent", _statistics(measurement)
+    for name, measurement in sorted(mapping(item, "measurements").items()):
+        if base_of(name) in spec.charted:
+            yield name, "percent", _statistics(measurement["M"])
 
 
-def traffic(item: Item, settings: Settings) -> Iterator[tuple[str, Statistics]]:
-    """Both ways in bytes per second: CloudWatch's are sums over a period, others' have rates."""
-    cloudwatch = item.get("source", {}).get("S") == "cloudwatch"
-    seconds = settings.period_seconds if cloudwatch else 1
-    found = _measurements(item)
-    for name in ("bytes_sent", "bytes_received"):
-        values = _statistics(found.get(name if cloudwatch else f"{name}_rate"))
+def _traffic(metric_type: str, item: Item, settings: Settings) -> Iterator[tuple[str, Statistics]]:
+    """Each direction in bytes per second."""
+    source = SOURCES[text(item, "source")]
+    for name in SPECS[metric_type].rated:
+        rated, seconds = source.rate(name, settings.period_seconds)
+        values = _statistics(_measurement(item, rated))
         yield (
             name,
             {
@@ -97,20 +100,18 @@ def traffic(item: Item, settings: Settings) -> Iterator[tuple[str, Statistics]]:
         )
 
 
-def _measurements(item: Item) -> dict[str, Any]:
-    found: dict[str, Any] = item.get("measurements", {}).get("M", {})
-    return found
+def _measurement(item: Item, name: str) -> Item:
+    return mapping(mapping(item, "measurements"), name)
 
 
-def _statistics(measurement: Any) -> dict[str, float | None]:
-    values = measurement["M"] if measurement else {}
-    return {name: _number(values, name) for name in STATISTICS}
+def _statistics(measurement: Item) -> dict[str, float | None]:
+    return {name: _rounded(measurement, name) for name in STATISTICS}
 
 
-def _number(values: Item, name: str) -> float | None:
-    """What people read of a number; None is not known."""
-    text = values.get(name, {}).get("N")
-    return None if text is None else round(float(text), 2)
+def _rounded(measurement: Item, statistic: str) -> float | None:
+    """A statistic with two decimals; None is unknown."""
+    value = number(measurement, statistic)
+    return None if value is None else round(value, 2)
 
 
 def _sum(values: list[float | None]) -> float | None:

@@ -1,6 +1,6 @@
-"""What a request asks for, from the text of its parameters. Pure functions.
+"""Values of a request's parameters from their text. Pure functions.
 
-Every function raises InvalidRequestError, with the parameter and what is wrong with it.
+Every function raises InvalidRequestError, which names the parameter and the mistake.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,33 +13,34 @@ from ..model.windows import format_utc, parse_utc
 
 MAX_LIMIT = 500
 
-# A little more than DynamoDB keeps.
+# A little more than DynamoDB's retention.
 MAX_DAYS = 92
 
 _DAY = timedelta(days=1)
 _YEARS = range(1970, 2200)  # of records
 _NAME = 512
 
-Given = Mapping[str, Sequence[str]]
+# Every value of each query parameter.
+QueryParams = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """From `start` to `stop`, both included and in UTC."""
+class TimeRange:
+    """From `start` to `stop`, both included, in UTC."""
 
     start: datetime
     stop: datetime
 
 
-def single(given: Given | None, known: Collection[str]) -> dict[str, str]:
-    """Each parameter by its name: known ones, and each once."""
-    for name, values in (given or {}).items():
+def single(query_params: QueryParams | None, known: Collection[str]) -> dict[str, str]:
+    """Each parameter by its name; unknown and repeated ones are errors."""
+    for name, values in (query_params or {}).items():
         if name not in known:
-            there = ", ".join(known) if known else "none here"
-            raise InvalidRequestError(f"there is no parameter {name[:_NAME]!r}; there are {there}")
+            accepted = f"accepted: {', '.join(known)}" if known else "none is accepted here"
+            raise InvalidRequestError(f"unknown parameter {name[:_NAME]!r}; {accepted}")
         if len(values) != 1:
-            raise InvalidRequestError(f"{name} is given {len(values)} times")
-    return {name: values[0] for name, values in (given or {}).items()}
+            raise InvalidRequestError(f"{name} occurs {len(values)} times")
+    return {name: values[0] for name, values in (query_params or {}).items()}
 
 
 def limit(values: Mapping[str, str], *, default: int = 100, most: int = MAX_LIMIT) -> int:
@@ -49,25 +50,25 @@ def limit(values: Mapping[str, str], *, default: int = 100, most: int = MAX_LIMI
     return int(text)
 
 
-def span(values: Mapping[str, str], now: datetime) -> Span:
-    """The time asked for: the last 24 hours, or the 24 hours before `to`."""
+def time_range(values: Mapping[str, str], now: datetime) -> TimeRange:
+    """The time from `from` to `to`; by default the last 24 hours, or the 24 hours before `to`."""
     stop = _moment("to", values["to"]) if "to" in values else now.replace(microsecond=0)
     start = _moment("from", values["from"]) if "from" in values else stop - _DAY
     if start > stop:
         raise InvalidRequestError(f"from {format_utc(start)} is after to {format_utc(stop)}")
-    return Span(start, stop)
+    return TimeRange(start, stop)
 
 
-def days(values: Mapping[str, str], now: datetime) -> Span:
-    """As `span`, and no longer than items are kept."""
-    asked = span(values, now)
-    if asked.stop - asked.start > timedelta(days=MAX_DAYS):
+def limited_time_range(values: Mapping[str, str], now: datetime) -> TimeRange:
+    """As `time_range`, but at most MAX_DAYS long."""
+    found = time_range(values, now)
+    if found.stop - found.start > timedelta(days=MAX_DAYS):
         raise InvalidRequestError(f"from and to are more than {MAX_DAYS} days apart")
-    return asked
+    return found
 
 
 def name(values: Mapping[str, str], parameter: str) -> str:
-    """A name that was given, or empty."""
+    """The value of a name; empty without the parameter."""
     if parameter not in values:
         return ""
     text = values[parameter]
@@ -77,7 +78,7 @@ def name(values: Mapping[str, str], parameter: str) -> str:
 
 
 def path_name(text: str) -> str:
-    """A name out of a path. API Gateway decodes it, chalice local does not."""
+    """A name from a path. API Gateway decodes it, chalice local does not."""
     decoded = unquote(text)
     if not 1 <= len(decoded) <= _NAME:
         raise InvalidRequestError(f"the name has {len(decoded)} characters, not 1 to {_NAME}")
@@ -89,8 +90,8 @@ def _moment(parameter: str, text: str) -> datetime:
         moment = parse_utc(text)
     except (InvalidEventError, OverflowError) as error:
         raise InvalidRequestError(
-            f"{parameter}={text[:40]!r} is not ISO 8601 with a time zone, as in"
-            " 2026-11-22T18:00:00Z (a + in an address is %2B)"
+            f"{parameter}={text[:40]!r} is not ISO 8601 with a time zone, for example"
+            " 2026-11-22T18:00:00Z (write + as %2B in a URL)"
         ) from error
     if moment.year not in _YEARS:
         raise InvalidRequestError(

@@ -1,4 +1,4 @@
-"""Named queries: which there are, starting one, and its answer in pages."""
+"""GET and POST /queries: the named queries, starting one, and its result in pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -16,16 +16,16 @@ _FAILED = frozenset({"FAILED", "CANCELLED"})
 
 
 class Queries(Protocol):
-    """Athena, as far as the stage's work group is concerned. Every method raises StorageError."""
+    """The stage's work group in Athena. Every method raises StorageError."""
 
     def named(self) -> Sequence[NamedQuery]:
         """The named queries of the work group."""
 
     def start(self, query: NamedQuery, literals: Sequence[str]) -> str:
-        """Start a query with its parameters bound; the execution's id."""
+        """Start a query with its parameters bound; the ID of the execution."""
 
     def execution(self, identity: str) -> Mapping[str, Any] | None:
-        """An execution as Athena describes it; None if the work group has none of this id."""
+        """An execution as Athena describes it; None if it is not in the work group."""
 
     def page(self, execution: Mapping[str, Any], limit: int, token: str | None) -> Page:
         """Rows of the result of a query that succeeded.
@@ -36,21 +36,23 @@ class Queries(Protocol):
         """
 
 
-class Start(Struct, frozen=True, forbid_unknown_fields=True):
+class StartRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a request to start a query."""
 
     name: str
     parameters: dict[str, str | int | float] = {}
 
 
-def catalog(given: parameters.Given | None, *, queries: Queries) -> dict[str, Any]:
+def list_queries(
+    query_params: parameters.QueryParams | None, *, queries: Queries
+) -> dict[str, Any]:
     """The named queries.
 
     Raises:
-        InvalidRequestError: a parameter is given, and there is none.
+        InvalidRequestError: the request has a parameter; none is defined.
         StorageError: AWS failed.
     """
-    parameters.single(given, ())
+    parameters.single(query_params, ())
     return {
         "queries": [
             {
@@ -66,36 +68,42 @@ def catalog(given: parameters.Given | None, *, queries: Queries) -> dict[str, An
     }
 
 
-def start(given: parameters.Given | None, body: bytes, *, queries: Queries) -> dict[str, str]:
+def start_query(
+    query_params: parameters.QueryParams | None, body: bytes, *, queries: Queries
+) -> dict[str, str]:
     """Start a named query.
 
     Raises:
-        InvalidRequestError: the body is not what it should be, or a parameter is wrong.
-        UnknownThingError: there is no query of this name.
+        InvalidRequestError: the body or a parameter is invalid.
+        UnknownThingError: the query does not exist.
         StorageError: AWS failed.
     """
-    parameters.single(given, ())
-    asked = _decode(body)
-    query = next((each for each in queries.named() if each.name == asked.name), None)
+    parameters.single(query_params, ())
+    request = _decode(body)
+    query = next((each for each in queries.named() if each.name == request.name), None)
     if query is None:
-        raise UnknownThingError(f"there is no query {asked.name[:128]!r}: GET /queries has them")
+        raise UnknownThingError(
+            f"there is no query {request.name[:128]!r}; GET /queries lists them"
+        )
     try:
-        literals = query.literals({name: _text(v) for name, v in asked.parameters.items()})
+        literals = query.literals({name: _text(v) for name, v in request.parameters.items()})
     except ParameterError as error:
         raise InvalidRequestError(str(error)) from error
     return {"id": queries.start(query, literals)}
 
 
-def _decode(body: bytes) -> Start:
+def _decode(body: bytes) -> StartRequest:
     try:
-        asked = msgspec.json.decode(body, type=Start)
-        "".join([asked.name, *asked.parameters, *map(str, asked.parameters.values())]).encode()
+        request = msgspec.json.decode(body, type=StartRequest)
+        "".join(
+            [request.name, *request.parameters, *map(str, request.parameters.values())]
+        ).encode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidRequestError(
             f'the body is not {{"name": …, "parameters": {{…}}}}: {reason}'
         ) from error
-    return asked
+    return request
 
 
 def _text(value: str | float) -> str:
@@ -104,15 +112,17 @@ def _text(value: str | float) -> str:
     return str(value)
 
 
-def answer(identity: str, given: parameters.Given | None, *, queries: Queries) -> dict[str, Any]:
-    """How a query goes, and a page of its rows.
+def get_query(
+    identity: str, query_params: parameters.QueryParams | None, *, queries: Queries
+) -> dict[str, Any]:
+    """The state of a query, and a page of its rows.
 
     Raises:
-        InvalidRequestError: a parameter is wrong.
-        UnknownThingError: the work group has no execution of this id, or its rows are gone.
+        InvalidRequestError: a parameter is invalid.
+        UnknownThingError: the work group has no such execution, or its rows were deleted.
         StorageError: AWS failed.
     """
-    values = parameters.single(given, ("limit", "cursor"))
+    values = parameters.single(query_params, ("limit", "cursor"))
     limit = parameters.limit(values)
     identity = parameters.path_name(identity)
     token = _page_token(identity, values)
@@ -138,7 +148,7 @@ def _page_token(identity: str, values: Mapping[str, str]) -> str | None:
         return None
     _, token = cursors.unseal(identity, values["cursor"])
     if not isinstance(token, str):
-        raise InvalidRequestError("cursor is not one of this query's")
+        raise InvalidRequestError("cursor does not belong to this query")
     return token
 
 

@@ -1,4 +1,4 @@
-"""Pages of records as the table has them."""
+"""GET /metrics/{metric_type}: pages of records as they are stored."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,112 +6,103 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..model.dynamodb import Item, decode_exact
 from ..model.errors import InvalidRequestError, UnknownThingError
-from ..model.items import Item
-from ..model.records import METRIC_TYPES
+from ..model.metric_types import METRIC_TYPES
 from ..model.windows import format_utc
 from . import cursors, parameters
-from .parameters import Span
+from .parameters import TimeRange
 
-# Where a page ends: timestamp and metric_id of its last record.
-Position = tuple[str, str]
+# The end of a page: timestamp and metric_id of its last record.
+PageToken = tuple[str, str]
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _IDENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Records of one metric type, newest first, `after` the end of the page before."""
+class RecordsQuery:
+    """Records of one metric type, newest first, `after` the end of the previous page."""
 
     metric_type: str
-    span: Span
+    time_range: TimeRange
     resource_id: str = ""
     limit: int = parameters.MAX_LIMIT
-    after: Position | None = None
+    after: PageToken | None = None
 
 
 class Records(Protocol):
-    """Where records are. Every method raises StorageError."""
+    """The table of records. Every method raises StorageError."""
 
     @property
     def table(self) -> str:
         """The table's name."""
 
-    def page(self, wanted: Wanted, now: datetime) -> tuple[Sequence[Item], Position | None]:
-        """Records that have not expired, and where the next page begins, if there may be one."""
+    def page(self, query: RecordsQuery, now: datetime) -> tuple[Sequence[Item], PageToken | None]:
+        """Records that have not expired, and the token of the next page if there may be one."""
 
 
-def answer(
-    metric_type: str, given: parameters.Given | None, *, records: Records, now: datetime
+def list_records(
+    metric_type: str,
+    query_params: parameters.QueryParams | None,
+    *,
+    records: Records,
+    now: datetime,
 ) -> dict[str, Any]:
     """A page of records.
 
     Raises:
-        InvalidRequestError: a parameter is wrong.
-        UnknownThingError: there is no such metric type.
+        InvalidRequestError: a parameter is invalid.
+        UnknownThingError: the metric type does not exist.
         StorageError: AWS failed.
     """
     if metric_type not in METRIC_TYPES:
         raise UnknownThingError(f"there is no metric type {metric_type[:40]!r}")
-    values = parameters.single(given, ("from", "to", "resource_id", "limit", "cursor"))
+    values = parameters.single(query_params, ("from", "to", "resource_id", "limit", "cursor"))
     scope = f"{records.table}/{metric_type}"
-    wanted = _wanted(metric_type, values, scope, now)
-    items, after = records.page(wanted, now)
-    query = _query(wanted)
+    query = _read_query(metric_type, values, scope, now)
+    items, after = records.page(query, now)
     return {
-        "records": [exact(item) for item in items],
-        "cursor": cursors.seal(scope, query, after) if after else None,
+        "records": [decode_exact(item) for item in items],
+        "cursor": cursors.seal(scope, _bound_params(query), after) if after else None,
     }
 
 
-def _wanted(metric_type: str, values: Mapping[str, str], scope: str, now: datetime) -> Wanted:
-    most, resource = parameters.limit(values), parameters.name(values, "resource_id")
-    span = parameters.span(values, now)
-    asked = Wanted(metric_type, span, resource, most)
+def _read_query(
+    metric_type: str, values: Mapping[str, str], scope: str, now: datetime
+) -> RecordsQuery:
+    limit, resource_id = parameters.limit(values), parameters.name(values, "resource_id")
+    time_range = parameters.time_range(values, now)
+    query = RecordsQuery(metric_type, time_range, resource_id, limit)
     if "cursor" not in values:
-        return asked
-    query, position = cursors.unseal(scope, values["cursor"])
-    given = {name: text for name, text in _query(asked).items() if name in values}
-    cursors.agree(query, given)
-    return Wanted(
+        return query
+    bound, position = cursors.unseal(scope, values["cursor"])
+    cursors.check_same(
+        bound, {name: text for name, text in _bound_params(query).items() if name in values}
+    )
+    return RecordsQuery(
         metric_type,
-        parameters.span(query, now),
-        query.get("resource_id", ""),
-        most,
-        _position(position),
+        parameters.time_range(bound, now),
+        bound.get("resource_id", ""),
+        limit,
+        _page_token(position),
     )
 
 
-def _query(wanted: Wanted) -> dict[str, str]:
-    """What a cursor is bound to, as parameters."""
-    query = {"from": format_utc(wanted.span.start), "to": format_utc(wanted.span.stop)}
-    return query | ({"resource_id": wanted.resource_id} if wanted.resource_id else {})
+def _bound_params(query: RecordsQuery) -> dict[str, str]:
+    """The parameters that a cursor is bound to."""
+    bound = {
+        "from": format_utc(query.time_range.start),
+        "to": format_utc(query.time_range.stop),
+    }
+    return bound | ({"resource_id": query.resource_id} if query.resource_id else {})
 
 
-def _position(position: Any) -> Position:
+def _page_token(position: Any) -> PageToken:
     match position:
         case [str(timestamp), str(identity)] if _TIMESTAMP.fullmatch(
             timestamp
         ) and _IDENTITY.fullmatch(identity):
             return timestamp, identity
         case _:
-            raise InvalidRequestError("cursor is not one of this query's")
-
-
-def exact(item: Item) -> dict[str, Any]:
-    """The attributes as plain values; whole numbers are integers."""
-    return {name: _exact(value) for name, value in item.items()}
-
-
-def _exact(attribute: Item) -> Any:
-    ((kind, value),) = attribute.items()
-    match kind:
-        case "M":
-            return {name: _exact(each) for name, each in value.items()}
-        case "N":
-            return int(value) if value.lstrip("-").isdecimal() else float(value)
-        case "NULL":
-            return None
-        case _:
-            return value
+            raise InvalidRequestError("cursor does not belong to this query")

@@ -1,7 +1,7 @@
-"""The routes: unwrap the request, ask, wrap the answer.
+"""The routes: unwrap the request, call the service, wrap the response.
 
-What answers is imported at the first request, so that the cold starts of the other functions,
-which have the same zip, do not pay for it.
+The service is imported at the first request, so that the cold starts of the other functions, which
+share the zip, do not pay for it.
 """
 
 import logging
@@ -45,7 +45,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ServiceUnavailableError(ChaliceViewError):
-    """AWS refused or failed."""
+    """An AWS service rejected a call or failed."""
 
     STATUS_CODE = 503
 
@@ -55,9 +55,9 @@ Decorator = Callable[[View], View]
 
 
 class Request(NamedTuple):
-    """A request as the service takes it."""
+    """The parts of a request that the service uses."""
 
-    given: Mapping[str, Sequence[str]]
+    query_params: Mapping[str, Sequence[str]]
     body: bytes
     fresh: bool
 
@@ -66,14 +66,14 @@ class Request(NamedTuple):
         query: Any = request.query_params or {}
         body = request.raw_body
         return cls(
-            given={name: query.getlist(name) for name in query},
+            query_params={name: query.getlist(name) for name in query},
             body=body.encode() if isinstance(body, str) else body,
             fresh="no-cache" in request.headers.get("cache-control", ""),
         )
 
 
 class _Routes:
-    """A blueprint, and what its routes have in common."""
+    """A blueprint, and the code that its routes share."""
 
     def __init__(self, get_service: Callable[[], "Service"]) -> None:
         self.blueprint = Blueprint(__name__)
@@ -86,46 +86,48 @@ class _Routes:
         return self._route(path, "POST")
 
     def _route(self, path: str, method: str) -> Decorator:
-        # API Gateway checks the signature and who may call; chalice local does not.
+        # API Gateway authenticates and authorizes the caller; chalice local does not.
         decorator: Decorator = self.blueprint.route(
             path, methods=[method], authorizer=IAMAuthorizer()
         )
         return decorator
 
-    def answer(self, make: Callable[["Service", Request], Any], status: int = 200) -> Response:
-        _refuse_other_sites(self.blueprint.current_request.headers)
+    def respond(self, call: Callable[["Service", Request], Any], status: int = 200) -> Response:
+        """The response with the result of a call of the service."""
+        _reject_other_sites(self.blueprint.current_request.headers)
         with http_errors():
             service = self._get_service()
-            answer = make(service, Request.of(self.blueprint.current_request))
-            return Response(service.encode(answer), dict(_HEADERS), status)
+            result = call(service, Request.of(self.blueprint.current_request))
+            return Response(service.encode(result), dict(_HEADERS), status)
 
     def file(self, name: str) -> Response:
-        """One of the page's files; the page itself without a name."""
-        # Of the page's requests only, as all that answers.
-        from . import static_files as assets  # noqa: PLC0415
+        """One of the page's files; without a name, the page itself."""
+        # Imported here, as the service: only requests for the page pay for it.
+        from . import static_files  # noqa: PLC0415
 
         with http_errors():
-            file = assets.file_of(name or assets.START)
-        if file.is_known_to(self.blueprint.current_request.headers):
+            file = static_files.get_file(name or static_files.INDEX)
+        if file.is_cached_by(self.blueprint.current_request.headers):
             return Response("", {**file.headers()}, 304)
         return Response(file.text, {**file.headers()})
 
 
-def _refuse_other_sites(headers: Mapping[str, str]) -> None:
-    """Browsers say from where a page asks; other pages must not, with the rights of chalice local.
+def _reject_other_sites(headers: Mapping[str, str]) -> None:
+    """Reject requests that pages of other sites make with the permissions of chalice local.
 
-    Without CORS they could not read the answer, but a run would have started. And a site's name
-    may be made to point at this machine (DNS rebinding), where API Gateway checks no signature.
+    Browsers state the origin of a request. Without CORS such a page cannot read the response, but
+    it could start a run. A site can also resolve its name to this machine (DNS rebinding), where no
+    API Gateway checks signatures.
     """
     if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        raise ForbiddenError("pages of other sites may not ask")
+        raise ForbiddenError("requests from pages of other sites are not allowed")
     host = urlsplit(f"//{headers.get('host', 'localhost')}").hostname
     if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ and host not in _LOOPBACK:
-        raise ForbiddenError(f"chalice local answers as {', '.join(_LOOPBACK)} only")
+        raise ForbiddenError(f"chalice local accepts the hosts {', '.join(_LOOPBACK)} only")
 
 
 def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
-    """The API's routes; `get_service` is called at requests only."""
+    """The API's routes; `get_service` is first called by a request."""
     routes = _Routes(get_service)
     _add_records(routes)
     _add_operations(routes)
@@ -137,47 +139,53 @@ def create_blueprint(get_service: Callable[[], "Service"]) -> Blueprint:
 def _add_records(routes: _Routes) -> None:
     @routes.get("/metrics/{metric_type}")
     def metrics(metric_type: str) -> Response:
-        return routes.answer(lambda service, request: service.metrics(metric_type, request.given))
+        return routes.respond(
+            lambda service, request: service.metrics(metric_type, request.query_params)
+        )
 
     @routes.get("/hosts")
     def hosts() -> Response:
-        return routes.answer(
-            lambda service, request: service.hosts(request.given, fresh=request.fresh)
+        return routes.respond(
+            lambda service, request: service.hosts(request.query_params, fresh=request.fresh)
         )
 
     @routes.get("/hosts/{resource_id}")
     def host(resource_id: str) -> Response:
-        return routes.answer(lambda service, request: service.host(resource_id, request.given))
+        return routes.respond(
+            lambda service, request: service.host(resource_id, request.query_params)
+        )
 
 
 def _add_operations(routes: _Routes) -> None:
     @routes.get("/runs")
     def runs() -> Response:
-        return routes.answer(lambda service, request: service.runs(request.given))
+        return routes.respond(lambda service, request: service.runs(request.query_params))
 
     @routes.post("/runs")
     def start_run() -> Response:
-        return routes.answer(lambda service, request: service.start_run(request.given), 202)
+        return routes.respond(lambda service, request: service.start_run(request.query_params), 202)
 
     @routes.get("/alarms")
     def alarms() -> Response:
-        return routes.answer(lambda service, request: service.alarms(request.given))
+        return routes.respond(lambda service, request: service.alarms(request.query_params))
 
 
 def _add_queries(routes: _Routes) -> None:
     @routes.get("/queries")
     def queries() -> Response:
-        return routes.answer(lambda service, request: service.queries(request.given))
+        return routes.respond(lambda service, request: service.queries(request.query_params))
 
     @routes.post("/queries")
     def start_query() -> Response:
-        return routes.answer(
-            lambda service, request: service.start_query(request.given, request.body), 202
+        return routes.respond(
+            lambda service, request: service.start_query(request.query_params, request.body), 202
         )
 
     @routes.get("/queries/{identity}")
     def query(identity: str) -> Response:
-        return routes.answer(lambda service, request: service.query(identity, request.given))
+        return routes.respond(
+            lambda service, request: service.query(identity, request.query_params)
+        )
 
 
 def _add_page(routes: _Routes) -> None:
@@ -192,7 +200,7 @@ def _add_page(routes: _Routes) -> None:
 
 @contextmanager
 def http_errors() -> Iterator[None]:
-    """Our errors as Chalice's; what AWS said is for the log, not for the caller."""
+    """Raise our errors as Chalice's; details from AWS go to the log, not to the caller."""
     try:
         yield
     except InvalidRequestError as error:
@@ -202,5 +210,5 @@ def http_errors() -> Iterator[None]:
     except BusyError as error:
         raise ConflictError(str(error)) from error
     except StorageError as error:
-        logger.exception("AWS did not answer the API")
-        raise ServiceUnavailableError(f"AWS refused or failed ({error.code}); try again") from error
+        logger.exception("a call of AWS failed")
+        raise ServiceUnavailableError(f"a call of AWS failed ({error.code}); try again") from error

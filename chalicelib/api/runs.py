@@ -1,4 +1,4 @@
-"""Runs of the pipeline: which there were, how they went, and starting one."""
+"""GET and POST /runs: the newest runs of the pipeline, and starting one."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from ..model.execution_history import Branch, Event, failure_reason, seconds_bet
 from ..model.windows import format_utc
 from . import parameters
 
-MOST = 50
+MAX_RUNS = 50
 
 _SUMMARY = 600  # characters of an error
 
@@ -29,35 +29,37 @@ class Pipeline(Protocol):
         """The events of each, oldest first."""
 
     def is_running(self) -> bool:
-        """Whether an execution is under way."""
+        """Whether an execution is running."""
 
     def start(self, name: str, document: Mapping[str, str]) -> None:
-        """Start an execution; one that was started under this name already stays the only one."""
+        """Start an execution; does nothing if one with this name was started before."""
 
 
-def answer(given: parameters.Given | None, *, pipeline: Pipeline) -> dict[str, Any]:
+def list_runs(query_params: parameters.QueryParams | None, *, pipeline: Pipeline) -> dict[str, Any]:
     """The newest runs.
 
     Raises:
-        InvalidRequestError: a parameter is wrong.
+        InvalidRequestError: a parameter is invalid.
         StorageError: AWS failed.
     """
-    values = parameters.single(given, ("limit",))
-    executions = pipeline.executions(parameters.limit(values, default=10, most=MOST))
+    values = parameters.single(query_params, ("limit",))
+    executions = pipeline.executions(parameters.limit(values, default=10, most=MAX_RUNS))
     histories = pipeline.histories(executions)
     return {"runs": [run(*each) for each in zip(executions, histories, strict=True)]}
 
 
-def start(given: parameters.Given | None, *, pipeline: Pipeline, now: datetime) -> dict[str, str]:
-    """Start a run; two requests of one second start the same one.
+def start_run(
+    query_params: parameters.QueryParams | None, *, pipeline: Pipeline, now: datetime
+) -> dict[str, str]:
+    """Start a run; two requests within the same second start one run.
 
     Raises:
-        BusyError: one is under way.
+        BusyError: a run is in progress.
         StorageError: AWS failed.
     """
-    parameters.single(given, ())
+    parameters.single(query_params, ())
     if pipeline.is_running():
-        raise BusyError("a run is under way: GET /runs tells when it has ended")
+        raise BusyError("a run is in progress; GET /runs shows when it has ended")
     name = f"api-{now:%Y%m%dT%H%M%SZ}"
     pipeline.start(name, {"time": format_utc(now)})
     return {"name": name}

@@ -1,4 +1,4 @@
-"""The API's use cases with what they need; made once for each environment of the function."""
+"""The API's operations with their adapters; created once for each execution environment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,74 +8,65 @@ from typing import Any, Protocol
 import msgspec
 
 from ..model.settings import ApiSettings, Settings
-from . import (
-    alarms as alarm_states,
-)
-from . import (
-    host_history as history,
-)
-from . import (
-    hosts as fleet,
-)
-from . import (
-    queries as answers,
-)
-from . import (
-    records,
-    runs,
-)
-from .parameters import Given
+from . import alarms, host_history, hosts, queries, records, runs
+from .parameters import QueryParams
 
-Answer = dict[str, Any]
+Json = dict[str, Any]
 
 
-class Table(records.Records, fleet.Fleet, history.History, Protocol):
-    """The table in all its ways to be read."""
+class Table(records.Records, hosts.FleetRecords, host_history.HostRecords, Protocol):
+    """Every read of the table."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What each route answers. Every method raises RequestError or StorageError."""
+    """The response of each route. Every method raises RequestError or StorageError."""
 
     settings: Settings
-    own: ApiSettings
+    api_settings: ApiSettings
     table: Table
     pipeline: runs.Pipeline
-    alarm_reader: alarm_states.Alarms
-    athena: answers.Queries
+    alarm_reader: alarms.AlarmReader
+    athena: queries.Queries
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def metrics(self, metric_type: str, given: Given) -> Answer:
-        return records.answer(metric_type, given, records=self.table, now=self.now())
+    def metrics(self, metric_type: str, query_params: QueryParams) -> Json:
+        return records.list_records(metric_type, query_params, records=self.table, now=self.now())
 
-    def hosts(self, given: Given, *, fresh: bool) -> Answer:
-        return fleet.answer(
-            given, settings=self.settings, fleet=self.table, now=self.now(), fresh=fresh
+    def hosts(self, query_params: QueryParams, *, fresh: bool) -> Json:
+        return hosts.list_hosts(
+            query_params, settings=self.settings, records=self.table, now=self.now(), fresh=fresh
         )
 
-    def host(self, resource_id: str, given: Given) -> Answer:
-        return history.answer(
-            resource_id, given, settings=self.settings, history=self.table, now=self.now()
+    def host(self, resource_id: str, query_params: QueryParams) -> Json:
+        return host_history.get_host(
+            resource_id,
+            query_params,
+            settings=self.settings,
+            records=self.table,
+            now=self.now(),
         )
 
-    def runs(self, given: Given) -> Answer:
-        return runs.answer(given, pipeline=self.pipeline)
+    def runs(self, query_params: QueryParams) -> Json:
+        return runs.list_runs(query_params, pipeline=self.pipeline)
 
-    def start_run(self, given: Given) -> Answer:
-        return dict(runs.start(given, pipeline=self.pipeline, now=self.now()))
+    def start_run(self, query_params: QueryParams) -> Json:
+        return dict(runs.start_run(query_params, pipeline=self.pipeline, now=self.now()))
 
-    def alarms(self, given: Given) -> Answer:
-        return alarm_states.answer(given, own=self.own, alarms=self.alarm_reader)
+    def alarms(self, query_params: QueryParams) -> Json:
+        return alarms.list_alarms(
+            query_params, api_settings=self.api_settings, alarms=self.alarm_reader
+        )
 
-    def queries(self, given: Given) -> Answer:
-        return answers.catalog(given, queries=self.athena)
+    def queries(self, query_params: QueryParams) -> Json:
+        return queries.list_queries(query_params, queries=self.athena)
 
-    def start_query(self, given: Given, body: bytes) -> Answer:
-        return dict(answers.start(given, body, queries=self.athena))
+    def start_query(self, query_params: QueryParams, body: bytes) -> Json:
+        return dict(queries.start_query(query_params, body, queries=self.athena))
 
-    def query(self, identity: str, given: Given) -> Answer:
-        return answers.answer(identity, given, queries=self.athena)
+    def query(self, identity: str, query_params: QueryParams) -> Json:
+        return queries.get_query(identity, query_params, queries=self.athena)
 
     @staticmethod
-    def encode(answer: Answer) -> str:
-        return msgspec.json.encode(answer).decode()
+    def encode(response: Json) -> str:
+        return msgspec.json.encode(response).decode()

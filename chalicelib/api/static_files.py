@@ -1,8 +1,9 @@
-"""The page's files, which chalicelib/page holds as they are: no build step.
+"""The page's files in chalicelib/page, which has no build step.
 
-They go out as text. API Gateway compresses them where a browser takes that
-(`minimum_compression_size`); packed here they would be binary to it, and it gives binary bodies
-in Base64 to whoever does not name their type in Accept, as a browser's requests for scripts do.
+They are returned as text. API Gateway compresses them if the browser accepts that
+(`minimum_compression_size`). Compressed here they would be binary to API Gateway, which returns
+binary bodies as Base64 unless the Accept header names their type, and a browser's requests for
+scripts do not.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ..model.errors import UnknownThingError
 
-START = "index.html"
+INDEX = "index.html"
 
 _FOLDER = Path(__file__).resolve().parents[1] / "page"
 _TYPES = {
@@ -24,13 +25,13 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 
-# Nothing but our own files and answers: no other host, no inline script, no frame around it.
+# Only our own files and responses: no other host, no inline script, no embedding in a frame.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    # Kept by the browser, and asked for each time whether it is still the same.
+    # The browser caches the file and revalidates it at each use.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
@@ -49,20 +50,20 @@ class File:
     def headers(self) -> dict[str, str]:
         return {**_HEADERS, "Content-Type": self.content_type, "ETag": self.tag}
 
-    def is_known_to(self, headers: Mapping[str, str]) -> bool:
-        """Whether the asking browser has it already."""
+    def is_cached_by(self, headers: Mapping[str, str]) -> bool:
+        """Whether the browser that sent these headers has the file in its cache."""
         tags = headers.get("if-none-match", "").split(",")
-        # Who compresses on the way makes a weak tag of ours.
+        # Compression on the way turns the tag into a weak one.
         return self.tag in {tag.strip().removeprefix("W/") for tag in tags}
 
 
 @cache
 def names() -> frozenset[str]:
-    """The files that there are; nothing else is ever opened."""
+    """The names of the files; no other file is ever opened."""
     return frozenset(file.name for file in _FOLDER.iterdir() if file.suffix in _TYPES)
 
 
-def file_of(name: str) -> File:
+def get_file(name: str) -> File:
     """A file by its name.
 
     Raises:

@@ -1,1 +1,5 @@
-"""The one package that touches boto3: clients, retries, and botocore's errors made ours."""
+"""Adapters to AWS, the only package that imports boto3.
+
+Each one implements a protocol of an application. `errors` translates botocore's errors, `clients`
+holds the configuration of every client, `retry` the rule for repeated requests.
+"""

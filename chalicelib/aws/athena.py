@@ -148,5 +148,5 @@ class Athena:
             if error.code != _INVALID:
                 raise
             if token:
-                raise InvalidRequestError("cursor is not one of this query's") from error
-            raise UnknownThingError("rows are kept for 7 days, and these are gone") from error
+                raise InvalidRequestError("cursor does not belong to this query") from error
+            raise UnknownThingError("the rows were deleted; they are kept for 7 days") from error

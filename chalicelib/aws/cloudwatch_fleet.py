@@ -1,57 +1,52 @@
-"""EC2 and CloudWatch of one account in one region, behind `sources.cloudwatch.Fleet`."""
+"""EC2 and CloudWatch of one account and region: implements `sources.cloudwatch.Fleet`."""
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from ..collect.sources.cloudwatch import Points, Query
 from ..collect.sources.inventory import Instance
 from ..collect.sources.protocol import Scope, Series
 from ..model.errors import StorageError
 from ..model.settings import Role, Settings
+from .clients import Clients
 from .errors import translated
+from .retry import back_off
 
 # Limits of one GetMetricData request.
 _QUERIES = 500
 
-# AWS gives up to 1,000 instances a page. botocore holds a page whole, as XML and as parsed: one of
-# 2,000 took a function over its 128 MB; in pages of 200 the same fleet peaks at 89.
+# AWS returns up to 1,000 instances a page, and botocore keeps both the XML and the parsed page in
+# memory. A page of 2,000 exceeded the 128 MB of a function; pages of 200 peak at 89 MB.
 _INSTANCES = 200
 
-_POINTS = 100_800  # the most in one answer
+_POINTS = 100_800  # the most in one response
 
-# Answers may be less full than they could be. A service that goes on sending tokens after this
-# many times the pages that the points need is not telling the truth.
-_PATIENCE = 20
+# Pages can hold fewer points than allowed. More than this many times the pages that the points
+# need means that the service returns tokens without end.
+_MAX_PAGES_FACTOR = 20
 _ATTEMPTS = 5
+_FIRST_SECONDS = 0.2
 
-# Of an assumed role's credentials: more than an invocation lasts.
-_SPARE = timedelta(minutes=5)
+# Credentials of an assumed role are renewed this long before they expire: longer than an
+# invocation takes.
+_RENEW_BEFORE = timedelta(minutes=5)
 
 Credentials = Mapping[str, str]
 
-# The function's: clients find them by themselves.
+# Empty: clients use the function's own credentials.
 _OWN: Credentials = {}
 
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "LimitExceededException"})
 
-_CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=10,
-    parameter_validation=False,
-    retries={"mode": "standard", "total_max_attempts": 3},
-)
-
 
 def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet], list[str]]]":
-    """Opens every account and region of the settings; what cannot be is reported, not raised."""
-    # One session for all: each would keep a copy of EC2's large service model.
+    """A function that opens every account and region of the settings and reports failures."""
+    # One session for all, because each one keeps a copy of EC2's large service model.
     session = boto3.Session()
     assumed = _AssumedRoles(session, settings.external_id)
     opened: dict[tuple[str, str], tuple[Credentials, AwsFleet]] = {}
@@ -82,7 +77,7 @@ def fleet_opener(settings: Settings) -> "Callable[[Scope], tuple[list[AwsFleet],
 
 
 class _AssumedRoles:
-    """The credentials of each role, kept until shortly before they expire."""
+    """The credentials of each role, cached until shortly before they expire."""
 
     def __init__(self, session: boto3.Session, external_id: str) -> None:
         self._session = session
@@ -90,22 +85,22 @@ class _AssumedRoles:
         self._kept: dict[str, tuple[datetime, Credentials]] = {}
 
     def credentials(self, role: Role) -> Credentials:
-        """What a client of the role needs; the same object as long as it is good."""
+        """The credentials of a role; the same object until they are renewed."""
         expires, credentials = self._kept.get(role.arn, (datetime.min.replace(tzinfo=UTC), {}))
-        if datetime.now(UTC) + _SPARE < expires:
+        if datetime.now(UTC) + _RENEW_BEFORE < expires:
             return credentials
         request = {"RoleArn": role.arn, "RoleSessionName": "infra-monitoring"}
         if self._external_id:
             request["ExternalId"] = self._external_id
         with translated("assume role", role.arn):
-            answer = self._session.client("sts", config=_CONFIG).assume_role(**request)
-        given = answer["Credentials"]
+            response = Clients(self._session)("sts").assume_role(**request)
+        issued = response["Credentials"]
         credentials = {
-            "aws_access_key_id": given["AccessKeyId"],
-            "aws_secret_access_key": given["SecretAccessKey"],
-            "aws_session_token": given["SessionToken"],
+            "aws_access_key_id": issued["AccessKeyId"],
+            "aws_secret_access_key": issued["SecretAccessKey"],
+            "aws_session_token": issued["SessionToken"],
         }
-        self._kept[role.arn] = (given["Expiration"], credentials)
+        self._kept[role.arn] = (issued["Expiration"], credentials)
         return credentials
 
 
@@ -121,24 +116,15 @@ class AwsFleet:
         *,
         tags: Mapping[str, str],
         credentials: Credentials = _OWN,
+        clients: Callable[[str], Any] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.account_id = account_id
         self.region = region
         self.account_name = account_name
-        self._session = session
-        self._credentials = credentials
+        self._client = clients or Clients(session, region_name=region, **credentials)
         self._tags = tags
         self._sleep = sleep
-        self._clients: dict[str, Any] = {}
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            factory: Any = self._session.client
-            self._clients[service] = factory(
-                service, region_name=self.region, config=_CONFIG, **self._credentials
-            )
-        return self._clients[service]
 
     def instances(self, start: str, most: int) -> tuple[list[Instance], str]:
         filters = [{"Name": "instance-state-name", "Values": ["running"]}]
@@ -192,46 +178,46 @@ class AwsFleet:
     def _batch(
         self, batch: Mapping[str, Query], start: datetime, end: datetime, period: int
     ) -> dict[str, dict[float, float]]:
-        """One request's worth; queries that stay partial are asked for again, then an error."""
+        """The points of one request; queries with partial data are repeated."""
         points: dict[str, dict[float, float]] = {identity: {} for identity in batch}
-        asked: Mapping[str, Query] = batch
+        pending: Mapping[str, Query] = batch
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._back_off(attempt - 1)
-            partial = self._pages(asked, points, start, end, period)
+                self._sleep(back_off(attempt - 1, first_seconds=_FIRST_SECONDS))
+            partial = self._pages(pending, points, start, end, period)
             if not partial:
                 return points
-            asked = {identity: batch[identity] for identity in batch if identity in partial}
-        detail = f"{len(asked)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
+            pending = {identity: batch[identity] for identity in batch if identity in partial}
+        detail = f"{len(pending)} of {len(batch)} queries stay partial after {_ATTEMPTS} attempts"
         raise StorageError("get metric data in", self.region, "PartialData", detail)
 
     def _pages(
         self,
-        asked: Mapping[str, Query],
+        pending: Mapping[str, Query],
         points: dict[str, dict[float, float]],
         start: datetime,
         end: datetime,
         period: int,
     ) -> set[str]:
-        """Read all pages into `points`; the queries whose data is not whole."""
+        """Read all pages into `points`; the IDs of the queries whose data is partial."""
         request: dict[str, Any] = {
-            "MetricDataQueries": [_request(*each, period) for each in asked.items()],
+            "MetricDataQueries": [_request(*each, period) for each in pending.items()],
             "StartTime": start,
             "EndTime": end,
             "ScanBy": "TimestampAscending",
         }
         states: dict[str, str] = {}
-        expected = len(asked) * (end - start).total_seconds() / period
-        most = _PATIENCE * math.ceil(expected / _POINTS)
+        expected = len(pending) * (end - start).total_seconds() / period
+        most = _MAX_PAGES_FACTOR * math.ceil(expected / _POINTS)
         for _ in range(most):
-            answer = self._get_metric_data(request)
-            for result in answer["MetricDataResults"]:
+            response = self._get_metric_data(request)
+            for result in response["MetricDataResults"]:
                 states[result["Id"]] = result["StatusCode"]
                 moments = (moment.timestamp() for moment in result["Timestamps"])
                 points[result["Id"]].update(zip(moments, result["Values"], strict=True))
-            if not answer.get("NextToken"):
-                return {each for each in asked if states.get(each, "Complete") != "Complete"}
-            request["NextToken"] = answer["NextToken"]
+            if not response.get("NextToken"):
+                return {each for each in pending if states.get(each, "Complete") != "Complete"}
+            request["NextToken"] = response["NextToken"]
         detail = f"still more pages after {most}"
         raise StorageError("get metric data in", self.region, "TooManyPages", detail)
 
@@ -243,12 +229,8 @@ class AwsFleet:
             except StorageError as error:
                 if error.code not in _THROTTLED or attempt == _ATTEMPTS - 1:
                     raise
-            self._back_off(attempt)
+            self._sleep(back_off(attempt, first_seconds=_FIRST_SECONDS))
         raise AssertionError("the last attempt returns or raises")
-
-    def _back_off(self, attempt: int) -> None:
-        """Full jitter: up to 200 ms at first, twice as much each time, 2 s at most."""
-        self._sleep(random.uniform(0, min(2.0, 0.2 * 2**attempt)))  # nosec B311 # noqa: S311 - no secret
 
 
 def _request(identity: str, query: Query, period: int) -> dict[str, Any]:

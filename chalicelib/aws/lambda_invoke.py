@@ -1,32 +1,23 @@
-"""Invoking a function of ours once more."""
+"""Asynchronous invocation of a function."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
 import msgspec
-from botocore.config import Config
 
+from .clients import Clients
 from .errors import translated
-
-_CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=8,
-    parameter_validation=False,
-    retries={"mode": "standard", "total_max_attempts": 4},
-)
 
 
 def invoke_later(function: str, event: Mapping[str, Any]) -> None:
     """Invoke a function asynchronously.
 
-    The client is made only here: what hardly any object needs must not cost each cold start.
+    The client is created here: few objects need it, and creating it costs CPU time.
 
     Raises:
-        StorageError: Lambda did not take it.
+        StorageError: Lambda did not accept the invocation.
     """
-    factory: Any = boto3.Session().client
     with translated("invoke", function):
-        factory("lambda", config=_CONFIG).invoke(
+        Clients()("lambda").invoke(
             FunctionName=function, InvocationType="Event", Payload=msgspec.json.encode(event)
         )

@@ -1,4 +1,4 @@
-"""The state machine and CloudWatch's alarms: `api.runs.Pipeline`, `api.alarm_states.Alarms`."""
+"""The state machine and CloudWatch's alarms: implements `api.runs` and `api.alarms`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +12,9 @@ from ..model.execution_history import Event
 from ..model.settings import ApiSettings
 from .errors import translated
 
-# Histories read side by side, and kept of executions that have ended: these never change.
+# Histories are read in parallel. Those of ended executions never change and are cached.
 _WORKERS = 5
-_KEPT = 100
+_MAX_CACHED = 100
 
 Client = Callable[[str], Any]
 
@@ -25,7 +25,7 @@ class Pipeline:
     def __init__(self, settings: ApiSettings, client: Client) -> None:
         self._settings = settings
         self._client = client
-        self._kept: dict[str, Sequence[Event]] = {}
+        self._cache: dict[str, Sequence[Event]] = {}
 
     def executions(self, limit: int) -> Sequence[Mapping[str, Any]]:
         return self._list(maxResults=limit)[:limit]
@@ -35,8 +35,8 @@ class Pipeline:
 
     def _list(self, **request: Any) -> Sequence[Mapping[str, Any]]:
         with translated("list executions of", self._machine):
-            answer = self._sfn.list_executions(stateMachineArn=self._machine, **request)
-        found: Sequence[Mapping[str, Any]] = answer["executions"]
+            response = self._sfn.list_executions(stateMachineArn=self._machine, **request)
+        found: Sequence[Mapping[str, Any]] = response["executions"]
         return found
 
     def histories(self, executions: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Event]]:
@@ -45,14 +45,14 @@ class Pipeline:
 
     def _history(self, execution: Mapping[str, Any]) -> Sequence[Event]:
         arn = execution["executionArn"]
-        if arn in self._kept:
-            return self._kept[arn]
+        if arn in self._cache:
+            return self._cache[arn]
         with translated("read history of", arn):
             events = list(read_history(self._sfn, arn))
         if execution["status"] != "RUNNING":
-            if len(self._kept) >= _KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[arn] = events
+            if len(self._cache) >= _MAX_CACHED:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[arn] = events
         return events
 
     def start(self, name: str, document: Mapping[str, str]) -> None:
@@ -70,10 +70,10 @@ class Pipeline:
 
     @cached_property
     def _machine(self) -> str:
-        """The state machine's ARN: by its name where nobody has told it."""
+        """The state machine's ARN; derived from its name if it is not in the settings."""
         if self._settings.pipeline:
             return self._settings.pipeline
-        with translated("ask for the account of", "these credentials"):
+        with translated("get the account of", "the credentials"):
             sts = self._client("sts")
             account = sts.get_caller_identity()["Account"]
         return (
@@ -89,7 +89,7 @@ def read_history(client: Any, arn: str) -> Iterator[Event]:
         yield from page["events"]
 
 
-class AlarmReader:
+class CloudWatchAlarms:
     """CloudWatch's alarms."""
 
     def __init__(self, client: Client) -> None:

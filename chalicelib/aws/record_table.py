@@ -1,6 +1,6 @@
-"""What the API reads of the table: `api.records.Records`, `api.fleet.Fleet`, `api.history.History`.
+"""The API's reads of the table: implements `api.service.Table`.
 
-Items stay for up to two days after they expire, so each read leaves out those that have.
+DynamoDB deletes an item up to two days after it expires, so each read leaves out expired items.
 """
 
 import time
@@ -9,41 +9,38 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ..api import measurements as views
+from ..api import measurements
 from ..api.host_history import Host
-from ..api.parameters import Span
-from ..api.records import Position, Wanted
-from ..model.errors import StorageError
-from ..model.items import Item
-from ..model.records import METRIC_TYPES
+from ..api.parameters import TimeRange
+from ..api.records import PageToken, RecordsQuery
+from ..model.dynamodb import INDEX_NAME, Item
+from ..model.metric_types import METRIC_TYPES
 from ..model.windows import format_utc, parse_utc
 from .errors import translated
+from .store import read_batch
 
-_INDEX = "metric_type-timestamp-index"
-
-# Requests side by side; each reads up to a megabyte of the index, or a hundred items.
+# Parallel requests; each one reads up to a megabyte of the index, or a hundred items.
 _WORKERS = 8
 _BATCH = 100
-_ATTEMPTS = 6
 
-# Requests for one page of records, whose answer has to stay below Lambda's 6 MB; for the newest
-# part of a host's history; and for a host that is not in there.
+# The requests for one page of records, whose response must stay below Lambda's 6 MB; for the newest
+# part of a host's history; and for a host that is not in it.
 _PAGE_REQUESTS = 3
-_NEAR_REQUESTS = 2
+_RECENT_REQUESTS = 2
 _SEARCH_REQUESTS = 12
 
-# How long the fleet's older windows are kept, for several people who look at one time.
-_KEPT_SECONDS = 60
+# How long the averages of the fleet's older windows are cached, for several users at a time.
+_CACHE_SECONDS = 60
 
-# Before and after every timestamp, as text.
-_EVER = ("0", "9")
+# Sorts before and after every timestamp.
+_FIRST, _LAST = "0", "9"
 
-_A = TypeVar("_A")
-_B = TypeVar("_B")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 class TableReader:
-    """Records that have not expired: by pages, by windows, and by keys."""
+    """Reads records that have not expired: by page, by window, and by key."""
 
     def __init__(
         self,
@@ -64,26 +61,28 @@ class TableReader:
 
     # --- Pages ------------------------------------------------------------------------------
 
-    def page(self, wanted: Wanted, now: datetime) -> tuple[Sequence[Item], Position | None]:
-        host = Host(wanted.resource_id) if wanted.resource_id else None
-        request = _query(self._table, wanted.metric_type, now, times=_times(wanted.span), host=host)
-        request["Limit"] = 1_000 if host else wanted.limit
-        if wanted.after:
-            request["ExclusiveStartKey"] = _start(wanted.metric_type, wanted.after)
+    def page(self, query: RecordsQuery, now: datetime) -> tuple[Sequence[Item], PageToken | None]:
+        host = Host(query.resource_id) if query.resource_id else None
+        request = _query(
+            self._table, query.metric_type, now, times=_times(query.time_range), host=host
+        )
+        request["Limit"] = 1_000 if host else query.limit
+        if query.after:
+            request["ExclusiveStartKey"] = _start(query.metric_type, query.after)
         found: list[Item] = []
-        after: Position | None = None
+        after: PageToken | None = None
         for items, last in self._pages(request, _PAGE_REQUESTS):
             found += items
-            after = _position(last) if last else None
-            if len(found) > wanted.limit or (len(found) == wanted.limit and last):
-                return found[: wanted.limit], _position(found[wanted.limit - 1])
+            after = _page_token(last) if last else None
+            if len(found) > query.limit or (len(found) == query.limit and last):
+                return found[: query.limit], _page_token(found[query.limit - 1])
         return found, after
 
     # --- The fleet --------------------------------------------------------------------------
 
     def newest(self, now: datetime) -> datetime | None:
-        # One clock that is ahead must not make every other host one that is missing.
-        times = _EVER[0], format_utc(now)
+        # A host whose clock is ahead must not make every other host missing.
+        times = _FIRST, format_utc(now)
         return max(
             (end for name in METRIC_TYPES if (end := self._newest(name, times, now))), default=None
         )
@@ -94,58 +93,60 @@ class TableReader:
         return parse_utc(items[0]["timestamp"]["S"]) if items else None
 
     def recent(
-        self, since: datetime, brief_until: datetime, now: datetime, *, fresh: bool = False
+        self, since: datetime, averages_until: datetime, now: datetime, *, fresh: bool = False
     ) -> Mapping[str, Sequence[Item]]:
-        until = format_utc(brief_until)
-        # Just above a timestamp is that timestamp with anything behind it.
-        parts = [(name, views.paths(name), (f"{until}~", _EVER[1])) for name in METRIC_TYPES]
+        until = format_utc(averages_until)
+        # A timestamp followed by any text sorts directly after the timestamp.
+        tasks = [(name, measurements.paths(name), (f"{until}~", _LAST)) for name in METRIC_TYPES]
         key = format_utc(since), until
-        older = None if fresh else self._kept(key)
+        older = None if fresh else self._cached(key)
         if older is None:
-            parts += [(name, views.brief_paths(name), key) for name in METRIC_TYPES]
+            tasks += [(name, measurements.average_paths(name), key) for name in METRIC_TYPES]
 
-        def read(part: tuple[str, Sequence[views.Path], tuple[str, str]]) -> list[Item]:
-            metric_type, paths, times = part
+        def read(task: tuple[str, Sequence[measurements.Path], tuple[str, str]]) -> list[Item]:
+            metric_type, paths, times = task
             request = _query(self._table, metric_type, now, times=times, paths=paths)
             return [item for items, _ in self._pages(request) for item in items]
 
-        found = _side_by_side(read, parts)
+        found = _in_parallel(read, tasks)
         if older is None:
             older = found[len(METRIC_TYPES) :]
-            self._older = key, self._clock() + _KEPT_SECONDS, older
+            self._older = key, self._clock() + _CACHE_SECONDS, older
         return {name: found[at] + older[at] for at, name in enumerate(METRIC_TYPES)}
 
-    def _kept(self, key: tuple[str, str]) -> list[list[Item]] | None:
-        """Windows that have ended change with late points and replays only."""
-        kept, until, older = self._older
-        return older if kept == key and self._clock() < until else None
+    def _cached(self, key: tuple[str, str]) -> list[list[Item]] | None:
+        """The older windows from the cache; they change only by late points and replays."""
+        cached, until, older = self._older
+        return older if cached == key and self._clock() < until else None
 
     # --- One host ---------------------------------------------------------------------------
 
-    def near(
-        self, host: Host, span: Span, now: datetime
+    def recent_of(
+        self, host: Host, time_range: TimeRange, now: datetime
     ) -> tuple[Mapping[str, Sequence[Item]], datetime | None]:
         def read(metric_type: str) -> tuple[list[Item], str]:
-            return self._of_host(host, metric_type, span, now, _NEAR_REQUESTS)
+            return self._of_host(host, metric_type, time_range, now, _RECENT_REQUESTS)
 
-        answers = dict(zip(METRIC_TYPES, _side_by_side(read, METRIC_TYPES), strict=True))
-        reached = max(each for _, each in answers.values())
-        found: dict[str, Sequence[Item]] = {name: each for name, (each, _) in answers.items()}
+        by_type = dict(zip(METRIC_TYPES, _in_parallel(read, METRIC_TYPES), strict=True))
+        reached = max(each for _, each in by_type.values())
+        found: dict[str, Sequence[Item]] = {name: each for name, (each, _) in by_type.items()}
         return found, parse_utc(reached) if reached else None
 
-    def search(self, host: Host, span: Span, now: datetime) -> Sequence[Item]:
+    def search(self, host: Host, time_range: TimeRange, now: datetime) -> Sequence[Item]:
         for metric_type in METRIC_TYPES:
-            found, _ = self._of_host(host, metric_type, span, now, _SEARCH_REQUESTS)
+            found, _ = self._of_host(host, metric_type, time_range, now, _SEARCH_REQUESTS)
             if found:
                 return found
         return []
 
     def _of_host(
-        self, host: Host, metric_type: str, span: Span, now: datetime, requests: int
+        self, host: Host, metric_type: str, time_range: TimeRange, now: datetime, requests: int
     ) -> tuple[list[Item], str]:
-        """The host's newest records, and the timestamp down to which they are; empty for all."""
-        paths = views.paths(metric_type, parts=True)
-        request = _query(self._table, metric_type, now, times=_times(span), host=host, paths=paths)
+        """The host's newest records, and since when they are complete; empty if all are."""
+        paths = measurements.paths(metric_type, components=True)
+        request = _query(
+            self._table, metric_type, now, times=_times(time_range), host=host, paths=paths
+        )
         found: list[Item] = []
         reached = ""
         for items, last in self._pages(request, requests):
@@ -155,9 +156,9 @@ class TableReader:
 
     def ends(self, moments: Collection[datetime], now: datetime) -> Collection[datetime]:
         def read(moment: datetime) -> datetime | None:
-            return self._newest("cpu", (_EVER[0], format_utc(moment)), now)
+            return self._newest(METRIC_TYPES[0], (_FIRST, format_utc(moment)), now)
 
-        return {end for end in _side_by_side(read, moments) if end}
+        return {end for end in _in_parallel(read, moments) if end}
 
     def items(
         self, keys: Mapping[str, Sequence[Item]], now: datetime, *, whole: bool = False
@@ -169,46 +170,34 @@ class TableReader:
         ]
 
         def read(batch: tuple[str, Sequence[Item]]) -> list[Item]:
-            metric_type, wanted = batch
-            paths = [] if whole else views.paths(metric_type, parts=True)
-            return self._batch(wanted, paths)
+            metric_type, keys_of_type = batch
+            paths = [] if whole else measurements.paths(metric_type, components=True)
+            return self._batch(keys_of_type, paths)
 
         found: dict[str, list[Item]] = {name: [] for name in keys}
-        for (metric_type, _), items in zip(batches, _side_by_side(read, batches), strict=True):
+        for (metric_type, _), items in zip(batches, _in_parallel(read, batches), strict=True):
             found[metric_type] += [
                 item for item in items if int(item["expires_at"]["N"]) > now.timestamp()
             ]
         return found
 
-    def _batch(self, keys: Sequence[Item], paths: Sequence[views.Path]) -> list[Item]:
+    def _batch(self, keys: Sequence[Item], paths: Sequence[measurements.Path]) -> list[Item]:
         request: Any = {"Keys": list(keys)}
         if paths:
             request |= _projection([*paths, ("expires_at",)])
-        found: list[Item] = []
-        for attempt in range(_ATTEMPTS):
-            with translated("read items", self._table):
-                answer = self._client("dynamodb").batch_get_item(
-                    RequestItems={self._table: request}
-                )
-            found += answer["Responses"].get(self._table, [])
-            request = answer.get("UnprocessedKeys", {}).get(self._table)
-            if not request:
-                return found
-            self._sleep(0.05 * 2**attempt)
-        left = f"{len(request['Keys'])} left after {_ATTEMPTS} attempts"
-        raise StorageError("read items", self._table, "Throttled", left)
+        return read_batch(self._client("dynamodb"), self._table, request, self._sleep)
 
     def _pages(
         self, request: dict[str, Any], most: int = 10_000
     ) -> Iterator[tuple[list[Item], Item | None]]:
-        """The items of one request after the other, and where each ends if there may be more."""
+        """The items of each request, and its last key if there may be more."""
         last: Item | None = None
         for _ in range(most):
             start = {"ExclusiveStartKey": last} if last else {}
-            with translated("query", f"{self._table}/{_INDEX}"):
-                answer = self._client("dynamodb").query(**request | start)
-            last = answer.get("LastEvaluatedKey")
-            yield answer["Items"], last
+            with translated("query", f"{self._table}/{INDEX_NAME}"):
+                response = self._client("dynamodb").query(**request | start)
+            last = response.get("LastEvaluatedKey")
+            yield response["Items"], last
             if not last:
                 return
 
@@ -220,7 +209,7 @@ def _query(
     *,
     times: tuple[str, str],
     host: Host | None = None,
-    paths: Sequence[views.Path] = (),
+    paths: Sequence[measurements.Path] = (),
 ) -> dict[str, Any]:
     """A query of the index, newest first."""
     conditions = {"resource_id": host.resource_id} if host else {}
@@ -230,7 +219,7 @@ def _query(
         conditions["region"] = host.region
     request: dict[str, Any] = {
         "TableName": table,
-        "IndexName": _INDEX,
+        "IndexName": INDEX_NAME,
         "KeyConditionExpression": "#type = :type AND #time BETWEEN :start AND :stop",
         "FilterExpression": " AND ".join(
             ["#expires > :now", *(f"#{name} = :{name}" for name in conditions)]
@@ -257,8 +246,8 @@ def _query(
     return request
 
 
-def _projection(paths: Sequence[views.Path]) -> dict[str, Any]:
-    """The attributes to read; every name stands for itself, for some are reserved words."""
+def _projection(paths: Sequence[measurements.Path]) -> dict[str, Any]:
+    """The attributes to read; each name has a placeholder, because some are reserved words."""
     names = {
         word: f"#p{number}" for number, word in enumerate(sorted({w for p in paths for w in p}))
     }
@@ -268,11 +257,11 @@ def _projection(paths: Sequence[views.Path]) -> dict[str, Any]:
     }
 
 
-def _times(span: Span) -> tuple[str, str]:
-    return format_utc(span.start), format_utc(span.stop)
+def _times(time_range: TimeRange) -> tuple[str, str]:
+    return format_utc(time_range.start), format_utc(time_range.stop)
 
 
-def _start(metric_type: str, after: Position) -> Item:
+def _start(metric_type: str, after: PageToken) -> Item:
     timestamp, identity = after
     return {
         "metric_type": {"S": metric_type},
@@ -281,10 +270,10 @@ def _start(metric_type: str, after: Position) -> Item:
     }
 
 
-def _position(item: Item) -> Position:
+def _page_token(item: Item) -> PageToken:
     return item["timestamp"]["S"], item["metric_id"]["S"]
 
 
-def _side_by_side(work: Callable[[_A], _B], each: Iterable[_A]) -> list[_B]:
+def _in_parallel(read: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> list[_Result]:
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-        return list(pool.map(work, each))
+        return list(pool.map(read, tasks))

@@ -1,19 +1,17 @@
-"""The bucket and the table behind `storage.Store`."""
+"""The bucket and the table: implements `model.storage.Store`."""
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
-
+from ..model.dynamodb import Item
 from ..model.errors import ObjectNotFoundError, StorageError
-from ..model.items import Item
 from ..model.storage import StoredObject
+from .clients import Clients
 from .errors import translated
+from .retry import send_until_processed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,38 +22,22 @@ _WRITE_BATCH = 25
 _READ_BATCH = 100
 
 _CHUNK_BYTES = 1 << 18
-_ATTEMPTS = 8
 
-# `items.precedence` as a condition; a replay of the same object writes again.
+# `items.precedence` as a condition; a replay of the same object meets it.
 _LATER = (
     "attribute_not_exists(#version) OR #version < :version"
     " OR (#version = :version AND #source <= :source)"
 )
 
-# Parameters are built here and nowhere else, so botocore need not check each of them again:
-# a third of the CPU that an item costs. Time-outs leave room for a retry within 30 s.
-_CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=8,
-    max_pool_connections=16,
-    parameter_validation=False,
-    retries={"mode": "standard", "total_max_attempts": 4},
-)
-
 
 def create_store(*, bucket: str, table: str) -> "MetricStore":
-    """A store on the credentials, region and endpoint of the environment."""
-    session = boto3.Session()
-    return MetricStore(
-        session.client("s3", config=_CONFIG),
-        session.client("dynamodb", config=_CONFIG),
-        bucket=bucket,
-        table=table,
-    )
+    """A store with the credentials, region and endpoint of the environment."""
+    clients = Clients()
+    return MetricStore(clients("s3"), clients("dynamodb"), bucket=bucket, table=table)
 
 
 class MetricStore:
-    """The bucket and the table; see `storage.Store`."""
+    """The bucket and the table; see `model.storage.Store`."""
 
     def __init__(
         self,
@@ -83,12 +65,12 @@ class MetricStore:
         if etag:
             request["IfMatch"] = etag
         with translated("get object", f"s3://{self._bucket}/{key}"):
-            answer = self._s3.get_object(**request)
+            response = self._s3.get_object(**request)
         return StoredObject(
-            chunks=self._chunks(key, answer["Body"]),
-            stored_at=answer["LastModified"],
-            size=start + answer["ContentLength"],
-            etag=answer["ETag"],
+            chunks=self._chunks(key, response["Body"]),
+            stored_at=response["LastModified"],
+            size=start + response["ContentLength"],
+            etag=response["ETag"],
         )
 
     def etag(self, key: str) -> str:
@@ -123,12 +105,12 @@ class MetricStore:
         )
 
     def _put_each(self, requests: Iterable[dict[str, Any]]) -> int:
-        """Single writes, side by side, for a batch takes no conditions; how many were taken."""
-        wanted = list(requests)
-        if len(wanted) < 2:  # needs no threads
-            return sum(map(self._put_if, wanted))
+        """Conditional writes in parallel, because a batch has no conditions; the number written."""
+        pending = list(requests)
+        if len(pending) < 2:  # no threads needed
+            return sum(map(self._put_if, pending))
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return sum(pool.map(self._put_if, wanted))
+            return sum(pool.map(self._put_if, pending))
 
     def _put_if(self, request: dict[str, Any]) -> bool:
         try:
@@ -142,18 +124,19 @@ class MetricStore:
 
     def put_items(self, items: Sequence[Item]) -> None:
         for start in range(0, len(items), _WRITE_BATCH):
-            batch: Any = [
-                {"PutRequest": {"Item": item}} for item in items[start : start + _WRITE_BATCH]
-            ]
-            for attempt in range(_ATTEMPTS):
-                with translated("write items", self._table):
-                    answer = self._dynamodb.batch_write_item(RequestItems={self._table: batch})
-                batch = answer.get("UnprocessedItems", {}).get(self._table)
-                if not batch:
-                    break
-                self._back_off(attempt)
-            else:
-                raise self._unprocessed("write items", len(batch))
+            batch = [{"PutRequest": {"Item": item}} for item in items[start : start + _WRITE_BATCH]]
+            send_until_processed(
+                batch,
+                self._write_batch,
+                sleep=self._sleep,
+                operation="write items",
+                target=self._table,
+            )
+
+    def _write_batch(self, batch: Any) -> Any:
+        with translated("write items", self._table):
+            response = self._dynamodb.batch_write_item(RequestItems={self._table: batch})
+        return response.get("UnprocessedItems", {}).get(self._table)
 
     def get_items(self, keys: Sequence[Item], attributes: Sequence[str]) -> list[Item]:
         names = {f"#{number}": name for number, name in enumerate(attributes)}
@@ -165,22 +148,32 @@ class MetricStore:
                 "ProjectionExpression": ",".join(names),
                 "ExpressionAttributeNames": names,
             }
-            for attempt in range(_ATTEMPTS):
-                with translated("read items", self._table):
-                    answer = self._dynamodb.batch_get_item(RequestItems={self._table: request})
-                found += answer["Responses"].get(self._table, [])
-                request = answer.get("UnprocessedKeys", {}).get(self._table)
-                if not request:
-                    break
-                self._back_off(attempt)
-            else:
-                raise self._unprocessed("read items", len(request["Keys"]))
+            found += read_batch(self._dynamodb, self._table, request, self._sleep)
         return found
 
-    def _back_off(self, attempt: int) -> None:
-        """Full jitter: up to 50 ms at first, twice as much each time, 2 s at most."""
-        self._sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # nosec B311 # noqa: S311 - no secret
 
-    def _unprocessed(self, operation: str, count: int) -> StorageError:
-        detail = f"{count} left unprocessed after {_ATTEMPTS} attempts"
-        return StorageError(operation, self._table, "Throttled", detail)
+def read_batch(
+    dynamodb: Any, table: str, request: Any, sleep: Callable[[float], None]
+) -> list[Item]:
+    """The items of one BatchGetItem request, at most a hundred keys.
+
+    Raises:
+        StorageError: DynamoDB failed, or did not process every key.
+    """
+    found: list[Item] = []
+
+    def send(pending: Any) -> Any:
+        with translated("read items", table):
+            response = dynamodb.batch_get_item(RequestItems={table: pending})
+        found.extend(response["Responses"].get(table, []))
+        return response.get("UnprocessedKeys", {}).get(table)
+
+    send_until_processed(
+        request,
+        send,
+        sleep=sleep,
+        operation="read items",
+        target=table,
+        count=lambda pending: len(pending["Keys"]),
+    )
+    return found

@@ -9,19 +9,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..model import records
+from ..model.dynamodb import key
 from ..model.errors import InfraMonitoringError
-from ..model.items import (
-    PREVIOUS_ATTRIBUTES,
-    key,
-    previous_from_item,
-    raw_item,
-)
-from ..model.records import MetricType, Record
+from ..model.items import PREVIOUS_ATTRIBUTES, previous_from_item, raw_item
+from ..model.metric_types import MetricType
+from ..model.records import Record
 from ..model.results import Result, merge, report
 from ..model.settings import Settings
 from ..model.storage import Store
 from ..model.windows import Window
-from ..telemetry.metrics import Emit, nowhere, of_result
+from ..telemetry.metrics import Emit, discard, run_metrics
 from .fan_out import (
     chunk_results,
     in_chunks,
@@ -41,7 +38,7 @@ def respond(
     settings: Settings,
     store: Store,
     sources: Sequence[Source],
-    emit: Emit = nowhere,
+    emit: Emit = discard,
 ) -> dict[str, Any]:
     """What an event asks for: a tick is collected, results with chunks (`merge`) are merged.
 
@@ -61,7 +58,7 @@ def respond(
 def _merge(planned: Mapping[str, Any], store: Store, emit: Emit) -> dict[str, Any]:
     merged = merge(planned, chunk_results(planned, store))
     if planned["status"] == "PLANNED":  # else somebody has told of it already
-        emit(of_result(merged))
+        emit(run_metrics(merged))
     return merged
 
 
@@ -71,7 +68,7 @@ def collect(
     settings: Settings,
     store: Store,
     sources: Sequence[Source],
-    emit: Emit = nowhere,
+    emit: Emit = discard,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Measure and store every metric type of the tick, or plan the chunks of a large fleet.
@@ -94,7 +91,7 @@ def collect(
         milliseconds = round(1000 * (clock() - started))
         results.append(report(replace(result, duration_ms=milliseconds)))
         if not tick.plan:  # a chunk's is not final
-            emit(of_result(results[-1]))
+            emit(run_metrics(results[-1]))
     if failures:
         raise failures[0]
     return {"results": results}

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..model.errors import CollectionError
-from ..model.records import MetricType
+from ..model.metric_types import MetricType
 from ..model.results import Result, distinct
 from ..model.settings import Settings
 from ..model.storage import Store

@@ -9,8 +9,8 @@ from typing import Any, cast, get_args
 from msgspec import Struct, convert, to_builtins
 
 from ..model.errors import InvalidEventError
+from ..model.metric_types import METRIC_TYPES, MetricType
 from ..model.object_keys import PLAN_PREFIX, RAW_PREFIX
-from ..model.records import METRIC_TYPES, MetricType
 from ..model.windows import parse_utc
 
 

@@ -2,34 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .records import (
-    UNKNOWN_RATE,
-    UNKNOWN_UTILIZATION,
-    Measurement,
-    Record,
-)
-from .settings import Settings, Threshold
+from .metric_types import COUNTERS, CPU_SECONDS, RATED, base_of, rate_of
+from .records import UNKNOWN_RATE, UNKNOWN_UTILIZATION, Measurement, Record
+from .settings import Settings
+from .sources import SOURCES
+from .status import check, worst
 
-Status = Literal["ok", "warning", "critical"]
-_SEVERITY: tuple[Status, ...] = ("ok", "warning", "critical")
-
-# Totals since boot, as operating systems count them. CloudWatch's sums are per period, so
-# its records have no counters.
-RATED = frozenset({"bytes_sent", "bytes_received"})
-CPU_SECONDS = frozenset({"cpu_seconds_idle", "cpu_seconds_total"})
-COUNTERS = RATED | CPU_SECONDS
-
-# The kernel works the boot time out of its clock, so it moves when that is corrected.
+# The kernel derives the boot time from its clock, so it changes when the clock is corrected.
 _SAME_BOOT_SECONDS = 60
 
 
 class Previous(Struct, frozen=True, kw_only=True):
-    """The same resource's record of the window before, as far as comparing needs it."""
+    """The fields of the same host's record of the previous window that are compared."""
 
     timestamp: datetime
     collected_at: datetime | None
@@ -37,18 +25,18 @@ class Previous(Struct, frozen=True, kw_only=True):
 
 
 class Enriched(Struct, frozen=True, kw_only=True):
-    """A record with all that was found out about it.
+    """A record and the values derived from it.
 
-    `status` is the worst of `statuses`, which has one for each measurement; `change` is the
-    difference to the previous window's average, in the measurement's unit, where both are
-    known; `counter_reset` says that a counter began anew; `collection_lag_seconds` is
-    from the window's end to the reading (or to the object's arrival, if the record does not
-    say when it was read). `stored_at` is when the source object was stored.
+    `statuses` has one status for each measurement, `status` is the worst of them. `change` is
+    the difference to the previous window's average, in the measurement's unit, where both are
+    known. `counter_reset` says that a counter was reset. `collection_lag_seconds` is the time
+    from the window's end to the reading, or to the object's arrival if the record does not state
+    when it was read. `stored_at` is when the source object was stored.
     """
 
     record: Record
-    status: Status
-    statuses: Mapping[str, Status]
+    status: str
+    statuses: Mapping[str, str]
     change: Mapping[str, float]
     counter_reset: bool
     previous_timestamp: datetime | None
@@ -67,20 +55,20 @@ def enrich(
     stored_at: datetime,
     now: datetime,
 ) -> Enriched:
-    """The record with its status, its change since `previous`, and what its counters tell."""
+    """Add status, change since `previous`, and rates and utilization from counters."""
     growth, reset = counter_growth(record, previous)
     derived = rates(growth, _elapsed(record, previous))
-    if "utilization" not in record.measurements:  # a source that measured it knows it better
+    if "utilization" not in record.measurements:  # a measured value takes precedence
         derived |= utilization(growth)
     record = replace(record, measurements={**derived, **record.measurements}) if derived else record
     statuses = {
-        name: judge(measurement, settings.threshold(record.metric_type, name))
+        name: check(measurement.checked_value, settings.threshold(record.metric_type, name))
         for name, measurement in record.measurements.items()
     }
     read_at = record.collected_at or stored_at
     return Enriched(
         record=record,
-        status=max(statuses.values(), key=_SEVERITY.index),
+        status=worst(statuses.values()),
         statuses=statuses,
         change=changes(record.measurements, previous),
         counter_reset=reset,
@@ -92,23 +80,8 @@ def enrich(
     )
 
 
-def judge(measurement: Measurement, threshold: Threshold | None) -> Status:
-    """The status of one measurement.
-
-    The 95th percentile is judged: the average hides a breach that lasted for part of the
-    window, the maximum calls a single spike one. A source that has no percentile is judged
-    by its last value.
-    """
-    value = measurement.last if measurement.p95 is None else measurement.p95
-    if threshold is None or value is None:
-        return "ok"
-    if value >= threshold.critical:
-        return "critical"
-    return "warning" if value >= threshold.warning else "ok"
-
-
 def changes(measurements: Mapping[str, Measurement], previous: Previous | None) -> dict[str, float]:
-    """Average now less average before, for each measurement that has both."""
+    """The change of the average, for each measurement that has one in both windows."""
     if previous is None:
         return {}
     found = {}
@@ -122,34 +95,35 @@ def changes(measurements: Mapping[str, Measurement], previous: Previous | None) 
 def counter_growth(
     record: Record, previous: Previous | None
 ) -> tuple[dict[str, float | None], bool]:
-    """How far each counter has come since `previous`, and whether one of them began anew.
+    """The increase of each counter since `previous`, and whether one of them was reset.
 
-    Growth that cannot be known (first sight, a reset, no time between the readings) is
-    None, never zero or negative. A counter began anew if it went backwards, and also if its
-    machine did: three hours after a boot it may have passed where it was before.
+    An unknown increase (first record, a reset, no time between the readings) is None, never zero
+    or negative. A counter was reset if it decreased, or if its host rebooted: three hours after a
+    boot it can exceed its old value.
     """
+    if not SOURCES[record.source].has_counters:
+        return {}, False
     growth: dict[str, float | None] = {}
     reset = False
     for name, counter in record.measurements.items():
-        if not _is_counter(name, counter) or record.source == "cloudwatch":
+        if not _is_counter(name, counter):
             continue
         before = previous.measurements.get(name) if previous else None
         delta = None
         if previous and before and before.last is not None and counter.last is not None:
             delta = counter.last - before.last
-            if delta < 0 or _began_anew(record, previous):
+            if delta < 0 or _has_restarted(record, previous):
                 reset, delta = True, None
         growth[name] = delta if _elapsed(record, previous) > 0 else None
     return growth, reset
 
 
 def rates(growth: Mapping[str, float | None], elapsed: float) -> dict[str, Measurement]:
-    """A `…_rate` in bytes per second for each counter of bytes; null where growth is unknown."""
+    """A `…_rate` in bytes per second for each byte counter; null if its growth is unknown."""
     found: dict[str, Measurement] = {}
     for name, delta in growth.items():
-        base, colon, part = name.partition(":")
-        if base in RATED:
-            found[f"{base}_rate{colon}{part}"] = (
+        if base_of(name) in RATED:
+            found[rate_of(name)] = (
                 UNKNOWN_RATE
                 if delta is None
                 else Measurement(unit="bytes_per_second", last=round(delta / elapsed, 6))
@@ -158,10 +132,10 @@ def rates(growth: Mapping[str, float | None], elapsed: float) -> dict[str, Measu
 
 
 def utilization(growth: Mapping[str, float | None]) -> dict[str, Measurement]:
-    """The share of the window (percent) in which the cores were not idle, all cores together.
+    """The share of the window in which the cores were not idle, over all cores, in percent.
 
-    Null where growth is unknown, or where idle time grew by more than all time: then the two
-    do not belong together. Only what rounding can do is put right.
+    Null if the growth is unknown, or if idle time grew by more than total time, which makes the
+    two inconsistent. Only rounding errors are corrected.
     """
     if not growth.keys() >= CPU_SECONDS:
         return {}
@@ -173,17 +147,17 @@ def utilization(growth: Mapping[str, float | None]) -> dict[str, Measurement]:
 
 
 def _is_counter(name: str, measurement: Measurement) -> bool:
-    return name.partition(":")[0] in COUNTERS and measurement.samples == 1
+    return base_of(name) in COUNTERS and measurement.samples == 1
 
 
-def _began_anew(record: Record, previous: Previous) -> bool:
-    """Whether the machine has booted since, or now sums its counters over other cores."""
+def _has_restarted(record: Record, previous: Previous) -> bool:
+    """Whether the host rebooted since, or sums its counters over another number of cores."""
     booted = _difference("boot_time", record, previous)
     return abs(booted) > _SAME_BOOT_SECONDS or _difference("cpu_count", record, previous) != 0
 
 
 def _difference(name: str, record: Record, previous: Previous) -> float:
-    """Of the last values; 0 where one of them is not known."""
+    """The difference of the last values; 0 if one of them is unknown."""
     now, before = record.measurements.get(name), previous.measurements.get(name)
     if now is None or before is None or now.last is None or before.last is None:
         return 0

@@ -8,18 +8,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .records import METRIC_TYPES
+from .metric_types import METRIC_TYPES, SPECS
 
 # An event as GetExecutionHistory returns it; histories have the oldest event first.
 Event = Mapping[str, Any]
 
 # First state of each branch of infra/overlay.yaml -> metric type.
-_BRANCHES = {
-    "InvokeCPUCollector": "cpu",
-    "InvokeMemoryCollector": "memory",
-    "InvokeDiskCollector": "disk",
-    "InvokeNetworkCollector": "network",
-}
+_BRANCHES = {spec.state: name for name, spec in SPECS.items()}
 # The states that a caught error of these leads to.
 _CAUGHT = frozenset(f"{state.removeprefix('Invoke')}Failed" for state in _BRANCHES)
 _RESULT_STATES = frozenset(

@@ -1,4 +1,4 @@
-"""Records as DynamoDB items. Pure functions, in the low-level form that boto3's client takes."""
+"""Records as items of the DynamoDB table. Pure functions."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -6,23 +6,23 @@ from typing import Any, cast
 
 import msgspec
 
-from .enrichment import COUNTERS, Enriched, Previous
+from .dynamodb import Item, decode, encode
+from .enrichment import Enriched, Previous
+from .metric_types import COUNTERS, base_of
 from .records import Measurement, Record, metric_id
 from .windows import Window, format_utc
 
-Item = dict[str, Any]
-
-# All that comparing with the window before needs; keeps the read small.
+# The attributes needed to compare with the previous window; keeps the read small.
 PREVIOUS_ATTRIBUTES = ("metric_id", "timestamp", "collected_at", "measurements")
 
-# All that telling the later of two records of one identity needs.
+# The attributes needed to decide which of two records with the same key is newer.
 VERSION_ATTRIBUTES = ("metric_id", "timestamp", "version", "source_object")
 
 _STATISTICS = ("last", "avg", "min", "max", "p95")
 
 
 def raw_item(record: Record, *, retention_days: int) -> Item:
-    """The item as the collector writes it: the record, and when it expires."""
+    """The item that the collector writes: the record and its expiry time."""
     attributes: dict[str, Any] = {
         "schema_version": record.schema_version,
         "metric_id": str(record.metric_id),
@@ -40,11 +40,11 @@ def raw_item(record: Record, *, retention_days: int) -> Item:
     }
     if record.collected_at is not None:
         attributes["collected_at"] = _moment(record.collected_at)
-    return _attributes(attributes)
+    return encode(attributes)
 
 
 def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
-    """The item as the processor writes it; `processed_at` marks it as enriched."""
+    """The item that the processor writes; `processed_at` marks it as enriched."""
     added: dict[str, Any] = {
         "status": enriched.status,
         "change": enriched.change,
@@ -56,37 +56,37 @@ def enriched_item(enriched: Enriched, *, retention_days: int) -> Item:
     }
     if enriched.previous_timestamp is not None:
         added["previous_timestamp"] = format_utc(enriched.previous_timestamp)
-    return raw_item(enriched.record, retention_days=retention_days) | _attributes(added)
+    return raw_item(enriched.record, retention_days=retention_days) | encode(added)
 
 
 def version(record: Record, stored_at: datetime) -> str:
-    """When a record was read, then when its object was stored; sorts as text in time order."""
+    """When the record was read and when its object was stored; as text in the order of time."""
     return f"{_moment(record.collected_at or stored_at)} {_moment(stored_at)}"
 
 
 def precedence(item: Item) -> tuple[str, str]:
-    """Of two enriched items of one key the one with the greater precedence stays.
+    """The precedence of an item; of two enriched items with the same key, the higher one wins.
 
-    Made of the data alone, so it is the same in whatever order objects are processed. An
-    item without `version`, written by a collector or an earlier release, gives way to any.
+    It depends on the data alone, so the order in which objects are processed does not matter. An
+    item without `version`, written by a collector or an earlier release, has the lowest one.
     """
     return item.get("version", {}).get("S", ""), item.get("source_object", {}).get("S", "")
 
 
-# Upper bounds, in bytes: all that has a fixed name or form in an item; a measurement with the
-# names and the longest numbers in it, and its change; the `_rate` that a name grows by.
+# Upper bounds in bytes: the attributes with a fixed name or size; a measurement with its names,
+# its longest numbers and its change; the suffix `_rate`, with which a counter gets a rate.
 _FIXED_BYTES = 8_000
 _MEASUREMENT_BYTES = 240
 _SUFFIX_BYTES = 10
 
 
 def largest_item(record: Record) -> int:
-    """The most bytes that the record's item can have in DynamoDB, whatever enriching adds."""
+    """An upper bound in bytes of the record's item in DynamoDB, enriched."""
     names = [len(name.encode()) for name in record.measurements]
     counters = [
         len(name.encode()) + _SUFFIX_BYTES
         for name in record.measurements
-        if name.partition(":")[0] in COUNTERS
+        if base_of(name) in COUNTERS
     ]
     labels = sum(
         len(name.encode()) + len(text.encode()) + 1 for name, text in record.labels.items()
@@ -95,22 +95,17 @@ def largest_item(record: Record) -> int:
 
 
 def _measurement(measurement: Measurement) -> dict[str, Any]:
-    plain = {statistic: getattr(measurement, statistic) for statistic in _STATISTICS}
-    plain |= {"unit": measurement.unit, "samples": measurement.samples}
+    values = {statistic: getattr(measurement, statistic) for statistic in _STATISTICS}
+    values |= {"unit": measurement.unit, "samples": measurement.samples}
     if measurement.breach_seconds is not None:
-        plain["breach_seconds"] = measurement.breach_seconds
-    return plain
-
-
-def key(item: Item) -> Item:
-    """The primary key of an item."""
-    return {"metric_id": item["metric_id"], "timestamp": item["timestamp"]}
+        values["breach_seconds"] = measurement.breach_seconds
+    return values
 
 
 def previous_key(record: Record) -> Item | None:
-    """The key of the same resource's record one window earlier: it can be computed.
+    """The key of the same host's record of the previous window, computed from this record.
 
-    A record of a mere moment (`window_seconds` 0) has none.
+    None for a point in time (`window_seconds` 0), which has no previous window.
     """
     if not record.window_seconds:
         return None
@@ -122,17 +117,12 @@ def previous_key(record: Record) -> Item | None:
         metric_type=record.metric_type,
         window=Window(end, record.window_seconds),
     )
-    return _attributes({"metric_id": str(identity), "timestamp": format_utc(end)})
+    return encode({"metric_id": str(identity), "timestamp": format_utc(end)})
 
 
 def previous_from_item(item: Item) -> Previous:
-    """What comparing needs of a stored item (one with PREVIOUS_ATTRIBUTES)."""
-    return msgspec.convert({"collected_at": None, **plain(item)}, Previous, strict=False)
-
-
-def plain(item: Item) -> dict[str, Any]:
-    """The attributes as plain values; numbers are floats."""
-    return {name: _plain(value) for name, value in item.items()}
+    """The previous record from an item with PREVIOUS_ATTRIBUTES."""
+    return msgspec.convert({"collected_at": None, **decode(item)}, Previous, strict=False)
 
 
 def previous_from_record(record: Record) -> Previous:
@@ -141,45 +131,6 @@ def previous_from_record(record: Record) -> Previous:
         collected_at=record.collected_at,
         measurements=cast(Mapping[str, Measurement], record.measurements),
     )
-
-
-def _attributes(values: Mapping[str, Any]) -> Item:
-    return {name: _attribute(value) for name, value in values.items()}
-
-
-def _attribute(value: Any) -> Item:
-    # boto3's TypeSerializer insists on Decimal and takes several times as long.
-    match value:
-        case None:
-            return {"NULL": True}
-        case bool():
-            return {"BOOL": value}
-        case str():
-            return {"S": value}
-        case int() | float():
-            return {"N": _number(value)}
-        case _:
-            return {"M": _attributes(value)}
-
-
-def _number(value: float) -> str:
-    # DynamoDB ends at 1e-130 below; what is smaller than 1e-100 is rounding dust.
-    if abs(value) < 1e-100:
-        return "0"
-    return str(int(value)) if value == int(value) else repr(value)
-
-
-def _plain(attribute: Item) -> Any:
-    ((kind, value),) = attribute.items()
-    match kind:
-        case "M":
-            return {name: _plain(each) for name, each in value.items()}
-        case "N":
-            return float(value)
-        case "NULL":
-            return None
-        case _:
-            return value
 
 
 def _moment(moment: datetime) -> str:

@@ -4,22 +4,19 @@ import codecs
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
 from .errors import InvalidRecordError
+from .metric_types import MetricType, Unit
+from .sources import Source
+from .status import checked_value
 from .windows import MAX_WINDOW_SECONDS, Window, format_utc
 
 SCHEMA_VERSION: Literal[1] = 1
-
-MetricType = Literal["cpu", "memory", "disk", "network"]
-Source = Literal["host", "cloudwatch", "node_exporter", "external"]
-Unit = Literal["percent", "bytes", "count", "seconds", "bytes_per_second"]
-
-METRIC_TYPES: tuple[MetricType, ...] = get_args(MetricType)
 
 # Of our own making and never to change: another namespace would give every stored record
 # a second identity.
@@ -62,6 +59,11 @@ class Measurement(Struct, frozen=True, kw_only=True):
             for statistic in ("avg", "min", "max", "p95"):
                 if getattr(self, statistic) is None:
                     force_setattr(self, statistic, self.last)
+
+    @property
+    def checked_value(self) -> float | None:
+        """The value that is compared with a threshold; see `status.checked_value`."""
+        return checked_value(self.last, self.p95)
 
 
 UNKNOWN_RATE = Measurement(unit="bytes_per_second", last=None, samples=0)

@@ -6,15 +6,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast, get_args
 
 from .errors import SettingsError
+from .metric_types import CHECKED_TYPES, SPECS, base_of
+from .status import Threshold
 from .windows import MAX_WINDOW_SECONDS
-
-# A status is judged on the base name of a measurement, so a threshold on `percent` also
-# judges each file system's `percent:/var`.
-JUDGED: Mapping[tuple[str, str], str] = {
-    ("cpu", "utilization"): "cpu",
-    ("memory", "percent"): "memory",
-    ("disk", "percent"): "disk",
-}
 
 # Powertools reads it by itself.
 NAMESPACE = "POWERTOOLS_METRICS_NAMESPACE"
@@ -28,14 +22,6 @@ _ENDPOINT = re.compile(
 
 # Which successful runs are told of; a failed one always is.
 Digest = Literal["EveryRun", "Daily", "Never"]
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """From `warning` on a value is a warning, from `critical` on it is critical (percent)."""
-
-    warning: float
-    critical: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +114,24 @@ def _seconds(value: str) -> float:
 
 
 def _variable(name: str, parse: Callable[[str], Any]) -> Any:
-    return field(metadata={"variable": name, "parse": parse})
+    return field(metadata={"variables": {"": name}, "parse": parse})
+
+
+def _variables(names: Mapping[str, str], parse: Callable[[str], Any]) -> Any:
+    """A mapping with one environment variable for each key."""
+    return field(metadata={"variables": names, "parse": parse})
 
 
 def _source_variable(source: str, name: str, parse: Callable[[str], Any], *, unused: Any) -> Any:
     """Only `source` reads it: where METRIC_SOURCES does not name that, it may be left out."""
-    return field(default=unused, metadata={"variable": name, "parse": parse, "source": source})
+    return field(
+        default=unused, metadata={"variables": {"": name}, "parse": parse, "source": source}
+    )
 
 
 def _optional(name: str, parse: Callable[[str], Any], default: str = "") -> Any:
     """A variable that only some sources need."""
-    return field(metadata={"variable": name, "parse": parse, "default": default})
+    return field(metadata={"variables": {"": name}, "parse": parse, "default": default})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +147,9 @@ class Settings:
     retention_days: int = _variable("RETENTION_DAYS", _integer(1, 36_500))
     max_ahead_seconds: int = _variable("MAX_AHEAD_SECONDS", _integer(0))
     cpu_interval: float = _variable("CPU_SAMPLE_SECONDS", _interval)
-    cpu: Threshold = _variable("CPU_THRESHOLDS", _threshold)
-    memory: Threshold = _variable("MEMORY_THRESHOLDS", _threshold)
-    disk: Threshold = _variable("DISK_THRESHOLDS", _threshold)
+    thresholds: Mapping[str, Threshold] = _variables(
+        {name: SPECS[name].thresholds for name in CHECKED_TYPES}, _threshold
+    )
     chunk_targets: int = _variable("CHUNK_TARGETS", _integer(1))
     max_series: int = _variable("MAX_SERIES_PER_RUN", _integer(1))
     overlap_windows: int = _variable("OVERLAP_WINDOWS", _integer(0, 1))
@@ -184,10 +177,10 @@ class Settings:
         return cls(**_read(cls, environ))
 
     def threshold(self, metric_type: str, measurement: str) -> Threshold | None:
-        """The threshold that judges a measurement, or None where nothing does."""
-        base = measurement.partition(":")[0]
-        name = JUDGED.get((metric_type, base))
-        return None if name is None else getattr(self, name)
+        """The threshold of a measurement and of its components; None if it has none."""
+        if SPECS[metric_type].checked != base_of(measurement):
+            return None
+        return self.thresholds[metric_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,22 +237,33 @@ class ApiSettings:
 
 
 def _read(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a settings class's fields; SettingsError names all that is wrong."""
+    """The values of a settings class's fields.
+
+    Raises:
+        SettingsError: names every missing or bad variable at once.
+    """
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in fields(cls):
         meta = setting.metadata
-        variable, source = meta["variable"], meta.get("source")
-        text = environ.get(variable, meta.get("default"))
-        if source and source not in values.get("sources", ()) and not text:
-            continue
-        if text is None:
-            problems.append(f"{variable} is missing" + (f" ({source} needs it)" if source else ""))
-            continue
-        try:
-            values[setting.name] = setting.metadata["parse"](text.strip())
-        except ValueError as error:
-            problems.append(f"{variable}={text!r}: {error}")
+        source = meta.get("source")
+        found: dict[str, Any] = {}
+        for key, variable in meta["variables"].items():
+            text = environ.get(variable, meta.get("default"))
+            if source and source not in values.get("sources", ()) and not text:
+                continue
+            if text is None:
+                reason = f" ({source} needs it)" if source else ""
+                problems.append(f"{variable} is missing{reason}")
+                continue
+            try:
+                found[key] = meta["parse"](text.strip())
+            except ValueError as error:
+                problems.append(f"{variable}={text!r}: {error}")
+        if "" in meta["variables"]:
+            values |= {setting.name: found[""]} if found else {}
+        else:
+            values[setting.name] = found
     if problems:
         raise SettingsError(problems)
     return values

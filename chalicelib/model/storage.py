@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from .items import Item
+from .dynamodb import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .records import Measurement, Unit
+from .metric_types import Unit
+from .records import Measurement
 
 
 class Period(NamedTuple):

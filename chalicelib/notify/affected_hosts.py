@@ -1,4 +1,4 @@
-"""Which hosts a message names, worst first, and since when: from the records stored. Pure."""
+"""The hosts that a message names, worst first, and since when they are affected. Pure functions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,266 +7,252 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from ..model.alarm_catalog import Suspects
-from ..model.enrichment import judge
-from ..model.items import Item, plain
+from ..model.alarm_catalog import Alarm, HostRule
+from ..model.disk_forecast import forecasts
+from ..model.dynamodb import Item, decode
+from ..model.metric_types import SPECS, base_of, component_of
 from ..model.records import Measurement
-from ..model.settings import Settings, Threshold
+from ..model.settings import Settings
+from ..model.status import Threshold, check, severity
 
-# What is read of an item: attributes by name, of `measurements` only these (all if empty).
-ATTRIBUTES = ("resource_id", "account_id", "region", "timestamp", "window_seconds", "labels")
-NEEDED: Mapping[str, tuple[str, ...]] = {"cpu": ("utilization",), "memory": ("percent",)}
+# The default of each rule's limit, if CloudWatch does not report the threshold of the alarm.
+_LIMITS: Mapping[HostRule, float] = {
+    "breach": 15.0,  # minutes
+    "disk_full": 90.0,  # percent
+    "disk_filling": 72.0,  # hours
+}
+
+# The rules that apply to hosts with a status other than ok only.
+UNHEALTHY_ONLY = frozenset({"breach", "disk_full"})
 
 
-class Stored(Struct, frozen=True, kw_only=True):
-    """A stored record, as far as messages tell of it."""
+class StoredRecord(Struct, frozen=True, kw_only=True):
+    """The fields of a stored record that messages use."""
 
     resource_id: str
     account_id: str
     region: str
     timestamp: datetime
     window_seconds: int
+    previous_timestamp: datetime | None = None
     measurements: dict[str, Measurement] = {}
     labels: dict[str, str] = {}
     change: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong with a host, in words; the greater `badness` is named first."""
+class Issue:
+    """The problem of a host in words; issues with a higher `score` are named first."""
 
-    badness: float
-    words: str
+    score: float
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A host with what is wrong with it, and since when (None: not known)."""
+class AffectedHost:
+    """A host with its issue; `since` is None if the start is unknown."""
 
     name: str
     account_id: str
     region: str
-    words: str
-    badness: float
+    description: str
+    score: float
     since: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Where to look for an alarm's suspects: the metric type, and whether only unwell items."""
-
-    metric_type: str
-    unwell: bool
+Check = Callable[[StoredRecord], Issue | None]
 
 
-SEARCHES: Mapping[Suspects, Search] = {
-    "cpu breach": Search("cpu", unwell=True),
-    "memory breach": Search("memory", unwell=True),
-    "disk full": Search("disk", unwell=True),
-    "disk fills": Search("disk", unwell=False),
-    "missing": Search("cpu", unwell=False),
-}
-
-# Used where CloudWatch does not say at which threshold an alarm fired.
-_LIMITS: Mapping[Suspects, float] = {
-    "cpu breach": 15.0,  # minutes
-    "memory breach": 15.0,
-    "disk full": 90.0,  # percent
-    "disk fills": 72.0,  # hours
-}
-
-_STATUSES = ("ok", "warning", "critical")
-
-Look = Callable[[Stored], Finding | None]
+def read_item(item: Item) -> StoredRecord:
+    """A stored record from an item with the attributes of `attribute_paths`."""
+    return msgspec.convert(decode(item), StoredRecord, strict=False)
 
 
-def stored_from_item(item: Item) -> Stored:
-    return msgspec.convert(plain(item), Stored, strict=False)
+def attribute_paths(metric_type: str) -> Iterator[tuple[str, ...]]:
+    """The paths of the attributes to read of an item of this type."""
+    for name in ("resource_id", "account_id", "region", "timestamp", "window_seconds", "labels"):
+        yield (name,)
+    spec = SPECS[metric_type]
+    if spec.has_components:
+        yield from (("change",), ("previous_timestamp",), ("measurements",))
+    else:
+        yield ("measurements", spec.checked)
 
 
-def suspects_of(
-    kind: Suspects, stored: Sequence[Stored], limit: float | None, settings: Settings
-) -> list[Suspect]:
-    """The hosts that an alarm is about, worst first."""
-    threshold = _LIMITS.get(kind, 0.0) if limit is None else limit
-    match kind:
-        case "cpu breach":
-            return suspects(stored, _breach("utilization", settings.cpu, threshold))
-        case "memory breach":
-            return suspects(stored, _breach("percent", settings.memory, threshold))
-        case "disk full":
-            return suspects(stored, lambda record: fullest(record, threshold))
-        case "disk fills":
-            return suspects(stored, lambda record: filling(record, threshold))
+def affected_by(
+    alarm: Alarm, records: Sequence[StoredRecord], limit: float | None, settings: Settings
+) -> list[AffectedHost]:
+    """The hosts that an alarm is about, worst first; `limit` is the threshold of the alarm."""
+    limit = _LIMITS.get(alarm.host_rule, 0.0) if limit is None else limit
+    match alarm.host_rule:
+        case "breach":
+            threshold = settings.thresholds[alarm.metric_type]
+            measurement = SPECS[alarm.metric_type].checked
+            return hosts_with_issues(records, _breach_check(measurement, threshold, limit))
+        case "disk_full":
+            return hosts_with_issues(records, lambda record: fullest(record, limit))
+        case "disk_filling":
+            return hosts_with_issues(records, lambda record: first_to_fill(record, limit))
         case "missing":
-            return missing(stored)
-        case _:
+            return missing_hosts(records)
+        case "none":
             return []
 
 
-def suspects(stored: Iterable[Stored], look: Look) -> list[Suspect]:
-    """Hosts whose newest record shows something, worst first; since the first such in a row."""
-    found: list[Suspect] = []
-    histories = [*_histories(stored).values()]
+def hosts_with_issues(records: Iterable[StoredRecord], find_issue: Check) -> list[AffectedHost]:
+    """Hosts whose newest record has an issue, worst first, since the first such record in a row."""
+    found: list[AffectedHost] = []
+    histories = [*_histories(records).values()]
     latest = max((history[0].timestamp for history in histories), default=None)
     for history in histories:
-        newest, finding = history[0], look(history[0])
-        # One that has been silent since is missing, which is another alarm's.
-        if finding is None or latest is None or newest.timestamp < latest - _window(newest):
+        newest, issue = history[0], find_issue(history[0])
+        # A host without a record of the latest window is missing, which is another alarm.
+        if issue is None or latest is None or newest.timestamp < latest - _window(newest):
             continue
         first = newest
         for record in history[1:]:
-            if first.timestamp - record.timestamp > _window(record) or look(record) is None:
+            if first.timestamp - record.timestamp > _window(record) or find_issue(record) is None:
                 break
             first = record
-        found.append(_suspect(newest, finding, first.timestamp - _window(first)))
+        found.append(_affected(newest, issue, first.timestamp - _window(first)))
     return _worst_first(found)
 
 
-def missing(stored: Iterable[Stored]) -> list[Suspect]:
-    """Hosts without a record of the newest window, longest silent first."""
-    newest = [history[0] for history in _histories(stored).values()]
+def missing_hosts(records: Iterable[StoredRecord]) -> list[AffectedHost]:
+    """Hosts without a record of the newest window, those silent for longest first."""
+    newest = [history[0] for history in _histories(records).values()]
     latest = max((record.timestamp for record in newest), default=None)
     return _worst_first(
-        _suspect(
-            record, Finding(-record.timestamp.timestamp(), "no newer record"), record.timestamp
-        )
+        _affected(record, Issue(-record.timestamp.timestamp(), "no newer record"), record.timestamp)
         for record in newest
         if latest is not None and record.timestamp < latest
     )
 
 
-def highest(stored: Iterable[tuple[str, Stored]], settings: Settings) -> list[Suspect]:
-    """Each host with its highest judged value of each metric type; critical ones first."""
-    hosts: dict[tuple[str, str, str], dict[str, tuple[Stored, Finding]]] = {}
-    for metric_type, record in stored:
-        findings = list(_judged(metric_type, record, settings))
-        if findings:
-            worst = max(findings, key=lambda each: each.badness)
-            # The newest comes first.
-            hosts.setdefault(_host(record), {}).setdefault(metric_type, (record, worst))
-    return _worst_first(_summed(list(found.values())) for found in hosts.values())
+def highest_values(
+    records: Iterable[tuple[str, StoredRecord]], settings: Settings
+) -> list[AffectedHost]:
+    """Each host with its highest checked value of each metric type, critical hosts first.
+
+    `records` are pairs of metric type and record, each type's newest record first.
+    """
+    hosts: dict[tuple[str, str, str], dict[str, tuple[StoredRecord, Issue]]] = {}
+    for metric_type, record in records:
+        issues = list(_checked_values(metric_type, record, settings))
+        if issues:
+            highest = max(issues, key=lambda each: each.score)
+            hosts.setdefault(_host(record), {}).setdefault(metric_type, (record, highest))
+    return _worst_first(_joined(list(found.values())) for found in hosts.values())
 
 
-def _summed(found: Sequence[tuple[Stored, Finding]]) -> Suspect:
-    ordered = sorted((finding for _, finding in found), key=lambda each: -each.badness)
-    words = ", ".join(each.words for each in ordered)
-    return _suspect(found[0][0], Finding(ordered[0].badness, words), None)
+def _joined(found: Sequence[tuple[StoredRecord, Issue]]) -> AffectedHost:
+    ordered = sorted((issue for _, issue in found), key=lambda each: -each.score)
+    description = ", ".join(each.description for each in ordered)
+    return _affected(found[0][0], Issue(ordered[0].score, description), None)
 
 
-def _judged(metric_type: str, record: Stored, settings: Settings) -> Iterator[Finding]:
-    for name, measured in record.measurements.items():
+def _checked_values(metric_type: str, record: StoredRecord, settings: Settings) -> Iterator[Issue]:
+    for name, measurement in record.measurements.items():
         threshold = settings.threshold(metric_type, name)
-        value = measured.last if measured.p95 is None else measured.p95
+        value = measurement.checked_value
         if threshold is None or value is None:
             continue
-        status = judge(measured, threshold)
-        words = f"{metric_type}{_part(name)} {value:.1f} %"
+        status = check(value, threshold)
+        description = f"{metric_type} {component_of(name)}".strip() + f" {value:.1f} %"
         if status != "ok":
             limit = threshold.critical if status == "critical" else threshold.warning
-            words += f" ({status} from {limit:g} %)"
-        yield Finding(1000 * _STATUSES.index(status) + value + _more_if_part(name), words)
+            description += f" ({status} from {limit:g} %)"
+        yield Issue(1000 * severity(status) + value + _component_bonus(name), description)
 
 
-def _breach(name: str, threshold: Threshold, minutes: float) -> Look:
-    def look(record: Stored) -> Finding | None:
-        measured = record.measurements.get(name)
-        if measured is None:
+def _breach_check(name: str, threshold: Threshold, minutes: float) -> Check:
+    def find_issue(record: StoredRecord) -> Issue | None:
+        measurement = record.measurements.get(name)
+        if measurement is None:
             return None
-        if measured.breach_seconds is None:  # one value for the window: see metrics.of_records
-            return _above(measured, threshold, record.window_seconds / 60)
-        if (breached := measured.breach_seconds / 60) < minutes:
+        if measurement.breach_seconds is None:  # one value for the window
+            return _above(measurement, threshold, record.window_seconds / 60)
+        if (breached := measurement.breach_seconds / 60) < minutes:
             return None
-        words = (
+        description = (
             f"{breached:.0f} of {record.window_seconds / 60:.0f} minutes above"
             f" {threshold.critical:g} %"
         )
-        peak = "" if measured.max is None else f", peak {measured.max:.1f} %"
-        return Finding(breached, words + peak)
+        peak = "" if measurement.max is None else f", peak {measurement.max:.1f} %"
+        return Issue(breached, description + peak)
 
-    return look
+    return find_issue
 
 
-def _above(measured: Measurement, threshold: Threshold, minutes: float) -> Finding | None:
-    value = measured.last if measured.avg is None else measured.avg
+def _above(measurement: Measurement, threshold: Threshold, minutes: float) -> Issue | None:
+    value = measurement.last if measurement.avg is None else measurement.avg
     if value is None or value <= threshold.critical:
         return None
-    return Finding(minutes, f"{value:.1f} %, above {threshold.critical:g} %")
+    return Issue(minutes, f"{value:.1f} %, above {threshold.critical:g} %")
 
 
-def fullest(record: Stored, percent: float) -> Finding | None:
-    """The fullest file system, if it is that full."""
+def fullest(record: StoredRecord, percent: float) -> Issue | None:
+    """The fullest file system, if at least `percent` of it is used."""
     found = [
-        Finding(value + _more_if_part(name), f"{_part(name)} {value:.1f} % used".strip())
-        for name, measured in record.measurements.items()
-        if name.partition(":")[0] == "percent"
-        and (value := measured.last if measured.max is None else measured.max) is not None
+        Issue(value + _component_bonus(name), f"{component_of(name)} {value:.1f} % used".strip())
+        for name, measurement in record.measurements.items()
+        if base_of(name) == SPECS["disk"].checked
+        and (value := measurement.last if measurement.max is None else measurement.max) is not None
         and value >= percent
     ]
-    return max(found, key=lambda each: each.badness, default=None)
+    return max(found, key=lambda each: each.score, default=None)
 
 
-def filling(record: Stored, hours: float) -> Finding | None:
-    """The file system that is full first at the pace of this window, if that is so soon."""
-    found = []
-    for name, measured in record.measurements.items():
-        base, colon, part = name.partition(":")
-        growth = record.change.get(f"used{colon}{part}", 0)
-        if base != "free" or measured.last is None or growth <= 0:
-            continue
-        left = measured.last / growth * record.window_seconds / 3600
-        if left <= hours:
-            words = f"{_part(name).strip()} full in {left:.0f} h".strip()
-            found.append(Finding(-left + _more_if_part(name), words))
-    return max(found, key=lambda each: each.badness, default=None)
+def first_to_fill(record: StoredRecord, hours: float) -> Issue | None:
+    """The file system that will be full first, if within `hours`."""
+    if record.previous_timestamp is None:
+        return None
+    elapsed = (record.timestamp - record.previous_timestamp).total_seconds()
+    found = [
+        Issue(
+            -each.hours + _component_bonus(f":{each.component}" if each.component else ""),
+            f"{each.component} full in {each.hours:.0f} h".strip(),
+        )
+        for each in forecasts(record.measurements, record.change, elapsed)
+        if each.hours <= hours
+    ]
+    return max(found, key=lambda each: each.score, default=None)
 
 
-def _more_if_part(name: str) -> float:
-    """Of two equal values `percent:/var` says more than `percent`."""
+def _component_bonus(name: str) -> float:
+    """Makes `percent:/var` win over `percent` if both have the same value."""
     return 0.001 if ":" in name else 0
 
 
-def _part(name: str) -> str:
-    part = name.partition(":")[2]
-    return f" {part}" if part else ""
-
-
-def _histories(stored: Iterable[Stored]) -> dict[tuple[str, str, str], list[Stored]]:
+def _histories(
+    records: Iterable[StoredRecord],
+) -> dict[tuple[str, str, str], list[StoredRecord]]:
     """The records of each host, newest first."""
-    found: dict[tuple[str, str, str], list[Stored]] = {}
-    for record in sorted(stored, key=lambda each: each.timestamp, reverse=True):
+    found: dict[tuple[str, str, str], list[StoredRecord]] = {}
+    for record in sorted(records, key=lambda each: each.timestamp, reverse=True):
         found.setdefault(_host(record), []).append(record)
     return found
 
 
-def _host(record: Stored) -> tuple[str, str, str]:
+def _host(record: StoredRecord) -> tuple[str, str, str]:
     return record.account_id, record.region, record.resource_id
 
 
-def _window(record: Stored) -> timedelta:
+def _window(record: StoredRecord) -> timedelta:
     return timedelta(seconds=record.window_seconds)
 
 
-def _suspect(record: Stored, finding: Finding, since: datetime | None) -> Suspect:
+def _affected(record: StoredRecord, issue: Issue, since: datetime | None) -> AffectedHost:
     name = record.labels.get("name", "")
-    return Suspect(
+    return AffectedHost(
         name=f"{name} ({record.resource_id})" if name else record.resource_id,
         account_id=record.account_id,
         region=record.region,
-        words=finding.words,
-        badness=finding.badness,
+        description=issue.description,
+        score=issue.score,
         since=since,
     )
 
 
-def _worst_first(found: Iterable[Suspect]) -> list[Suspect]:
-    return sorted(found, key=lambda each: (-each.badness, each.name))
-
-
-def wanted(metric_type: str) -> Iterator[tuple[str, ...]]:
-    """The paths of the attributes that messages need of an item of this type."""
-    yield from ((name,) for name in ATTRIBUTES)
-    if metric_type == "disk":
-        yield ("change",)
-    names = NEEDED.get(metric_type)
-    yield from (("measurements", name) for name in names) if names else [("measurements",)]
+def _worst_first(found: Iterable[AffectedHost]) -> list[AffectedHost]:
+    return sorted(found, key=lambda each: (-each.score, each.name))

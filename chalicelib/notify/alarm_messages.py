@@ -1,149 +1,185 @@
-"""An alarm that began or ended: from CloudWatch's event to the message of it. Pure."""
+"""The message of an alarm that started or ended, from CloudWatch's event. Pure functions."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from ..model.alarm_catalog import Alarm, alarm_of
+from ..model.alarm_catalog import Alarm, find_alarm
 from ..model.errors import InvalidEventError
 from ..model.windows import parse_utc
-from .affected_hosts import Suspect
+from .affected_hosts import AffectedHost
 from .messages import (
     MAX_REASON,
+    Deployment,
     Message,
-    Place,
-    hosts_of,
+    format_duration,
+    format_time,
+    host_facts,
+    host_lines,
     iso,
-    listed,
-    message_of,
-    moment_of,
-    span,
-    where_of,
+    make_message,
 )
+
+_PREFIXES = {"page": "PAGE", "alarm": "ALARM", "warning": "Warning"}
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """An alarm's change of state, as CloudWatch tells it."""
+class StateChange:
+    """An alarm's change of state; `child_alarms` are those that triggered a composite alarm."""
 
     alarm: Alarm
     name: str
     state: str
-    before: str
+    previous_state: str
     at: datetime
-    before_since: datetime | None
+    previous_since: datetime | None
     reason: str
     threshold: float | None
-    parts: tuple[str, ...]
+    child_alarms: tuple[str, ...]
 
     @property
-    def is_told(self) -> bool:
-        """Whether people hear of it: a new alarm, or the end of one."""
-        return self.state == "ALARM" or (self.state == "OK" and self.before == "ALARM")
+    def is_reported(self) -> bool:
+        """Whether a message is sent: for an alarm that starts, and for the end of one."""
+        return self.state == "ALARM" or (self.state == "OK" and self.previous_state == "ALARM")
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state == "OK"
+
+    @property
+    def is_page(self) -> bool:
+        return self.alarm.name == "Page"
+
+    @property
+    def severity(self) -> str:
+        if self.is_page:
+            return "page"
+        return "ok" if self.has_ended else self.alarm.severity
+
+    @property
+    def lasted(self) -> timedelta | None:
+        """How long the alarm lasted; None if it has not ended or its start is unknown."""
+        return self.at - self.previous_since if self.has_ended and self.previous_since else None
 
 
-def change_of(event: Mapping[str, Any], suffix: str) -> Change | None:
-    """The change of an alarm of this stage; None of another one's.
+def read_state_change(event: Mapping[str, Any], suffix: str) -> StateChange | None:
+    """The change in the event; None if the alarm belongs to another stage.
 
     Raises:
-        InvalidEventError: it is no "CloudWatch Alarm State Change".
+        InvalidEventError: the event is not a "CloudWatch Alarm State Change".
     """
     try:
         detail = event["detail"]
         match = re.fullmatch(rf"InfraMonitoring-(\w+){re.escape(suffix)}", detail["alarmName"])
         if match is None:
             return None
-        state, before = detail["state"], detail.get("previousState", {})
+        state, previous = detail["state"], detail.get("previousState", {})
         data = json.loads(state.get("reasonData") or "{}")
-        since = before.get("timestamp")
-        return Change(
-            alarm=alarm_of(match[1], detail.get("configuration", {}).get("description", "")),
+        since = previous.get("timestamp")
+        return StateChange(
+            alarm=find_alarm(match[1], detail.get("configuration", {}).get("description", "")),
             name=detail["alarmName"],
             state=state["value"],
-            before=before.get("value", ""),
+            previous_state=previous.get("value", ""),
             at=parse_utc(state["timestamp"]),
-            before_since=parse_utc(since) if since else None,
+            previous_since=parse_utc(since) if since else None,
             reason=str(state.get("reason", "")),
             threshold=data.get("threshold"),
-            parts=tuple(_short(each["arn"]) for each in data.get("triggeringAlarms", ())),
+            child_alarms=tuple(
+                _short_name(each["arn"]) for each in data.get("triggeringAlarms", ())
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidEventError(f"this is no change of an alarm's state: {error!r}") from error
+        raise InvalidEventError(f"not an alarm's change of state: {error!r}") from error
 
 
-def _short(arn: str) -> str:
+def _short_name(arn: str) -> str:
     return arn.rpartition(":")[2].removeprefix("InfraMonitoring-")
 
 
 def alarm_message(
-    change: Change, suspects: Sequence[Suspect], place: Place, *, notes: Sequence[str] = ()
+    change: StateChange,
+    hosts: Sequence[AffectedHost],
+    deployment: Deployment,
+    *,
+    notes: Sequence[str] = (),
 ) -> Message:
-    """The message of an alarm that began or ended."""
-    alarm, ended = change.alarm, change.state == "OK"
-    is_page = alarm.name == "Page"
-    severity = "page" if is_page else "ok" if ended else alarm.severity
-    lasted = change.at - change.before_since if ended and change.before_since else None
-    if ended:
-        lead = "RESOLVED" if is_page else "OK"
-        what = alarm.title + (
-            f" is over after {span(lasted)}" if lasted is not None else " is over"
-        )
-    else:
-        lead = {"page": "PAGE", "alarm": "ALARM", "warning": "Warning"}[severity]
-        about = ", ".join(change.parts) if is_page else _about(suspects)
-        what = alarm.title + (f": {about}" if about else "")
-    lines = [f"{what}."]
-    if suspects and not ended:
-        lines += ["", *listed(suspects, place)]
-    lines += [*notes, "", f"Where: {where_of(place)}"]
-    if ended:
-        lines.append(f"Over since: {moment_of(change.at)}")
-    else:
-        lines += [
-            f"Since: {moment_of(change.at)}",
-            "",
-            f"What it means: {alarm.meaning}",
-            f"What to do: {alarm.action}",
-        ]
+    """The message of an alarm that started or ended."""
+    lines = [f"{_summary(change, hosts)}."]
+    if hosts and not change.has_ended:
+        lines += ["", *host_lines(hosts, deployment)]
+    lines += [*notes, "", f"Where: {deployment}", *_explanation(change)]
     lines += [
         "",
-        f"Runbook: {place.runbook(alarm.runbook)}",
-        f"Dashboard: {place.dashboard}",
+        f"Runbook: {deployment.runbook(change.alarm.runbook)}",
+        f"Dashboard: {deployment.dashboard}",
         "",
-        f"CloudWatch says: {change.reason[:MAX_REASON]}",
+        f"Reason given by CloudWatch: {change.reason[:MAX_REASON]}",
     ]
-    facts = {
-        "alarm_name": change.name,
-        "previous_state": change.before,
-        "time": iso(change.at),
-        "lasted_seconds": None if lasted is None else round(lasted.total_seconds()),
-        "title": alarm.title,
-        "meaning": alarm.meaning,
-        "action": alarm.action,
-        "threshold": change.threshold,
-        "reason": change.reason,
-        "parts": list(change.parts),
-        **hosts_of(suspects),
-        "runbook": place.runbook(alarm.runbook),
-    }
-    return message_of(
-        f"{lead} {what}",
+    return make_message(
+        f"{_prefix(change)} {_summary(change, hosts)}",
         lines,
-        facts,
-        place,
+        _facts(change, hosts, deployment),
+        deployment,
         kind="alarm",
-        severity=severity,
+        severity=change.severity,
         alarm=change.name,
         state=change.state,
     )
 
 
-def _about(suspects: Sequence[Suspect]) -> str:
-    """The worst host with its value, and how many more there are."""
-    if not suspects:
+def _prefix(change: StateChange) -> str:
+    if change.has_ended:
+        return "RESOLVED" if change.is_page else "OK"
+    return _PREFIXES[change.severity]
+
+
+def _summary(change: StateChange, hosts: Sequence[AffectedHost]) -> str:
+    title = change.alarm.title
+    if change.has_ended:
+        after = f" after {format_duration(change.lasted)}" if change.lasted is not None else ""
+        return f"{title}: resolved{after}"
+    details = ", ".join(change.child_alarms) if change.is_page else _worst(hosts)
+    return f"{title}: {details}" if details else title
+
+
+def _worst(hosts: Sequence[AffectedHost]) -> str:
+    """The worst host with its issue, and the number of the others."""
+    if not hosts:
         return ""
-    more = f" and {len(suspects) - 1} more" if len(suspects) > 1 else ""
-    return f"{suspects[0].name} {suspects[0].words}{more}"
+    more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
+    return f"{hosts[0].name} {hosts[0].description}{more}"
+
+
+def _explanation(change: StateChange) -> list[str]:
+    if change.has_ended:
+        return [f"Resolved: {format_time(change.at)}"]
+    return [
+        f"Since: {format_time(change.at)}",
+        "",
+        f"What it means: {change.alarm.meaning}",
+        f"What to do: {change.alarm.action}",
+    ]
+
+
+def _facts(
+    change: StateChange, hosts: Sequence[AffectedHost], deployment: Deployment
+) -> dict[str, Any]:
+    lasted = change.lasted
+    return {
+        "alarm_name": change.name,
+        "previous_state": change.previous_state,
+        "time": iso(change.at),
+        "lasted_seconds": None if lasted is None else round(lasted.total_seconds()),
+        "title": change.alarm.title,
+        "meaning": change.alarm.meaning,
+        "action": change.alarm.action,
+        "threshold": change.threshold,
+        "reason": change.reason,
+        "parts": list(change.child_alarms),
+        **host_facts(hosts),
+        "runbook": deployment.runbook(change.alarm.runbook),
+    }

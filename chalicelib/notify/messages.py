@@ -1,4 +1,4 @@
-"""What people and machines are told: subject, text, JSON and attributes of a message. Pure.
+"""The subject, text, JSON and attributes of a notification. Pure functions.
 
 SNS's limits: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 """
@@ -12,19 +12,19 @@ from typing import Any
 from urllib.parse import quote
 
 from ..model.settings import stage_suffix
-from .affected_hosts import Suspect
+from .affected_hosts import AffectedHost
 
-_SUBJECT = 100  # characters, ASCII
-_NAMED = 5  # hosts in a mail; people read it on a phone
-_TOLD = 50  # hosts in the JSON; a message has 256 KB, and the JSON is in it four times
+_MAX_SUBJECT = 100  # characters, ASCII
+_HOSTS_IN_TEXT = 5  # short enough for a phone
+_HOSTS_IN_JSON = 50  # a message has at most 256 KB and contains the JSON four times
 MAX_REASON = 600  # characters of an error's text
 
-_DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
+_CONSOLE_DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something happened, and where people read on."""
+class Deployment:
+    """The stage, account and region of a pipeline, and the links to its pages."""
 
     stage: str
     account_id: str
@@ -48,14 +48,19 @@ class Place:
     def runbook(self, page: str) -> str:
         return f"{self.runbooks.rstrip('/')}/{page}"
 
-    def _console(self, rest: str) -> str:
-        domains = (domain for start, domain in _DOMAINS.items() if self.region.startswith(start))
-        return f"https://{self.region}.{next(domains, 'console.aws.amazon.com')}/{rest}"
+    def _console(self, path: str) -> str:
+        domains = (
+            domain for start, domain in _CONSOLE_DOMAINS.items() if self.region.startswith(start)
+        )
+        return f"https://{self.region}.{next(domains, 'console.aws.amazon.com')}/{path}"
+
+    def __str__(self) -> str:
+        return f"stage {self.stage}, account {self.account_id}, {self.region}"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: `text` for people, `facts` for machines, `attributes` to filter by."""
+    """One message: `text` for people, `facts` for programs, `attributes` for filters."""
 
     subject: str
     text: str
@@ -67,50 +72,50 @@ class Message:
         return self.attributes["severity"] == "page"
 
     def structured(self) -> str:
-        """The text for each protocol, as SNS's MessageStructure `json` takes it."""
+        """The content for each protocol, in the form of SNS's MessageStructure `json`."""
         facts = json.dumps(self.facts)
         machines = dict.fromkeys(("sqs", "lambda", "http", "https"), facts)
         return json.dumps({"default": self.text, "email": self.text, **machines})
 
 
-def message_of(
+def make_message(
     subject: str,
     lines: Iterable[str],
     facts: Mapping[str, Any],
-    place: Place,
+    deployment: Deployment,
     *,
     kind: str,
     severity: str,
     state: str,
     alarm: str = "",
 ) -> Message:
-    """A message; attributes and place are in its facts, too."""
+    """A message whose facts include its attributes and the deployment."""
     attributes = {
         "kind": kind,
         "severity": severity,
         "alarm": alarm,
         "state": state,
-        "stage": place.stage,
-        "region": place.region,
+        "stage": deployment.stage,
+        "region": deployment.region,
     }
-    named = {"account_id": place.account_id, "dashboard": place.dashboard}
+    links = {"account_id": deployment.account_id, "dashboard": deployment.dashboard}
     return Message(
-        subject=subject_line(subject, f" [{place.stage} {place.region}]"),
+        subject=subject_line(subject, f" [{deployment.stage} {deployment.region}]"),
         text="\n".join(lines) + "\n",
-        facts={**attributes, **named, **facts},
-        # SNS takes no empty value.
+        facts={**attributes, **links, **facts},
+        # SNS rejects an empty value.
         attributes={name: value for name, value in attributes.items() if value},
     )
 
 
 def subject_line(what: str, where: str) -> str:
-    """A subject that SNS takes: ASCII, no control characters, 100 of them at most."""
+    """A subject that SNS accepts: printable ASCII, at most 100 characters; `where` is kept."""
     what, where = (re.sub(r"[^ -~]", "?", " ".join(each.split())) for each in (what, where))
-    room = _SUBJECT - len(where) - 1
-    return f"{what if len(what) <= room else what[: room - 3] + '...'} {where}"[:_SUBJECT]
+    room = _MAX_SUBJECT - len(where) - 1
+    return f"{what if len(what) <= room else what[: room - 3] + '...'} {where}"[:_MAX_SUBJECT]
 
 
-def span(duration: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """`45 min`, `2 h 5 min`, `3 d 4 h`."""
     minutes = round(duration.total_seconds() / 60)
     if minutes < 60:
@@ -120,44 +125,39 @@ def span(duration: timedelta) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-def where_of(place: Place) -> str:
-    """Stage, account and region in a line of text."""
-    return f"stage {place.stage}, account {place.account_id}, {place.region}"
-
-
-def moment_of(moment: datetime) -> str:
+def format_time(time: datetime) -> str:
     """`2026-11-22 18:05 UTC`, for people."""
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
-def iso(moment: datetime) -> str:
-    """`2026-11-22T18:05:00Z`, for machines."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def iso(time: datetime) -> str:
+    """`2026-11-22T18:05:00Z`, for programs."""
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def hosts_of(suspects: Sequence[Suspect]) -> dict[str, Any]:
-    """The hosts as the JSON has them: the worst ones, and how many there are."""
-    named = [
+def host_facts(hosts: Sequence[AffectedHost]) -> dict[str, Any]:
+    """The worst hosts as JSON, and the number of all."""
+    worst = [
         {
             "name": each.name,
             "account_id": each.account_id,
             "region": each.region,
-            "what": each.words,
+            "what": each.description,
             "since": iso(each.since) if each.since else None,
         }
-        for each in suspects[:_TOLD]
+        for each in hosts[:_HOSTS_IN_JSON]
     ]
-    return {"hosts": named, "host_count": len(suspects)}
+    return {"hosts": worst, "host_count": len(hosts)}
 
 
-def listed(suspects: Sequence[Suspect], place: Place) -> list[str]:
-    """A line for each host, of the worst ones; how many more there are."""
+def host_lines(hosts: Sequence[AffectedHost], deployment: Deployment) -> list[str]:
+    """A line for each of the worst hosts, and one with the number of the others."""
     lines = []
-    for each in suspects[:_NAMED]:
-        elsewhere = (each.account_id, each.region) != (place.account_id, place.region)
+    for each in hosts[:_HOSTS_IN_TEXT]:
+        elsewhere = (each.account_id, each.region) != (deployment.account_id, deployment.region)
         where = f" [{each.account_id} {each.region}]" if elsewhere else ""
-        since = f", since {moment_of(each.since)}" if each.since else ""
-        lines.append(f"- {each.name}{where}: {each.words}{since}")
-    if more := len(suspects) - _NAMED:
-        lines += [f"- and {more} more"] if more > 0 else []
+        since = f", since {format_time(each.since)}" if each.since else ""
+        lines.append(f"- {each.name}{where}: {each.description}{since}")
+    if (more := len(hosts) - _HOSTS_IN_TEXT) > 0:
+        lines.append(f"- and {more} more")
     return lines

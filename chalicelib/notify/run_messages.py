@@ -1,4 +1,4 @@
-"""A run of the pipeline: from the state machine's event to the message of it. Pure."""
+"""The message of a run of the pipeline, from the state machine's event. Pure functions."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,23 +8,22 @@ from typing import Any
 
 from ..model.errors import InvalidEventError
 from ..model.windows import parse_utc
-from .affected_hosts import Suspect
+from .affected_hosts import AffectedHost
 from .messages import (
     MAX_REASON,
+    Deployment,
     Message,
-    Place,
-    hosts_of,
+    format_time,
+    host_facts,
+    host_lines,
     iso,
-    listed,
-    message_of,
-    moment_of,
-    where_of,
+    make_message,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """How many runs of a span succeeded, and when the others began."""
+class DaySummary:
+    """The runs of the last day: the number that succeeded, and when the others started."""
 
     succeeded: int
     failed: Sequence[datetime]
@@ -32,100 +31,107 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of the state machine with its four results, as the collector reports them."""
+    """A run: its execution's ARN and the collector's result for each metric type."""
 
     arn: str
-    tick: datetime
+    scheduled_time: datetime
     results: Sequence[Mapping[str, Any]]
 
     @property
     def failed(self) -> list[str]:
+        """The metric types whose branch failed."""
         return [each["metric_type"] for each in self.results if each["status"] == "FAILED"]
 
 
-def run_of(event: Mapping[str, Any]) -> Run:
-    """The run that the state machine tells of.
+def read_run(event: Mapping[str, Any]) -> Run:
+    """The run in the event.
 
     Raises:
-        InvalidEventError: the event's detail is no run's.
+        InvalidEventError: the event's detail does not describe a run.
     """
     try:
         detail = event["detail"]
         results = [{**each, "metric_type": each["metric_type"]} for each in detail["results"]]
         return Run(detail["execution"], parse_utc(event["time"]), results)
     except (KeyError, TypeError) as error:
-        raise InvalidEventError(f"this is no run of the pipeline: {error!r}") from error
+        raise InvalidEventError(f"not a run of the pipeline: {error!r}") from error
 
 
 def run_message(
     run: Run,
-    suspects: Sequence[Suspect],
-    place: Place,
+    hosts: Sequence[AffectedHost],
+    deployment: Deployment,
     *,
-    runs: Runs | None = None,
+    day: DaySummary | None = None,
     notes: Sequence[str] = (),
 ) -> Message:
-    """The message of a run; with `runs`, the day's digest."""
+    """The message of a run; with `day`, the daily digest."""
     failed = run.failed
-    hosts = max((each.get("reporting", 0) for each in run.results), default=0)
-    missing = max((each.get("missing_count", 0) for each in run.results), default=0)
-    if failed:
-        what = f"run FAILED: {', '.join(failed)}"
-    else:
-        what = f"run succeeded: {hosts} host{'' if hosts == 1 else 's'}"
-        what += f", {missing} missing" if missing else ""
-        what += f", worst {suspects[0].name} {suspects[0].words}" if suspects else ""
-    if runs:
-        total = runs.succeeded + len(runs.failed)
-        what = f"{runs.succeeded} of {total} runs of the last day succeeded"
-    lines = [_opening(failed), "", *(summary(each) for each in run.results)]
-    if runs:
-        lines = [*_day(runs), "", "The newest run:", *lines]
-    if suspects:
-        lines += ["", "Highest now:", *listed(suspects, place)]
+    lines = [_opening(run), "", *(result_summary(each) for each in run.results)]
+    if day:
+        lines = [*_day_lines(day), "", "The newest run:", *lines]
+    if hosts:
+        lines += ["", "Highest values:", *host_lines(hosts, deployment)]
     lines += notes
     if failed:
-        action = "Mend the reason above; then python -m infra redrive runs the same tick again."
-        lines += ["", f"What to do: {action}", f"Runbook: {place.runbook('RunFailed.md')}"]
+        action = "Fix the cause above; then python -m infra redrive starts the same run again."
+        lines += ["", f"What to do: {action}", f"Runbook: {deployment.runbook('RunFailed.md')}"]
     lines += [
         "",
-        f"Where: {where_of(place)}",
-        f"Tick: {moment_of(run.tick)}",
-        f"Run: {place.execution(run.arn)}",
-        f"Dashboard: {place.dashboard}",
+        f"Where: {deployment}",
+        f"Scheduled: {format_time(run.scheduled_time)}",
+        f"Run: {deployment.execution(run.arn)}",
+        f"Dashboard: {deployment.dashboard}",
     ]
-    facts = {
-        "execution": run.arn,
-        "time": iso(run.tick),
-        "failed": failed,
-        "results": list(run.results),
-        **hosts_of(suspects),
-    }
-    if runs:
-        facts["runs"] = {"succeeded": runs.succeeded, "failed": [*map(iso, runs.failed)]}
-    return message_of(
-        f"InfraMonitoring: {what}",
+    return make_message(
+        f"InfraMonitoring: {_subject(run, hosts, day)}",
         lines,
-        facts,
-        place,
-        kind="digest" if runs else "run",
+        _facts(run, hosts, day),
+        deployment,
+        kind="digest" if day else "run",
         severity="alarm" if failed else "info",
         state="FAILED" if failed else "SUCCEEDED",
     )
 
 
-def summary(result: Mapping[str, Any]) -> str:
-    """One metric type of a run: what the collector says of it, or why it failed."""
+def _subject(run: Run, hosts: Sequence[AffectedHost], day: DaySummary | None) -> str:
+    if day:
+        total = day.succeeded + len(day.failed)
+        return f"{day.succeeded} of {total} runs of the last day succeeded"
+    if run.failed:
+        return f"run FAILED: {', '.join(run.failed)}"
+    reporting = max((each.get("reporting", 0) for each in run.results), default=0)
+    missing = max((each.get("missing_count", 0) for each in run.results), default=0)
+    subject = f"run succeeded: {reporting} host{'' if reporting == 1 else 's'}"
+    subject += f", {missing} missing" if missing else ""
+    return subject + (f", worst {hosts[0].name} {hosts[0].description}" if hosts else "")
+
+
+def _facts(run: Run, hosts: Sequence[AffectedHost], day: DaySummary | None) -> dict[str, Any]:
+    facts = {
+        "execution": run.arn,
+        "time": iso(run.scheduled_time),
+        "failed": run.failed,
+        "results": list(run.results),
+        **host_facts(hosts),
+    }
+    if day:
+        facts["runs"] = {"succeeded": day.succeeded, "failed": [*map(iso, day.failed)]}
+    return facts
+
+
+def result_summary(result: Mapping[str, Any]) -> str:
+    """The collector's summary of one metric type, or the reason why it failed."""
     if result["status"] != "FAILED":
         return str(result["summary"])
-    reason = f"{result.get('error', '')}: {_cause(str(result.get('cause', '')))}"
-    told = f"{result['metric_type']}: FAILED after 3 retries: {reason[:MAX_REASON]}"
-    # Of a fleet in chunks, what the good ones measured.
-    return f"{told}\n{result['summary']}" if result.get("summary") else told
+    reason = f"{result.get('error', '')}: {_error_message(str(result.get('cause', '')))}"
+    failure = f"{result['metric_type']}: FAILED after 3 retries: {reason[:MAX_REASON]}"
+    # If only some chunks of a large fleet failed, the summary counts what the others stored.
+    return f"{failure}\n{result['summary']}" if result.get("summary") else failure
 
 
-def _cause(cause: str) -> str:
-    """What a function raises comes as JSON; what Lambda refuses as plain text."""
+def _error_message(cause: str) -> str:
+    """The message in a cause: JSON for an exception in a function, plain text from Lambda."""
     try:
         raised = json.loads(cause)
     except ValueError:
@@ -133,15 +139,16 @@ def _cause(cause: str) -> str:
     return str(raised.get("errorMessage", cause)) if isinstance(raised, dict) else cause
 
 
-def _opening(failed: Sequence[str]) -> str:
-    if not failed:
-        return "All four collectors succeeded."
+def _opening(run: Run) -> str:
+    total = len(run.results)
+    if not run.failed:
+        return f"All {total} collectors succeeded."
     return (
-        f"{len(failed)} of the four collectors failed: {', '.join(failed)}."
-        " What the others measured is stored."
+        f"{len(run.failed)} of {total} collectors failed: {', '.join(run.failed)}."
+        " The records of the others are stored."
     )
 
 
-def _day(runs: Runs) -> Iterable[str]:
-    yield f"Runs of the last 24 hours: {runs.succeeded} succeeded, {len(runs.failed)} failed."
-    yield from (f"- failed: {moment_of(each)}" for each in sorted(runs.failed))
+def _day_lines(day: DaySummary) -> Iterable[str]:
+    yield f"Runs of the last 24 hours: {day.succeeded} succeeded, {len(day.failed)} failed."
+    yield from (f"- failed: {format_time(each)}" for each in sorted(day.failed))

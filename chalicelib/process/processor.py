@@ -18,7 +18,7 @@ from ..model.object_keys import RAW_PREFIX
 from ..model.records import Record
 from ..model.settings import Settings
 from ..model.storage import Store, StoredObject
-from ..telemetry.metrics import Emit, nowhere
+from ..telemetry.metrics import Emit, discard
 from .batching import Batch, batches
 from .checkpoint import BEGINNING, Checkpoint, RawObjectEvent, resume_event
 from .output_keys import OutputKeys
@@ -98,7 +98,7 @@ def process_event(
     store: Store,
     time_left: Callable[[], float],
     invoke: Callable[[Mapping[str, Any]], None],
-    emit: Emit = nowhere,
+    emit: Emit = discard,
 ) -> ProcessingSummary:
     """Process the object of an event; `invoke` starts the next invocation if time runs out.
 
@@ -121,7 +121,7 @@ def process(
     store: Store,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     time_left: Callable[[], float] = lambda: math.inf,
-    emit: Emit = nowhere,
+    emit: Emit = discard,
 ) -> ProcessingSummary:
     """Store every record of the object enriched, and every other entry in quarantine.
 

@@ -12,13 +12,13 @@ from itertools import groupby
 import msgspec
 from msgspec import Struct
 
-from ..model import items
+from ..model import dynamodb, items
+from ..model.dynamodb import Item
 from ..model.enrichment import Enriched, Previous, enrich
-from ..model.items import Item
 from ..model.records import Record
 from ..model.settings import Settings
 from ..model.storage import Store
-from ..telemetry.metrics import Emit, of_records
+from ..telemetry.metrics import Emit, record_metrics
 from . import processed_lines
 from .output_keys import OutputKeys
 from .parsing import Position, RejectedEntry
@@ -76,7 +76,7 @@ class Writer(Struct, frozen=True, kw_only=True):
             [items.enriched_item(each, retention_days=retention_days) for each in kept], self.store
         )
         objects = _put_processed(enriched, self.keys, batch, self.store)
-        self.emit(of_records(enriched, settings=self.settings, now=now))
+        self.emit(record_metrics(enriched, settings=self.settings, now=now))
         return WriteResult(objects, len(enriched) - len(kept))
 
     def write_rejected(
@@ -115,7 +115,7 @@ def _put_items(new: list[Item], store: Store) -> None:
     if len(new) <= SINGLE_WRITE_LIMIT:
         store.put_later(new)
         return
-    found = store.get_items([items.key(item) for item in new], items.VERSION_ATTRIBUTES)
+    found = store.get_items([dynamodb.key(item) for item in new], items.VERSION_ATTRIBUTES)
     stored = {_key(item): items.precedence(item) for item in found if "version" in item}
     store.put_items([item for item in new if _key(item) not in stored])
     store.put_later(

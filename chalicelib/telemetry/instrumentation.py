@@ -1,6 +1,6 @@
-"""How the functions tell of themselves: metrics and structured logs, both as log lines.
+"""Metrics and structured logs of the functions, both written as log lines.
 
-CloudWatch makes metrics of the lines in embedded metric format:
+CloudWatch extracts metrics from lines in embedded metric format:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -16,19 +16,19 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from ..model.settings import NAMESPACE
-from .metrics import Metric, finite, of_invocation
+from .metrics import Metric, finite, invocation_metrics
 
-# In one line CloudWatch takes this many values of a metric.
+# The most values of one metric in one line.
 _MAX_VALUES = 100
 
-# Its service is the function's name, which each invocation brings.
+# Each invocation sets its service to the name of the function.
 logger = Logger(service="infra-monitoring", utc=True, use_rfc3339=True)
 
 
 def emit(metrics: Iterable[Metric]) -> None:
-    """Print metrics, those of the same dimensions and moment together.
+    """Print metrics; those with the same dimensions and time share lines.
 
-    Where the stage names no namespace there are none; Settings.from_environ says that.
+    Without a namespace in the environment nothing is printed; Settings.from_environ reports that.
     """
     if not os.environ.get(NAMESPACE):
         return
@@ -39,7 +39,7 @@ def emit(metrics: Iterable[Metric]) -> None:
 
 
 def _print_line(metrics: list[Metric], start: int) -> None:
-    # Not through add_metric, whose time grows with the square of the values.
+    # add_metric is not used: its run time grows with the square of the number of values.
     values = {
         each.name: {
             "Unit": each.unit,
@@ -58,11 +58,11 @@ def _print_line(metrics: list[Metric], start: int) -> None:
 
 
 @contextmanager
-def observed(event: Mapping[str, Any], context: Any) -> Iterator[None]:
-    """One invocation of a function: its IDs on every log line, and its metrics at the end.
+def instrumented(event: Mapping[str, Any], context: Any) -> Iterator[None]:
+    """Add the IDs of an invocation to every log line, and emit its metrics at the end.
 
-    `execution_id` is the state machine's, or else the ID of the event itself. What is raised
-    goes on; its text is not logged here, for Lambda does so.
+    `execution_id` is that of the state machine, or else the ID of the event. Exceptions are
+    passed on; Lambda logs their text.
     """
     logger.append_keys(
         service=context.function_name,
@@ -78,7 +78,7 @@ def observed(event: Mapping[str, Any], context: Any) -> Iterator[None]:
         raise
     finally:
         emit(
-            of_invocation(
+            invocation_metrics(
                 context.function_name,
                 failed=failed,
                 milliseconds=1000 * (time.perf_counter() - started),
@@ -88,9 +88,9 @@ def observed(event: Mapping[str, Any], context: Any) -> Iterator[None]:
 
 
 def peak_megabytes(status: Path = Path("/proc/self/status")) -> float:
-    """The most memory that this process had (MiB, as Lambda counts).
+    """The peak memory of this process in MiB, the unit that Lambda uses.
 
-    getrusage would also tell of the process that started this one.
+    getrusage is not used: its value includes the process that started this one.
     """
     (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(peak.split()[1]) / 1024

@@ -1,111 +1,77 @@
-"""Which CloudWatch metrics there are: from what was measured to names, units and values. Pure.
+"""The CloudWatch metrics of the fleet, the run and the functions. Pure functions.
 
-A host is never a dimension, for each metric costs by the month: what is known of each host is
-one value of the fleet's metric, so CloudWatch's Average, Maximum and p95 are the fleet's.
-docs/metrics.md is the table for people.
+A host is never a dimension, because each combination of dimensions is billed by the month. Each
+host contributes one value to the fleet's metric instead, so CloudWatch's Average, Maximum and p95
+are those of the fleet. docs/metrics.md lists every metric.
 """
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
+from ..model.disk_forecast import forecasts
 from ..model.enrichment import Enriched
+from ..model.metric_types import SPECS, CloudWatchUnit, Reading, base_of
 from ..model.records import Record
-from ..model.settings import JUDGED, Settings
+from ..model.settings import Settings
+from ..model.sources import SOURCES
 
-Unit = Literal["Percent", "Count", "Bytes/Second", "Milliseconds", "Megabytes", "None"]
-
+# The timestamps that CloudWatch accepts:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html
-OLDEST, AHEAD = timedelta(days=14), timedelta(hours=2)
+MAX_AGE, MAX_AHEAD = timedelta(days=14), timedelta(hours=2)
 
-# A year: what fills up later than that does not fill up.
+# A year; a file system that fills more slowly counts as not filling.
 MAX_HOURS = 8_760.0
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Values of one metric, of the moment `at` or, without it, of now."""
+    """Values of one metric, at the time `at`; None stands for now."""
 
     name: str
-    unit: Unit
+    unit: CloudWatchUnit
     values: Sequence[float]
     dimensions: Mapping[str, str] = field(default_factory=dict)
     at: datetime | None = None
 
 
-# What is judged of a metric type; a part of it (a file system) has its name after a colon.
-_JUDGED = dict(JUDGED.keys())
-
-# Where metrics go.
+# Receives metrics, for example `instrumentation.emit`.
 Emit = Callable[[Iterable[Metric]], None]
 
 
-def nowhere(metrics: Iterable[Metric]) -> None:
-    """Metrics that nobody asked for."""
+def discard(metrics: Iterable[Metric]) -> None:
+    """An `Emit` that ignores the metrics."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Resource:
-    """What one record tells of its resource; None is not known."""
-
-    average: float | None = None
-    maximum: float | None = None
-    breach_minutes: float | None = None
-    bytes_per_second: float | None = None
-    hours_to_full: float | None = None
-
-
-# metric type -> (metric, unit, field of _Resource)
-_OF_RESOURCES: Mapping[str, Sequence[tuple[str, Unit, str]]] = {
-    "cpu": (
-        ("CPUUtilization", "Percent", "average"),
-        ("CPUUtilizationMaximum", "Percent", "maximum"),
-        ("CPUBreachMinutes", "None", "breach_minutes"),
-    ),
-    "memory": (
-        ("MemoryUsage", "Percent", "average"),
-        ("MemoryUsageMaximum", "Percent", "maximum"),
-        ("MemoryBreachMinutes", "None", "breach_minutes"),
-    ),
-    "disk": (
-        ("DiskUsage", "Percent", "average"),
-        ("DiskUsageMaximum", "Percent", "maximum"),
-        ("DiskBreachMinutes", "None", "breach_minutes"),
-        ("DiskHoursToFull", "None", "hours_to_full"),
-    ),
-    "network": (("NetworkTraffic", "Bytes/Second", "bytes_per_second"),),
-}
-
-
-def of_records(
+def record_metrics(
     enriched: Collection[Enriched], *, settings: Settings, now: datetime
 ) -> Iterator[Metric]:
-    """The fleet's metrics, one value of each for a record that tells it, at its window's end.
+    """The fleet's metrics, with one value for each record that has one, at the window's end.
 
-    Records of a time that CloudWatch does not take are left out, as in a replay of old days.
+    Records with a timestamp that CloudWatch does not accept are left out, as in a replay of old
+    days.
     """
-    resources: dict[tuple[str, datetime], list[_Resource]] = {}
+    batches: dict[tuple[str, datetime], list[Enriched]] = {}
     for each in enriched:
         record = each.record
-        if now - OLDEST < record.timestamp < now + AHEAD:
-            key = record.metric_type, record.timestamp
-            resources.setdefault(key, []).append(_resource(each, settings))
-    for (metric_type, at), known in resources.items():
-        for name, unit, what in _OF_RESOURCES[metric_type]:
-            values = [value for one in known if (value := getattr(one, what)) is not None]
+        if now - MAX_AGE < record.timestamp < now + MAX_AHEAD:
+            batches.setdefault((record.metric_type, record.timestamp), []).append(each)
+    for (metric_type, at), batch in batches.items():
+        for metric in SPECS[metric_type].fleet_metrics:
+            compute = _READINGS[metric.reading]
+            values = [value for one in batch if (value := compute(one, settings)) is not None]
             if values:
-                yield Metric(name, unit, values, at=at)
+                yield Metric(metric.name, metric.unit, values, at=at)
 
 
-def of_result(result: Mapping[str, Any]) -> list[Metric]:
-    """What a run tells of one metric type, from its final result; nothing of a mere plan."""
+def run_metrics(result: Mapping[str, Any]) -> list[Metric]:
+    """The metrics of one metric type of a run, from its final result; none for a plan."""
     if result["status"] == "PLANNED":
         return []
-    own = {"metric_type": str(result["metric_type"])}
     return [
-        *counts(
+        *count_metrics(
             {
                 "HostsExpected": result["expected"],
                 "HostsReporting": result["reporting"],
@@ -113,53 +79,55 @@ def of_result(result: Mapping[str, Any]) -> list[Metric]:
                 "SeriesBilled": result["series"],
             }
         ),
-        Metric("RunDuration", "Milliseconds", [result["duration_ms"]], own),
+        Metric(
+            "RunDuration",
+            "Milliseconds",
+            [result["duration_ms"]],
+            {"metric_type": str(result["metric_type"])},
+        ),
     ]
 
 
-def counts(
-    numbers: Mapping[str, float], dimensions: Mapping[str, str] | None = None
+def count_metrics(
+    counts: Mapping[str, float], dimensions: Mapping[str, str] | None = None
 ) -> list[Metric]:
-    """A metric in Count for each number."""
-    return [Metric(name, "Count", [number], dimensions or {}) for name, number in numbers.items()]
+    """A metric with the unit Count for each number."""
+    return [Metric(name, "Count", [count], dimensions or {}) for name, count in counts.items()]
 
 
-def of_invocation(
+def invocation_metrics(
     service: str, *, failed: bool, milliseconds: float, megabytes: float
 ) -> list[Metric]:
-    """What each invocation of a function tells of itself; `megabytes` is its peak so far."""
-    own = {"service": service}
+    """The metrics of one invocation of a function; `megabytes` is its peak memory so far."""
+    dimensions = {"service": service}
     return [
-        Metric("LambdaErrors", "Count", [int(failed)], own),
-        Metric("LambdaDuration", "Milliseconds", [milliseconds], own),
-        Metric("LambdaMemoryUsed", "Megabytes", [megabytes], own),
+        Metric("LambdaErrors", "Count", [int(failed)], dimensions),
+        Metric("LambdaDuration", "Milliseconds", [milliseconds], dimensions),
+        Metric("LambdaMemoryUsed", "Megabytes", [megabytes], dimensions),
     ]
 
 
-def _resource(enriched: Enriched, settings: Settings) -> _Resource:
+def _average(enriched: Enriched, _: Settings) -> float | None:
+    """The average of the host's checked measurement; without one, of its worst component."""
     record = enriched.record
-    if record.metric_type == "network":
-        return _Resource(bytes_per_second=_traffic(record, settings.period_seconds))
-    whole = _JUDGED[record.metric_type]
-    judged = [each for name, each in record.measurements.items() if name.partition(":")[0] == whole]
-    average = _value(record, whole)
-    return _Resource(
-        # Of a resource that has no whole it is the part that is worst.
-        average=_greatest(each.avg for each in judged) if average is None else average,
-        maximum=_greatest(each.max for each in judged),
-        breach_minutes=_breach_minutes(enriched, settings),
-        hours_to_full=_hours_to_full(enriched) if record.metric_type == "disk" else None,
-    )
+    measurement = record.measurements.get(SPECS[record.metric_type].checked)
+    if measurement is not None and measurement.avg is not None:
+        return measurement.avg
+    return _greatest(each.avg for _, each in _checked(record))
+
+
+def _maximum(enriched: Enriched, _: Settings) -> float | None:
+    return _greatest(each.max for _, each in _checked(enriched.record))
 
 
 def _breach_minutes(enriched: Enriched, settings: Settings) -> float | None:
-    """How long the worst of what is judged was above its critical threshold.
+    """How long the worst checked measurement was above its critical threshold.
 
-    A source that has one value for a window does not say. Two such values in a row above the
-    threshold are taken for a whole window, one for none, and the very first is not known.
+    A source with one value for a window does not report this. Two such values in a row above the
+    threshold count as a whole window, one as none; for the first record the time is unknown.
     """
     record, minutes = enriched.record, []
-    for name, measurement in record.measurements.items():
+    for name, measurement in _checked(record):
         threshold = settings.threshold(record.metric_type, name)
         if threshold is None:
             continue
@@ -171,51 +139,42 @@ def _breach_minutes(enriched: Enriched, settings: Settings) -> float | None:
     return _greatest(minutes)
 
 
-def _traffic(record: Record, period_seconds: int) -> float | None:
-    """Sent and received (bytes per second), where both are known."""
-    if record.source == "cloudwatch":  # its averages are of sums over a period
-        ways = [_value(record, name) for name in ("bytes_sent", "bytes_received")]
-        seconds = float(period_seconds)
-    else:
-        ways = [_value(record, name) for name in ("bytes_sent_rate", "bytes_received_rate")]
-        seconds = 1.0
-    known = [value for value in ways if value is not None]
-    return sum(known) / seconds if len(known) == len(ways) else None
+def _bytes_per_second(enriched: Enriched, settings: Settings) -> float | None:
+    """Sent plus received, if both are known."""
+    record = enriched.record
+    total, seconds = 0.0, 1.0
+    for name in SPECS[record.metric_type].rated:
+        rated, seconds = SOURCES[record.source].rate(name, settings.period_seconds)
+        measurement = record.measurements.get(rated)
+        if measurement is None or measurement.avg is None:
+            return None
+        total += measurement.avg
+    return total / seconds
 
 
-def _hours_to_full(enriched: Enriched) -> float | None:
-    """Until the first of the file systems is full, if each grows on as since the last window."""
-    record, before = enriched.record, enriched.previous_timestamp
-    if before is None or (elapsed := (record.timestamp - before).total_seconds()) <= 0:
+def _hours_to_full(enriched: Enriched, _: Settings) -> float | None:
+    """The time until the host's first file system is full."""
+    record, previous = enriched.record, enriched.previous_timestamp
+    if previous is None:
         return None
-    hours = [
-        elapsed / 3600 * left / growth
-        for growth, left in _filling(enriched)
-        if growth > 0 and left is not None
-    ]
+    elapsed = (record.timestamp - previous).total_seconds()
+    hours = [each.hours for each in forecasts(record.measurements, enriched.change, elapsed)]
     return min([*hours, MAX_HOURS]) if hours else None
 
 
-def _filling(enriched: Enriched) -> Iterator[tuple[float, float | None]]:
-    """How far each file system grew since the window before, and how much of it is left.
-
-    In bytes where these are known, else in percent, which sources round.
-    """
-    measurements, change = enriched.record.measurements, enriched.change
-    parts = {name.partition(":")[2] for name in measurements}
-    for part in sorted(parts):
-        used, free, percent = (
-            f"{name}:{part}" if part else name for name in ("used", "free", "percent")
-        )
-        if used in change and free in measurements:
-            yield change[used], measurements[free].last
-        elif percent in change and (last := measurements[percent].last) is not None:
-            yield change[percent], max(100 - last, 0.0)
+_READINGS: Mapping[Reading, Callable[[Enriched, Settings], float | None]] = {
+    "average": _average,
+    "maximum": _maximum,
+    "breach_minutes": _breach_minutes,
+    "bytes_per_second": _bytes_per_second,
+    "hours_to_full": _hours_to_full,
+}
 
 
-def _value(record: Record, name: str) -> float | None:
-    measurement = record.measurements.get(name)
-    return None if measurement is None else measurement.avg
+def _checked(record: Record) -> Iterator[tuple[str, Any]]:
+    """The measurements that have a status: the checked one and those of its components."""
+    checked = SPECS[record.metric_type].checked
+    return (each for each in record.measurements.items() if base_of(each[0]) == checked)
 
 
 def _greatest(values: Iterable[float | None]) -> float | None:
@@ -223,5 +182,5 @@ def _greatest(values: Iterable[float | None]) -> float | None:
 
 
 def finite(values: Iterable[float]) -> list[float]:
-    """Those that CloudWatch takes: it knows neither NaN nor infinity."""
+    """The values that CloudWatch accepts: it rejects NaN and infinity."""
     return [value for value in values if math.isfinite(value)]

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from chalicelib.collect.sources.protocol import Scope, Source, Target
 from chalicelib.model import records
 from chalicelib.model.errors import CollectionError
-from chalicelib.model.records import METRIC_TYPES, Record
+from chalicelib.model.metric_types import METRIC_TYPES
+from chalicelib.model.records import Record
 from chalicelib.model.windows import Window, format_utc
 
 from .spool import (

@@ -1,4 +1,4 @@
-"""Error messages for botocore's errors."""
+"""botocore's errors as one line for an operator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

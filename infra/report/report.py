@@ -10,7 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 
 from ..local.lambda_.environment import Invocation
 from .observation import QUERY, Observation

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 import app
 from chalicelib.model.errors import SettingsError
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from tests.conftest import (
     BUCKET,
     ENVIRONMENT,
@@ -54,7 +54,7 @@ def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS i
 
 def forget() -> None:
     factories = (app.get_settings, app.get_store, app.get_sources)
-    for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notices):
+    for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notifier_ports):
         factory.cache_clear()
 
 
@@ -123,7 +123,7 @@ def test_an_object_created_event_is_processed(
     }
 
 
-def test_an_alarm_is_told_to_the_topic(tmp_path: Path) -> None:
+def test_an_alarm_is_published_to_the_topic(tmp_path: Path) -> None:
     with mock_aws():
         topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
         # Chalice's client knows no variables of single functions.
@@ -131,7 +131,7 @@ def test_an_alarm_is_told_to_the_topic(tmp_path: Path) -> None:
         settings |= {"TOPIC_ARN": topic, "PAGES_TOPIC_ARN": topic}
         with app_client(tmp_path, **settings) as client:
             answer = client.lambda_.invoke("notifier", alarm_event(**OVER)).payload
-    assert (answer["told"], answer["state"]) == (True, "OK")
+    assert (answer["published"], answer["state"]) == (True, "OK")
 
 
 def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_one_run_at_a_time_can_be_started(api: Api, eventually: Eventually) -> N
     started = api.ask("POST", "/runs")
     assert started.status_code == 202
     name = started.json()["name"]
-    assert "a run is under way" in api.refused(409, "POST", "/runs")
+    assert "a run is in progress" in api.refused(409, "POST", "/runs")
     eventually(lambda: status(name) == "SUCCEEDED", seconds=90)
 
 
@@ -203,7 +203,7 @@ def test_a_cursor_of_another_answer_is_refused(api: Api) -> None:
     cursor = api.get(f"/queries/{one['id']}", limit=1)["cursor"]
     for path in (f"/queries/{other['id']}", "/metrics/cpu"):
         message = api.refused(400, "GET", path, params={"cursor": cursor})
-        assert message == "cursor is not one of this query's"
+        assert message == "cursor does not belong to this query"
 
 
 INJECTIONS = (

@@ -18,7 +18,8 @@ import pytest
 import requests
 
 from chalicelib.model import records
-from chalicelib.model.records import METRIC_TYPES, Record
+from chalicelib.model.metric_types import METRIC_TYPES
+from chalicelib.model.records import Record
 from tests.conftest import (
     BUCKET,
     RunningCloud,
@@ -221,7 +222,7 @@ def test_an_alarm_that_begins_and_ends_is_two_mails(
     subjects = [mail["subject"] for mail in control(cloud, "mails")[before:]]
     # Which host it names depends on how busy the machine is that runs this.
     assert re.fullmatch(r"ALARM CPU high(: .+)? \[local eu-west-1\]", subjects[0])
-    assert subjects[1:] == ["OK CPU high is over after 2 d 12 h [local eu-west-1]"]
+    assert subjects[1:] == ["OK CPU high: resolved after 2 d 12 h [local eu-west-1]"]
 
 
 def test_a_page_is_no_mail(cloud: RunningCloud) -> None:

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from benchmarks.page import sample_fleet
-from chalicelib.model.records import Measurement, MetricType, Record
+from chalicelib.model.metric_types import MetricType
+from chalicelib.model.records import Measurement, Record
 from tests.conftest import RunningCloud, start_cloud, stop_cloud
 from tests.support.browser import (
     DESKTOP,

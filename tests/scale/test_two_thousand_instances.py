@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from tests.conftest import (
     BUCKET,
     RunningCloud,

@@ -13,9 +13,11 @@ from chalice.test import Client
 from jsonschema import Draft202012Validator, FormatChecker
 from moto import mock_aws
 
+from chalicelib.model.dynamodb import Item
 from chalicelib.model.enrichment import enrich
-from chalicelib.model.items import Item, enriched_item
-from chalicelib.model.records import Measurement, MetricType, Record
+from chalicelib.model.items import enriched_item
+from chalicelib.model.metric_types import MetricType
+from chalicelib.model.records import Measurement, Record
 from tests.conftest import (
     ROOT,
     SETTINGS,

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks.faults import worker
 from chalicelib.aws.errors import translated
 from chalicelib.aws.store import MetricStore
+from chalicelib.model.dynamodb import Item
 from chalicelib.model.errors import ObjectNotFoundError
-from chalicelib.model.items import Item
 from chalicelib.model.storage import StoredObject
 from chalicelib.process.output_keys import OutputKeys
 

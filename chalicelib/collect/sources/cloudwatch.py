@@ -14,13 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from ...model.errors import CollectionError, StorageError
-from ...model.records import (
-    SCHEMA_VERSION,
-    Measurement,
-    MetricType,
-    Record,
-    Unit,
-)
+from ...model.metric_types import MetricType, Unit
+from ...model.records import SCHEMA_VERSION, Measurement, Record
 from ...model.settings import Settings
 from ...model.window_statistics import Period, reduce_window
 from ...model.windows import Window

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from ...model.errors import CollectionError
-from ...model.records import SCHEMA_VERSION, MetricType, Record
+from ...model.metric_types import MetricType
+from ...model.records import SCHEMA_VERSION, Record
 from ...model.settings import Settings
 from .exclusions import PSEUDO_FILE_SYSTEMS, VIRTUAL_INTERFACES
 from .measurements import (

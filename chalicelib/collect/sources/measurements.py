@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ...model.records import Measurement, Unit
+from ...model.metric_types import Unit
+from ...model.records import Measurement
 
 Measurements = dict[str, Measurement]
 

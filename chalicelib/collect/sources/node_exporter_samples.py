@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from ...model.errors import CollectionError
-from ...model.records import MetricType
+from ...model.metric_types import MetricType
 from .exclusions import PSEUDO_FILE_SYSTEMS, VIRTUAL_INTERFACES
 from .measurements import (
     FileSystem,

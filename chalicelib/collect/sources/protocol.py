@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ...model.records import MetricType, Record
+from ...model.metric_types import MetricType
+from ...model.records import Record
 from ...model.windows import Window
 
 

@@ -25,7 +25,8 @@ import requests
 
 from chalicelib.collect.sources.host import HostSource
 from chalicelib.model import records
-from chalicelib.model.records import METRIC_TYPES, Record
+from chalicelib.model.metric_types import METRIC_TYPES
+from chalicelib.model.records import Record
 from chalicelib.model.windows import Window
 from chalicelib.process.checkpoint import RawObjectEvent
 from chalicelib.process.processor import process

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib.api import host_history as history
-from chalicelib.api import hosts as fleet
+from chalicelib.api import host_history, hosts
 from chalicelib.aws.record_table import TableReader
 from chalicelib.model.errors import InvalidRequestError, UnknownThingError
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.windows import format_utc
 from tests.conftest import (
     ACCOUNT,
@@ -43,15 +42,17 @@ def reader(table: Table) -> TableReader:
 
 
 def glance(reader: TableReader, at: datetime | None = None) -> Any:
-    answer = fleet.answer({}, settings=SETTINGS, fleet=reader, now=at or last_scheduled_time())
+    answer = hosts.list_hosts(
+        {}, settings=SETTINGS, records=reader, now=at or last_scheduled_time()
+    )
     assert_conforms(answer, "Fleet")
     return answer
 
 
 def look(reader: TableReader, name: str = "web-1", **query: str) -> Any:
     given = {key.strip("_"): [value] for key, value in query.items()}
-    answer = history.answer(
-        name, given, settings=SETTINGS, history=reader, now=last_scheduled_time()
+    answer = host_history.get_host(
+        name, given, settings=SETTINGS, records=reader, now=last_scheduled_time()
     )
     assert_conforms(answer, "HostHistory")
     return answer
@@ -154,7 +155,9 @@ def test_what_was_kept_of_older_windows_is_read_again_when_asked_for(
     before = glance(reader)
     table.put(records_of("web-2", ago(3)))
     assert glance(reader) == before
-    fresh = fleet.answer({}, settings=SETTINGS, fleet=reader, now=last_scheduled_time(), fresh=True)
+    fresh = hosts.list_hosts(
+        {}, settings=SETTINGS, records=reader, now=last_scheduled_time(), fresh=True
+    )
     assert fresh["missing"] == ["web-2"]
 
 
@@ -257,8 +260,8 @@ def test_an_expired_record_is_in_no_history(table: Table, reader: TableReader) -
 class ShortSighted(TableReader):
     """A reader to which a page is one item, as it is with a very large fleet."""
 
-    def near(self, *arguments: Any) -> Any:
-        found, _ = super().near(*arguments)
+    def recent_of(self, *arguments: Any) -> Any:
+        found, _ = super().recent_of(*arguments)
         newest = {name: items[:1] for name, items in found.items()}
         return newest, last_scheduled_time() - timedelta(seconds=1)
 
@@ -319,7 +322,7 @@ def test_expired_records_are_not_found_by_keys(table: Table, distant: TableReade
 def test_more_windows_than_can_be_answered_are_refused(table: Table, distant: TableReader) -> None:
     table.put([make_record(timestamp=ago(0), window_seconds=60)])
     assert look(distant, from_=days_ago(6))["window_seconds"] == 60
-    with pytest.raises(InvalidRequestError, match=r"windows of 60 s: ask for at most 6\.2 days"):
+    with pytest.raises(InvalidRequestError, match=r"windows of 60 s: request at most 6\.2 days"):
         look(distant, from_=days_ago(7))
 
 
@@ -335,7 +338,7 @@ def test_one_short_record_does_not_make_all_windows_short(
 
 def test_records_of_a_moment_have_no_grid(table: Table, reader: TableReader) -> None:
     table.put([make_record(timestamp=ago(0), window_seconds=0)])
-    answer = history.answer(
-        "web-1", {}, settings=replace(SETTINGS), history=reader, now=last_scheduled_time()
+    answer = host_history.get_host(
+        "web-1", {}, settings=replace(SETTINGS), records=reader, now=last_scheduled_time()
     )
     assert answer["window_seconds"] == 0

@@ -62,7 +62,7 @@ def test_its_limits_are_the_codes() -> None:
     shared = openapi()["components"]["parameters"]["Limit"]["schema"]
     assert shared["maximum"] == parameters.MAX_LIMIT
     (limit,) = openapi()["paths"]["/runs"]["get"]["parameters"]
-    assert limit["schema"]["maximum"] == runs.MOST
+    assert limit["schema"]["maximum"] == runs.MAX_RUNS
 
 
 def test_its_version_is_the_apps() -> None:

@@ -29,9 +29,14 @@ class Stubbed:
         self.asked: list[list[str]] = []
         client.meta.events.register_first("before-parameter-build.cloudwatch", self._note)
         self.fleet = AwsFleet(
-            boto3.Session(), ACCOUNT, REGION, "web", tags={}, sleep=self.waits.append
+            boto3.Session(),
+            ACCOUNT,
+            REGION,
+            "web",
+            tags={},
+            clients={"cloudwatch": client}.__getitem__,
+            sleep=self.waits.append,
         )
-        self.fleet._clients["cloudwatch"] = client
 
     def _note(self, params: dict[str, Any], **_: Any) -> None:
         self.asked.append([query["Id"] for query in params["MetricDataQueries"]])

@@ -8,8 +8,9 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 
 from chalicelib.aws.store import MetricStore, create_store
+from chalicelib.model.dynamodb import key
 from chalicelib.model.errors import ObjectNotFoundError, StorageError
-from chalicelib.model.items import PREVIOUS_ATTRIBUTES, key, raw_item
+from chalicelib.model.items import PREVIOUS_ATTRIBUTES, raw_item
 from tests.conftest import BUCKET, Backend, make_record
 
 

@@ -22,8 +22,10 @@ from chalicelib.collect.requests import Tick
 from chalicelib.collect.sources.cloudwatch import CloudWatchSource
 from chalicelib.collect.sources.protocol import Harvest, Scope
 from chalicelib.model.errors import CollectionError
-from chalicelib.model.records import Measurement, MetricType
-from chalicelib.model.settings import Role, Settings, Threshold
+from chalicelib.model.metric_types import MetricType
+from chalicelib.model.records import Measurement
+from chalicelib.model.settings import Role, Settings
+from chalicelib.model.status import Threshold
 from chalicelib.model.windows import Window
 from tests.conftest import (
     ACCOUNT,
@@ -181,7 +183,9 @@ def test_a_record_of_the_cpu_says_what_the_trace_says() -> None:
     # Where this trace breaks out: from 0.1 % to 2 %.
     rows = trace(CPU, 3400)
     put_cpu(instance, rows)
-    settings = replace(ON_CLOUDWATCH, cpu=Threshold(0.1, 0.132))
+    settings = replace(
+        ON_CLOUDWATCH, thresholds={**ON_CLOUDWATCH.thresholds, "cpu": Threshold(0.1, 0.132)}
+    )
     (record,) = harvest(settings=settings).records
     assert told(record.measurements["utilization"]) == right(
         rows, Window(NOW, HOURS), critical=0.132
@@ -541,7 +545,8 @@ def test_a_region_that_nothing_listens_in_is_a_sentence_and_the_other_is_collect
     (_, dead), _ = open_fleets(scope())
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    dead._clients["ec2"] = boto3.client("ec2", endpoint_url=f"http://127.0.0.1:{port}")
+    unreachable = boto3.client("ec2", endpoint_url=f"http://127.0.0.1:{port}")
+    dead._client = {"ec2": unreachable}.__getitem__
     source = CloudWatchSource(settings, open_fleets)
     inventory = source.targets(scope())
     found = source.collect(scope(), inventory.targets)

@@ -13,7 +13,7 @@ from chalicelib.collect.sources import create_sources
 from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Target
 from chalicelib.model import records
 from chalicelib.model.errors import CollectionError, InvalidEventError, StorageError
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from tests.conftest import (
     BUCKET,
     SETTINGS,

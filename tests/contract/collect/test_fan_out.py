@@ -11,7 +11,7 @@ from chalicelib.collect.collector import respond
 from chalicelib.collect.fan_out import INLINE_CHUNKS, Plan
 from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Series, Target
 from chalicelib.model.errors import CollectionError
-from chalicelib.model.records import METRIC_TYPES
+from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.results import (
     Result,
     merge,

@@ -1,4 +1,4 @@
-"""The notifier between a table, a state machine and topics of moto's."""
+"""The notifier with a table, a state machine and topics on moto."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from chalicelib.aws.notifications import Notices
+from chalicelib.aws.notifier_ports import AwsNotifierPorts
 from chalicelib.model.errors import InvalidEventError, SettingsError, StorageError
 from chalicelib.model.items import raw_item
 from chalicelib.model.records import Measurement
@@ -42,7 +42,7 @@ MORNING = NOW.replace(hour=3)
 
 
 class Aws:
-    """moto's table, topics with a queue each, and the executions that a test says there were."""
+    """A table and topics with a queue each on moto, and the executions that a test sets."""
 
     def __init__(self) -> None:
         factory: Any = boto3.client
@@ -56,8 +56,8 @@ class Aws:
         self.executions: list[tuple[datetime, str]] = []
         stepfunctions = SimpleNamespace(list_executions=self._list)
         clients = {"dynamodb": self.dynamodb, "sns": self.sns, "stepfunctions": stepfunctions}
-        self.outside = Notices("InfraMetrics", clients.__getitem__)
-        self.own = NotifierSettings(
+        self.ports = AwsNotifierPorts("InfraMetrics", clients.__getitem__)
+        self.notifier_settings = NotifierSettings(
             stage="prod",
             topic=f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
             pages=f"arn:aws:sns:{REGION}:{ACCOUNT}:pages",
@@ -74,7 +74,7 @@ class Aws:
         return queue
 
     def _list(self, **request: Any) -> dict[str, Any]:
-        """Two a page, newest first, as Step Functions answers (moto knows only runs of now)."""
+        """Two a page, newest first, as Step Functions returns them; moto only has current ones."""
         start = int(request.get("nextToken", 0))
         newest_first = sorted(self.executions, reverse=True)[start : start + 2]
         answer: dict[str, Any] = {
@@ -92,8 +92,13 @@ class Aws:
         self.dynamodb.put_item(TableName="InfraMetrics", Item=item)
 
     def notify(self, event: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        own = replace(self.own, **changes)
-        return notify(event, settings=SETTINGS, own=own, outside=self.outside, now=lambda: NOW)
+        return notify(
+            event,
+            settings=SETTINGS,
+            notifier_settings=replace(self.notifier_settings, **changes),
+            ports=self.ports,
+            now=lambda: NOW,
+        )
 
     def received(self, topic: str) -> list[dict[str, Any]]:
         answer = self.sqs.receive_message(QueueUrl=self.queues[topic], MaxNumberOfMessages=10)
@@ -120,7 +125,7 @@ def run_event(*results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_an_alarm_names_the_hosts_that_the_table_knows(aws: Aws) -> None:
+def test_an_alarm_names_the_affected_hosts_in_the_table(aws: Aws) -> None:
     aws.store("web-1", measurements=busy(45))
     aws.store("web-1", 1, "critical", measurements=busy(30))
     aws.store("calm", 0, "ok", measurements=busy(0))
@@ -130,15 +135,15 @@ def test_an_alarm_names_the_hosts_that_the_table_knows(aws: Aws) -> None:
     assert json.loads(got["Message"])["hosts"][0]["since"] == "2026-11-22T12:00:00Z"
 
 
-def test_a_machine_gets_json_and_attributes(aws: Aws) -> None:
-    told = aws.notify(alarm_event())
+def test_programs_receive_json_and_attributes(aws: Aws) -> None:
+    notification = aws.notify(alarm_event())
     (got,) = aws.received("alarms")
     attributes = {name: each["Value"] for name, each in got["MessageAttributes"].items()}
-    assert attributes == {name: told[name] for name in told if name != "told"}
+    assert notification == {"published": True, **attributes}
     assert json.loads(got["Message"])["alarm"] == "InfraMonitoring-HighCPU"
 
 
-def test_the_composite_goes_to_the_pagers_and_to_no_mail_box(aws: Aws) -> None:
+def test_the_composite_alarm_goes_to_the_pager_topic_only(aws: Aws) -> None:
     aws.notify(alarm_event("InfraMonitoring-Page"))
     aws.notify(alarm_event("InfraMonitoring-Page", **OVER))
     states = [each["MessageAttributes"]["state"]["Value"] for each in aws.received("pages")]
@@ -153,26 +158,26 @@ def test_the_composite_goes_to_the_pagers_and_to_no_mail_box(aws: Aws) -> None:
         alarm_event(state={"value": "OK"}, before={"value": "INSUFFICIENT_DATA"}),
         alarm_event("InfraMonitoring-HighCPU-dev"),
     ],
-    ids=["no data", "just made", "another stage's"],
+    ids=["no data", "just created", "another stage"],
 )
-def test_what_nobody_needs_to_hear_is_not_told(event: dict[str, Any], aws: Aws) -> None:
-    assert aws.notify(event) == {"told": False}
+def test_other_changes_of_state_are_not_published(event: dict[str, Any], aws: Aws) -> None:
+    assert aws.notify(event) == {"published": False}
     assert aws.received("alarms") == []
 
 
-def test_a_mail_goes_out_also_if_the_table_does_not_answer(aws: Aws) -> None:
+def test_a_message_is_published_even_if_the_table_cannot_be_read(aws: Aws) -> None:
     aws.dynamodb.delete_table(TableName="InfraMetrics")
     aws.notify(alarm_event())
     aws.notify(run_event(*GOOD))
     assert len(aws.received("alarms")) == 2
 
 
-def test_a_message_that_is_not_taken_is_an_error(aws: Aws) -> None:
+def test_a_rejected_message_is_an_error(aws: Aws) -> None:
     with pytest.raises(StorageError, match="publish to"):
-        aws.notify(alarm_event(), topic=f"{aws.own.topic}-gone")
+        aws.notify(alarm_event(), topic=f"{aws.notifier_settings.topic}-gone")
 
 
-def test_a_run_is_told_with_its_worst_hosts(aws: Aws) -> None:
+def test_a_run_is_published_with_its_worst_hosts(aws: Aws) -> None:
     aws.store("web-1", measurements={"utilization": point("percent", 93)})
     aws.store("web-1", metric_type="memory", measurements={"percent": point("percent", 10)})
     aws.store("old", 1, measurements={"utilization": point("percent", 99)})
@@ -182,64 +187,64 @@ def test_a_run_is_told_with_its_worst_hosts(aws: Aws) -> None:
     assert [each["what"] for each in hosts] == ["cpu 93.0 % (critical from 80 %), memory 10.0 %"]
 
 
-def test_the_first_success_of_the_day_brings_the_digest(aws: Aws) -> None:
+def test_the_first_successful_run_of_the_day_sends_the_digest(aws: Aws) -> None:
     yesterday = [NOW - timedelta(hours=hours) for hours in (20, 22, 23, 30)]
     statuses = ("FAILED", "SUCCEEDED", "TIMED_OUT", "FAILED")
     aws.executions = [*zip(yesterday, statuses, strict=True), (NOW, "RUNNING")]
     aws.notify(run_event(*GOOD), digest="Daily")
     (got,) = aws.received("alarms")
     assert json.loads(got["Message"])["runs"] == {
-        "succeeded": 2,  # that one and the one that tells
+        "succeeded": 2,  # that run and the current one
         "failed": ["2026-11-21T22:01:00Z", "2026-11-21T19:01:00Z"],
     }
     assert got["MessageAttributes"]["kind"]["Value"] == "digest"
 
 
-def test_a_day_with_a_success_has_had_its_digest(aws: Aws) -> None:
+def test_a_later_successful_run_of_the_day_sends_no_digest(aws: Aws) -> None:
     aws.executions = [(MORNING, "SUCCEEDED"), (NOW, "RUNNING")]
-    assert aws.notify(run_event(*GOOD), digest="Daily") == {"told": False}
+    assert aws.notify(run_event(*GOOD), digest="Daily") == {"published": False}
 
 
-def test_a_day_that_began_with_a_failure_still_gets_its_digest(aws: Aws) -> None:
+def test_the_digest_is_sent_on_a_day_that_started_with_a_failed_run(aws: Aws) -> None:
     aws.executions = [(MORNING, "FAILED"), (NOW, "RUNNING")]
-    assert aws.notify(run_event(*GOOD), digest="Daily")["told"]
+    assert aws.notify(run_event(*GOOD), digest="Daily")["published"]
 
 
 @pytest.mark.parametrize("digest", ["EveryRun", "Daily", "Never"])
-def test_a_failed_run_is_told_whatever_the_digest(digest: str, aws: Aws) -> None:
-    told = aws.notify(run_event(*GOOD[:3], failed("network", "no")), digest=digest)
-    assert told["severity"] == "alarm"
+def test_a_failed_run_is_published_with_every_digest_setting(digest: str, aws: Aws) -> None:
+    notification = aws.notify(run_event(*GOOD[:3], failed("network", "no")), digest=digest)
+    assert notification["severity"] == "alarm"
 
 
-def test_who_wants_no_digest_hears_of_no_success(aws: Aws) -> None:
-    assert aws.notify(run_event(*GOOD), digest="Never") == {"told": False}
+def test_the_digest_setting_never_suppresses_successful_runs(aws: Aws) -> None:
+    assert aws.notify(run_event(*GOOD), digest="Never") == {"published": False}
 
 
-def test_an_event_of_something_else_is_refused(aws: Aws) -> None:
+def test_another_event_is_rejected(aws: Aws) -> None:
     with pytest.raises(InvalidEventError):
         aws.notify(alarm_event() | {"detail-type": "Object Created"})
 
 
-def test_a_search_reads_on_to_the_last_page(aws: Aws) -> None:
+def test_a_search_reads_every_page(aws: Aws) -> None:
     for number in range(12):
         aws.store(f"host-{number}")
-    wanted = {f"host-{number}" for number in range(12)}
-    asked = []
+    expected = {f"host-{number}" for number in range(12)}
+    requests = []
 
     def query(**request: Any) -> Any:
-        asked.append(request)
+        requests.append(request)
         return aws.dynamodb.query(**request | {"Limit": 5})
 
-    outside = Notices("InfraMetrics", lambda _: SimpleNamespace(query=query))
-    items = outside.recent("cpu", WINDOW_END, unwell=False)
-    assert {item["resource_id"]["S"] for item in items} == wanted
-    assert len(asked) == 3
+    ports = AwsNotifierPorts("InfraMetrics", lambda _: SimpleNamespace(query=query))
+    items = ports.recent("cpu", WINDOW_END, unhealthy=False)
+    assert {item["resource_id"]["S"] for item in items} == expected
+    assert len(requests) == 3
 
 
-def test_what_is_read_of_an_item_is_what_messages_need(aws: Aws) -> None:
+def test_only_the_attributes_that_messages_use_are_read(aws: Aws) -> None:
     more = {"utilization": point("percent", 1), "load_average": point("count", 1)}
     aws.store("web-1", measurements=more)
-    (item,) = aws.outside.recent("cpu", WINDOW_END, unwell=False)
+    (item,) = aws.ports.recent("cpu", WINDOW_END, unhealthy=False)
     assert set(item["measurements"]["M"]) == {"utilization"}
     assert "expires_at" not in item
 

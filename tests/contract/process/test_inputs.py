@@ -26,8 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.model import records
-from chalicelib.model.enrichment import COUNTERS, enrich
+from chalicelib.model.enrichment import enrich
 from chalicelib.model.items import enriched_item, largest_item, previous_from_record
+from chalicelib.model.metric_types import COUNTERS
 from chalicelib.model.records import Record
 from chalicelib.process import processed_lines
 from chalicelib.process.decompression import MAX_DECOMPRESSED_BYTES

@@ -15,13 +15,13 @@ NOW = datetime(2026, 11, 22, 18, 5, 7, 123, tzinfo=UTC)
 
 
 def test_without_times_the_last_day_is_meant() -> None:
-    span = parameters.span({}, NOW)
+    span = parameters.time_range({}, NOW)
     assert span.stop == NOW.replace(microsecond=0)
     assert span.stop - span.start == timedelta(days=1)
 
 
 def test_a_time_in_another_zone_is_the_same_moment() -> None:
-    span = parameters.span({"to": "2026-11-22T20:00:00+02:00"}, NOW)
+    span = parameters.time_range({"to": "2026-11-22T20:00:00+02:00"}, NOW)
     assert span.stop == datetime(2026, 11, 22, 18, tzinfo=UTC)
 
 
@@ -40,7 +40,7 @@ def test_a_time_in_another_zone_is_the_same_moment() -> None:
 )
 def test_a_bad_time_is_told_with_the_reason(values: dict[str, str], reason: str) -> None:
     with pytest.raises(InvalidRequestError, match=reason):
-        parameters.days(values, NOW)
+        parameters.limited_time_range(values, NOW)
 
 
 @pytest.mark.parametrize("text", ["0", "501", "-1", "1.0", "", " 1", "²", "1e2", "9" * 5_000])
@@ -56,8 +56,8 @@ def test_the_bounds_of_a_limit_are_taken() -> None:
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ({"form": ["x"]}, "there is no parameter 'form'; there are from, to"),
-        ({"from": ["a", "b"]}, "from is given 2 times"),
+        ({"form": ["x"]}, "unknown parameter 'form'; accepted: from, to"),
+        ({"from": ["a", "b"]}, "from occurs 2 times"),
     ],
 )
 def test_each_parameter_is_known_and_given_once(query: dict[str, list[str]], reason: str) -> None:
@@ -120,4 +120,4 @@ def test_no_bytes_are_a_cursor(content: bytes) -> None:
 @pytest.mark.parametrize("given_", [{"to": "2026-11-22T18:00:01Z"}, {"resource_id": "web-1"}])
 def test_a_cursor_beside_another_query_is_refused(given_: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="the cursor was made for another"):
-        cursors.agree(QUERY, given_)
+        cursors.check_same(QUERY, given_)

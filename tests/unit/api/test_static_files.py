@@ -72,7 +72,7 @@ def test_another_version_of_it_is_sent(client: Client) -> None:
 )
 def test_a_name_that_is_none_of_them_opens_nothing(name: str) -> None:
     with pytest.raises(UnknownThingError):
-        assets.file_of(name)
+        assets.get_file(name)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from chalicelib.collect.sources import create_sources, host
 from chalicelib.collect.sources.exclusions import VIRTUAL_INTERFACES
 from chalicelib.collect.sources.protocol import Scope
 from chalicelib.model.errors import CollectionError
-from chalicelib.model.records import METRIC_TYPES, MetricType, Record
+from chalicelib.model.metric_types import METRIC_TYPES, MetricType
+from chalicelib.model.records import Record
 from chalicelib.model.windows import Window
 from tests.conftest import (
     ACCOUNT,

@@ -37,7 +37,8 @@ from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Targe
 from chalicelib.model.enrichment import enrich
 from chalicelib.model.errors import CollectionError
 from chalicelib.model.items import previous_from_record
-from chalicelib.model.records import METRIC_TYPES, MetricType, Record
+from chalicelib.model.metric_types import METRIC_TYPES, MetricType
+from chalicelib.model.records import Record
 from chalicelib.model.windows import Window
 from tests.conftest import (
     ACCOUNT,

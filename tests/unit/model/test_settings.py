@@ -5,7 +5,8 @@ import json
 import pytest
 
 from chalicelib.model.errors import SettingsError
-from chalicelib.model.settings import Settings, Threshold
+from chalicelib.model.settings import Settings
+from chalicelib.model.status import Threshold
 from tests.conftest import ENVIRONMENT, ROOT, SETTINGS
 
 

@@ -17,12 +17,12 @@ from chalicelib.model.enrichment import Enriched, enrich
 from chalicelib.model.items import previous_from_record
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.results import Result, report
-from chalicelib.telemetry.instrumentation import emit, observed
+from chalicelib.telemetry.instrumentation import emit, instrumented
 from chalicelib.telemetry.metrics import (
     MAX_HOURS,
     Metric,
-    of_records,
-    of_result,
+    record_metrics,
+    run_metrics,
 )
 from infra.local.cloudwatch.embedded_metrics import EmbeddedMetric, parse_line
 from tests.conftest import (
@@ -50,7 +50,7 @@ def enriched(record: Record, before: Record | None = None) -> Enriched:
 
 def values(*records: Enriched, now: datetime = NOW, period: int = 300) -> dict[str, Any]:
     settings = replace(SETTINGS, period_seconds=period)
-    found = list(of_records(records, settings=settings, now=now))
+    found = list(record_metrics(records, settings=settings, now=now))
     return {each.name: each.values for each in found}
 
 
@@ -178,12 +178,12 @@ def test_what_cloudwatch_would_not_take_for_its_time_is_left_out(now: datetime) 
 
 
 def test_a_metric_is_of_its_windows_end() -> None:
-    (first, *_) = of_records([cpu("web-1", 40)], settings=SETTINGS, now=NOW)
+    (first, *_) = record_metrics([cpu("web-1", 40)], settings=SETTINGS, now=NOW)
     assert first.at == WINDOW_END
 
 
 def test_a_plan_tells_nothing() -> None:
-    assert of_result(report(Result(metric_type="cpu", status="PLANNED", expected=400))) == []
+    assert run_metrics(report(Result(metric_type="cpu", status="PLANNED", expected=400))) == []
 
 
 def test_a_result_tells_of_hosts_series_and_time() -> None:
@@ -197,7 +197,7 @@ def test_a_result_tells_of_hosts_series_and_time() -> None:
         duration_ms=900,
     )
     assert [
-        (each.name, list(each.values), each.dimensions) for each in of_result(report(result))
+        (each.name, list(each.values), each.dimensions) for each in run_metrics(report(result))
     ] == [
         ("HostsExpected", [5], {}),
         ("HostsReporting", [3], {}),
@@ -292,7 +292,7 @@ def test_an_invocation_that_raises_is_counted_and_raises(
 ) -> None:
     context = SimpleNamespace(function_name="log-processor", aws_request_id="r-1")
     secret = "what-the-payload-held"
-    with pytest.raises(KeyError), observed({"id": "e-1"}, context):
+    with pytest.raises(KeyError), instrumented({"id": "e-1"}, context):
         raise KeyError(secret)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     found = {each.name: (each.values, each.dimensions) for each in read(line)}
