@@ -1,11 +1,11 @@
-"""What the commands share: errors that become an exit status, and argument types."""
+"""Shared by all commands: errors with an exit status, and argument types."""
 
 import argparse
 import math
 
 
 class CommandError(Exception):
-    """The command failed; the message is one line that says what to do. Exit status 1."""
+    """The command failed; the message is one line with the cause and a fix. Exit status 1."""
 
     exit_status = 1
 

@@ -1,1 +1,1 @@
-"""Commands for working on the project: the local cloud, and the checks of what ships."""
+"""Commands for developing the project: the local cloud, and checks of code and templates."""

@@ -18,8 +18,8 @@ _BIN = ROOT / ".local" / "audit" / "bin"
 
 LOCKS = ("requirements.txt", "requirements-dev.txt", "infra/local/requirements-lambda.txt")
 
-# pip-audit says that nothing was found also where its service knows no package at all; this
-# release has had advisories since 2019.
+# pip-audit also reports no findings if its service has no data at all. This release has had
+# advisories since 2019.
 CANARY = "jinja2==2.4.1"
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--if-reachable",
         action="store_true",
-        help="exit 0 as well if pip-audit's service cannot be reached; the output still says so",
+        help="exit with 0 even if pip-audit's service cannot be reached; the output reports it",
     )
 
 
@@ -50,35 +50,33 @@ def audit(templates: Sequence[Path], *, if_reachable: bool) -> int:
     if not _BIN.is_dir():
         raise CommandError(f"the scanners of {_BIN} are missing: run `make audit`")
     found = [_checkov(templates), _bandit()]
-    if _knows_canary():
+    if _reports_canary():
         found += [_pip_audit(lock) for lock in LOCKS]
     else:
-        _say(
-            f"pip-audit: NOT RUN: its service does not answer for {CANARY}; the locks are unaudited"
-        )
+        _heading(f"pip-audit: NOT RUN: its service has no data on {CANARY}; lock files not audited")
         found.append(not if_reachable)
     return int(any(found))
 
 
 def _checkov(templates: Sequence[Path]) -> bool:
-    _say(f"checkov: {', '.join(each.name for each in templates)}")
+    _heading(f"checkov: {', '.join(each.name for each in templates)}")
     command = ["checkov", "--config-file", str(ROOT / "infra" / "checkov.yaml")]
     return _scan([*command, *(part for each in templates for part in ("--file", str(each)))])
 
 
 def _bandit() -> bool:
-    # Tests and benchmarks run programs of ours on loopback, and ship nowhere.
-    _say("bandit: app.py, chalicelib, infra")
+    # Tests and benchmarks are not deployed.
+    _heading("bandit: app.py, chalicelib, infra")
     paths = ["app.py", "chalicelib", "infra"]
     return _scan(["bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *paths])
 
 
 def _pip_audit(lock: str) -> bool:
-    _say(f"pip-audit: {lock}")
+    _heading(f"pip-audit: {lock}")
     return _scan(["pip-audit", "--strict", "--disable-pip", "--require-hashes", "-r", lock])
 
 
-def _knows_canary() -> bool:
+def _reports_canary() -> bool:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
         lock.write(CANARY)
         lock.flush()
@@ -92,17 +90,17 @@ def _knows_canary() -> bool:
 
 
 def _scan(command: Sequence[str]) -> bool:
-    """Whether the scanner found something, or could not run."""
+    """Run a scanner; True if it found something or could not run."""
     return _run(command).returncode != 0
 
 
 def _run(command: Sequence[str], **streams: Any) -> "subprocess.CompletedProcess[Any]":
     program = str(_BIN / command[0])
-    return subprocess.run(  # nosec B603 # noqa: S603 - from our own lock
+    return subprocess.run(  # nosec B603 # noqa: S603 - from the audit lock file
         [program, *command[1:]], cwd=ROOT, check=False, **streams
     )
 
 
-def _say(line: str) -> None:
+def _heading(line: str) -> None:
     sys.stdout.write(f"== {line}\n")
     sys.stdout.flush()

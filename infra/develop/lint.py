@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run cfn-lint; its output and exit status are passed on."""
+    """Run cfn-lint and return its exit status."""
     with tempfile.TemporaryDirectory() as folder:
         templates = [*STANDALONE, *build_app_template(options.stage, Path(folder))]
         return subprocess.run(  # nosec B603 # noqa: S603 - our own interpreter

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the pipeline once; 0 if the run is healthy."""
+    """Run the pipeline once; 0 if all checks of the report passed."""
     console = Console(highlight=False, record=bool(options.svg))
     progress = Console(stderr=True, highlight=False)
     with progress.status("starting") as status:

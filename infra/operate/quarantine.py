@@ -66,8 +66,8 @@ class FixedEntry:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = (
-        "Show why records were rejected, export them to a file, and resubmit the fixed file as a"
-        " new raw object. The originals stay in quarantine/, marked as fixed."
+        "Show why entries were rejected, export them to a file, and resubmit the fixed file as"
+        " raw objects. The originals stay in quarantine/, listed as fixed."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="print reasons, counts, and an example of each")

@@ -87,11 +87,11 @@ def wait_until_settled(cloud: LocalCloud) -> bool:
     After a failed execution, events that only wait for a retry do not count as pending: retries
     take three minutes and change nothing in the report.
     """
-    machine = outputs(cloud)["StateMachineArn"]
+    state_machine = outputs(cloud)["StateMachineArn"]
     sfn = cloud.client("stepfunctions")
     until = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < until:
-        executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+        executions = sfn.list_executions(stateMachineArn=state_machine)["executions"]
         statuses = {each["status"] for each in executions}
         if statuses and "RUNNING" not in statuses:
             failed = statuses != {"SUCCEEDED"}
@@ -124,8 +124,8 @@ def redeliver(cloud: LocalCloud) -> None:
 
 def _latest_execution(cloud: LocalCloud) -> tuple[dict[str, Any], list[Event]]:
     sfn = cloud.client("stepfunctions")
-    machine = outputs(cloud)["StateMachineArn"]
-    executions = sfn.list_executions(stateMachineArn=machine)["executions"]
+    state_machine = outputs(cloud)["StateMachineArn"]
+    executions = sfn.list_executions(stateMachineArn=state_machine)["executions"]
     if not executions:
         raise LocalCloudError("no execution of the state machine has started")
     latest = executions[0]

@@ -200,27 +200,27 @@ def test_an_unknown_message_is_left_and_reported(
     remove_dead_letter(cloud_day.cloud)
 
 
-MACHINE = (":stateMachine:", ":execution:")
+STATE_MACHINE_TO_EXECUTION = (":stateMachine:", ":execution:")
 
 
-def start(cloud_day: CloudDay, name: str, machine: str, document: Any) -> str:
+def start(cloud_day: CloudDay, name: str, state_machine: str, document: Any) -> str:
     """Start an execution and return its ARN."""
     started = cloud_day.cloud.client("stepfunctions").start_execution(
-        stateMachineArn=machine, name=name, input=json.dumps(document)
+        stateMachineArn=state_machine, name=name, input=json.dumps(document)
     )
     return str(started["executionArn"])
 
 
-def start_and_stop(cloud_day: CloudDay, name: str, machine: str, document: Any) -> None:
+def start_and_stop(cloud_day: CloudDay, name: str, state_machine: str, document: Any) -> None:
     sfn = cloud_day.cloud.client("stepfunctions")
-    arn = start(cloud_day, name, machine, document)
+    arn = start(cloud_day, name, state_machine, document)
     # moto cannot stop an execution before its first state.
     cloud_day.eventually(lambda: sfn.get_execution_history(executionArn=arn)["events"][2:])
     sfn.stop_execution(executionArn=arn, error="Operator", cause=f"{name} was started by mistake")
 
 
-def succeeds(cloud_day: CloudDay, name: str, machine: str) -> bool:
-    arn = f"{machine}:{name}".replace(*MACHINE)
+def succeeds(cloud_day: CloudDay, name: str, state_machine: str) -> bool:
+    arn = f"{state_machine}:{name}".replace(*STATE_MACHINE_TO_EXECUTION)
     sfn = cloud_day.cloud.client("stepfunctions")
     return bool(
         cloud_day.eventually(
@@ -253,11 +253,11 @@ def denied(cloud: RunningCloud, role: str, **actions: str) -> Iterator[None]:
 def test_a_failed_run_has_one_dead_letter_with_the_reason_and_is_started_again(
     cloud_day: CloudDay,
 ) -> None:
-    machine = machine_arn(cloud_day.cloud)
+    state_machine = machine_arn(cloud_day.cloud)
     role = "InfraMonitoring-Pipeline-Orch"
     notifier = "InvokeFunction arn:aws:lambda:*:*:function:notifier*"
     with denied(cloud_day.cloud, role, sns="Publish *", **{"lambda": notifier}):
-        start(cloud_day, "no-mail", machine, scheduled_event("no-mail"))
+        start(cloud_day, "no-mail", state_machine, scheduled_event("no-mail"))
         cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1, seconds=120)
     output = redrive(cloud_day, "--list")[1]
     assert "events 0, executions 1" in output, "the dead letter and the listed execution are one"
@@ -265,16 +265,16 @@ def test_a_failed_run_has_one_dead_letter_with_the_reason_and_is_started_again(
     assert "not authorized to perform: sns:Publish" in output
 
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "no-mail-redrive-1", machine)
+    assert succeeds(cloud_day, "no-mail-redrive-1", state_machine)
     assert message_count(cloud_day.cloud) == 0
     assert "0 sent again, 0 left" in redrive(cloud_day)[1]
     assert names(cloud_day, "no-mail") == ["no-mail", "no-mail-redrive-1"]
 
 
 def test_stopped_runs_are_started_again_for_the_same_scheduled_time(cloud_day: CloudDay) -> None:
-    machine = machine_arn(cloud_day.cloud)
-    start_and_stop(cloud_day, "stopped", machine, scheduled_event("stopped"))
-    start_and_stop(cloud_day, "by-hand", machine, {})
+    state_machine = machine_arn(cloud_day.cloud)
+    start_and_stop(cloud_day, "stopped", state_machine, scheduled_event("stopped"))
+    start_and_stop(cloud_day, "by-hand", state_machine, {})
     cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 2)
     output = redrive(cloud_day, "--list")[1]
     assert "events 0, executions 2" in output
@@ -285,23 +285,25 @@ def test_stopped_runs_are_started_again_for_the_same_scheduled_time(cloud_day: C
     assert message_count(cloud_day.cloud) == 0
     sfn = cloud_day.cloud.client("stepfunctions")
     described = {
-        name: sfn.describe_execution(executionArn=f"{machine}:{name}-redrive-1".replace(*MACHINE))
+        name: sfn.describe_execution(
+            executionArn=f"{state_machine}:{name}-redrive-1".replace(*STATE_MACHINE_TO_EXECUTION)
+        )
         for name in ("stopped", "by-hand")
     }
     assert json.loads(described["stopped"]["input"]) == scheduled_event("stopped")
     document = json.loads(described["by-hand"]["input"])
     assert list(document) == ["time"], "the start of the execution without a time"
 
-    assert succeeds(cloud_day, "stopped-redrive-1", machine)
-    assert succeeds(cloud_day, "by-hand-redrive-1", machine)
+    assert succeeds(cloud_day, "stopped-redrive-1", state_machine)
+    assert succeeds(cloud_day, "by-hand-redrive-1", state_machine)
     assert "0 sent again, 0 left" in redrive(cloud_day)[1]
     assert names(cloud_day, "stopped") == ["stopped", "stopped-redrive-1"]
 
 
 def test_a_run_that_failed_twice_is_started_once(cloud_day: CloudDay) -> None:
-    machine = machine_arn(cloud_day.cloud)
+    state_machine = machine_arn(cloud_day.cloud)
     for name in ("twice", "twice-redrive-1"):
-        start_and_stop(cloud_day, name, machine, scheduled_event("twice"))
+        start_and_stop(cloud_day, name, state_machine, scheduled_event("twice"))
     cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 2)
     assert "events 0, executions 1" in redrive(cloud_day, "--list")[1]
     stage = Stage("local", BUCKET, "InfraMetrics", cloud_day.cloud.endpoint)
@@ -311,21 +313,21 @@ def test_a_run_that_failed_twice_is_started_once(cloud_day: CloudDay) -> None:
             (attempts,) = group_attempts(stage, order, timedelta(hours=1))
             assert "twice-redrive-1 was started by mistake" in attempts.reason
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "twice-redrive-2", machine)
+    assert succeeds(cloud_day, "twice-redrive-2", state_machine)
     assert message_count(cloud_day.cloud) == 0
     assert names(cloud_day, "twice") == ["twice", "twice-redrive-1", "twice-redrive-2"]
 
 
 def test_a_failed_replay_continues_with_the_remaining_prefixes(cloud_day: CloudDay) -> None:
-    machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Replay")
+    state_machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Replay")
     prefixes = {"prefixes": [{"prefix": "raw-metrics/2020/01/01/"}]}
     with denied(cloud_day.cloud, "InfraMonitoring-Replay", s3="ListBucket *"):
-        start(cloud_day, "replay-denied-1", machine, prefixes)
+        start(cloud_day, "replay-denied-1", state_machine, prefixes)
         cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     assert "FAILED: ReplayIncomplete: Some objects failed" in redrive(cloud_day, "--list")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "replay-denied-2", machine)
-    arn = f"{machine}:replay-denied-2".replace(*MACHINE)
+    assert succeeds(cloud_day, "replay-denied-2", state_machine)
+    arn = f"{state_machine}:replay-denied-2".replace(*STATE_MACHINE_TO_EXECUTION)
     again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"]) == prefixes
     assert message_count(cloud_day.cloud) == 0
@@ -335,14 +337,14 @@ def test_a_failed_replay_continues_with_the_remaining_prefixes(cloud_day: CloudD
 def test_a_stopped_compaction_is_started_again_for_the_same_days(
     cloud_day: CloudDay,
 ) -> None:
-    machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Compaction")
+    state_machine = machine_arn(cloud_day.cloud).replace("Pipeline-Orch", "Compaction")
     days = {"days": [f"2020-01-{day:02d}" for day in range(1, 15)]}
-    start_and_stop(cloud_day, "cut-off", machine, days)
+    start_and_stop(cloud_day, "cut-off", state_machine, days)
     cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     assert "ABORTED: Operator: cut-off" in redrive(cloud_day, "--list")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "cut-off-redrive-1", machine)
-    arn = f"{machine}:cut-off-redrive-1".replace(*MACHINE)
+    assert succeeds(cloud_day, "cut-off-redrive-1", state_machine)
+    arn = f"{state_machine}:cut-off-redrive-1".replace(*STATE_MACHINE_TO_EXECUTION)
     again = cloud_day.cloud.client("stepfunctions").describe_execution(executionArn=arn)
     assert json.loads(again["input"])["days"] == days["days"]
     assert message_count(cloud_day.cloud) == 0
@@ -364,9 +366,9 @@ def test_a_compaction_event_that_was_not_delivered_starts_one_execution(
 
 def test_a_failed_run_without_a_dead_letter_is_found(cloud_day: CloudDay) -> None:
     """Step Functions sends events at best effort, and the rule may be newer than the failure."""
-    machine, events = machine_arn(cloud_day.cloud), cloud_day.cloud.client("events")
+    state_machine, events = machine_arn(cloud_day.cloud), cloud_day.cloud.client("events")
     events.disable_rule(Name="InfraMonitoring-Failures")
-    start_and_stop(cloud_day, "no-event", machine, scheduled_event("no-event"))
+    start_and_stop(cloud_day, "no-event", state_machine, scheduled_event("no-event"))
     # The local cloud writes the log after it has sent the event.
     cloud_day.eventually(lambda: logged(cloud_day.cloud, "no-event"))
     events.enable_rule(Name="InfraMonitoring-Failures")
@@ -375,7 +377,7 @@ def test_a_failed_run_without_a_dead_letter_is_found(cloud_day: CloudDay) -> Non
     assert "ABORTED: Operator: no-event was started" in redrive(cloud_day, "--list")[1]
     assert "0 sent again" in redrive(cloud_day, "--hours", "0")[1]
     assert "1 sent again, 0 left" in redrive(cloud_day)[1]
-    assert succeeds(cloud_day, "no-event-redrive-1", machine)
+    assert succeeds(cloud_day, "no-event-redrive-1", state_machine)
 
 
 def logged(cloud: RunningCloud, name: str) -> list[Any]:
@@ -386,11 +388,11 @@ def logged(cloud: RunningCloud, name: str) -> list[Any]:
 
 
 def test_the_dead_letter_of_a_run_that_has_succeeded_since_is_deleted(cloud_day: CloudDay) -> None:
-    machine = machine_arn(cloud_day.cloud)
-    start_and_stop(cloud_day, "succeeded-later", machine, scheduled_event("succeeded-later"))
+    state_machine = machine_arn(cloud_day.cloud)
+    start_and_stop(cloud_day, "succeeded-later", state_machine, scheduled_event("succeeded-later"))
     cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
-    start(cloud_day, "succeeded-later-redrive-1", machine, scheduled_event("succeeded-later"))
-    assert succeeds(cloud_day, "succeeded-later-redrive-1", machine)
+    start(cloud_day, "succeeded-later-redrive-1", state_machine, scheduled_event("succeeded-later"))
+    assert succeeds(cloud_day, "succeeded-later-redrive-1", state_machine)
     message = "succeeded-later was started again: succeeded-later-redrive-1 is SUCCEEDED"
     for more in ((), ("--hours", "0")):
         output = redrive(cloud_day, "--list", *more)[1]
@@ -404,12 +406,12 @@ def test_the_dead_letter_of_a_run_that_has_succeeded_since_is_deleted(cloud_day:
     assert names(cloud_day, "succeeded-later") == ["succeeded-later", "succeeded-later-redrive-1"]
 
 
-def put_failure(cloud_day: CloudDay, machine: str, name: str) -> None:
+def put_failure(cloud_day: CloudDay, state_machine: str, name: str) -> None:
     """Send the status change event of an execution that does not exist."""
     now = datetime.now(UTC)
     failed = {
-        "executionArn": f"{machine}:{name}".replace(*MACHINE),
-        "stateMachineArn": machine,
+        "executionArn": f"{state_machine}:{name}".replace(*STATE_MACHINE_TO_EXECUTION),
+        "stateMachineArn": state_machine,
         "name": name,
         "status": "FAILED",
         "startDate": now,
