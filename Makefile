@@ -11,10 +11,10 @@ export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check audit package pictures format lock clean
+.PHONY: help setup run up test check audit check-ministack package pictures format lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 setup: $(SETUP)  ## create .venv from the lock files (other targets run this first)
 
@@ -52,6 +52,14 @@ audit: setup .local/audit/made  ## run checkov, bandit and pip-audit (installed 
 	@.local/audit/bin/python -m pip install --quiet --require-hashes -r $<
 	@touch $@
 
+check-ministack: setup .local/ministack/made  ## run the pipeline once on another AWS emulator, ministack
+	@$(BIN)/python -m benchmarks.independent_emulator
+
+.local/ministack/made: requirements-ministack.txt
+	@$(PYTHON) -m venv .local/ministack
+	@.local/ministack/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 package: setup  ## build the deployment package of STAGE in build/STAGE; needs Python 3.14 (make clean first)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 14))' || \
 		{ echo "error: .venv is not Python 3.14, and the Lambda runtime must match it; run: make clean, then make package PYTHON=python3.14" >&2; exit 1; }
@@ -76,6 +84,9 @@ lock:  ## update the lock files from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --upgrade \
 		--group audit --output-file requirements-audit.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --upgrade \
+		--group ministack --output-file requirements-ministack.txt
 
 clean:  ## remove everything that was built or installed
 	rm -rf .venv .local build .mypy_cache .pytest_cache .ruff_cache .hypothesis .chalice/deployments
