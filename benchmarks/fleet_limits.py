@@ -29,15 +29,15 @@ sys.path.insert(0, str(ROOT))  # run as a script: the path contains benchmarks/ 
 
 from chalicelib.aws import cloudwatch_fleet as fleet
 from chalicelib.collect.fan_out import INLINE_CHUNKS, Plan
-from chalicelib.collect.requests import Tick, chunk_event, manifest_key, plan_key
+from chalicelib.collect.requests import CollectionRequest, chunk_event, manifest_key, plan_key
 from chalicelib.collect.sources.cloudwatch import (
     DOLLARS_PER_METRIC,
-    KNOWN,
     RUNS_PER_MONTH,
+    SPECS,
     STATISTICS,
 )
-from chalicelib.collect.sources.inventory import PART_INSTANCES
-from chalicelib.collect.sources.protocol import Series, Target
+from chalicelib.collect.sources.inventory import PAGE_INSTANCES
+from chalicelib.collect.sources.protocol import CloudWatchMetric, Target
 from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.results import Result, report
 
@@ -106,9 +106,9 @@ class ParsingCpu:
     query: float
 
 
-def example_tick() -> Tick:
-    return Tick(
-        time=datetime(2026, 11, 22, 18, tzinfo=UTC),
+def example_request() -> CollectionRequest:
+    return CollectionRequest(
+        scheduled_time=datetime(2026, 11, 22, 18, tzinfo=UTC),
         account_id="123456789012",
         region="eu-west-1",
         execution_id="0f8fad5b-d9cb-469f-a165-70867728950e",
@@ -122,16 +122,16 @@ def chunks_of(hosts: int) -> int:
 
 
 def parts_of(hosts: int) -> int:
-    return math.ceil(hosts / PART_INSTANCES)
+    return math.ceil(hosts / PAGE_INSTANCES)
 
 
 def plan_state(hosts: int) -> dict[str, Any]:
     """The plan of one metric type in the state machine's state, without errors."""
     result = Result(metric_type="network", status="PLANNED", expected=hosts)
     if chunks_of(hosts) > INLINE_CHUNKS:
-        return report(replace(result, manifest=manifest_key(example_tick(), "network")))
-    keys = [plan_key(example_tick(), "network", number) for number in range(chunks_of(hosts))]
-    events = [chunk_event(example_tick(), "network", key) for key in keys]
+        return report(replace(result, manifest=manifest_key(example_request(), "network")))
+    keys = [plan_key(example_request(), "network", number) for number in range(chunks_of(hosts))]
+    events = [chunk_event(example_request(), "network", key) for key in keys]
     return report(replace(result, chunks=events))
 
 
@@ -161,7 +161,7 @@ def payload_bytes(hosts: int) -> int:
 def plan_bytes() -> int:
     """Size of the plan of one chunk in S3."""
     dimensions = (("InstanceId", "i-0123456789abcdef0"),)
-    series = tuple(Series(*metric, dimensions) for metric in KNOWN["network"])
+    series = tuple(CloudWatchMetric(*name, dimensions) for name in SPECS["network"])
     labels = {"instance_type": "t3.micro", "name": "web-1", "account": "123456789012"}
     target = Target("i-0123456789abcdef0", "123456789012/eu-west-1", series, labels)
     return len(msgspec.json.encode(Plan(0, [target] * CHUNK)))
@@ -190,15 +190,15 @@ def limit_usages(hosts: int, cpu: ParsingCpu) -> list[LimitUsage]:
     types = len(METRIC_TYPES)
     concurrent = types * min(MAP_CONCURRENCY, chunks_of(hosts))
     chunk_metrics = min(hosts, CHUNK) * max(METRICS_PER_HOST.values())
-    part_instances = min(hosts, PART_INSTANCES)
+    part_instances = min(hosts, PAGE_INSTANCES)
     # Each part lists all metrics, because ListMetrics cannot filter by instances.
     planning = (
         part_instances * cpu.instance + hosts * max(METRICS_PER_HOST.values()) * cpu.listed
     ) / CORE_SHARE
     reading = chunk_metrics * len(STATISTICS) * cpu.query / CORE_SHARE
     listings = sum(
-        max(1, math.ceil(hosts * METRICS_PER_HOST[each] / len(KNOWN[each]) / LIST_METRICS_PAGE))
-        * len(KNOWN[each])
+        max(1, math.ceil(hosts * METRICS_PER_HOST[each] / len(SPECS[each]) / LIST_METRICS_PAGE))
+        * len(SPECS[each])
         for each in METRIC_TYPES
     )
     points = METRIC_DATA_QUERIES * WINDOWS * WINDOW // PERIOD

@@ -24,7 +24,7 @@ from chalicelib.aws.cloudwatch_fleet import fleet_opener
 from chalicelib.aws.notifier_ports import AwsNotifierPorts
 from chalicelib.aws.store import create_store
 from chalicelib.collect.collector import respond
-from chalicelib.collect.requests import Tick, raw_key
+from chalicelib.collect.requests import CollectionRequest, raw_key
 from chalicelib.collect.sources import create_sources
 from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.settings import NotifierSettings, Settings
@@ -288,8 +288,9 @@ class _Replay:
         )["results"]
         self._invoked(COLLECTOR, failed=False)
         if result["records"]:  # else there is no object
-            tick = Tick.from_event(event)
-            self._pending.append((self.now, raw_key(tick, tick.metric_types[0]), 0))
+            request = CollectionRequest.from_event(event)
+            key = raw_key(request, request.metric_types[0])
+            self._pending.append((self.now, key, 0))
         return result
 
     def _process(self) -> None:

@@ -24,7 +24,7 @@ from botocore.config import Config
 
 import app
 from chalicelib.aws import clients
-from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Target
+from chalicelib.collect.sources.protocol import CollectionResult, Inventory, Scope, Target
 from chalicelib.model import records
 from chalicelib.model.errors import InfraMonitoringError
 from chalicelib.model.windows import Window
@@ -43,17 +43,19 @@ class GeneratedSource:
         self._seed, self._hosts, self._version = seed, hosts, version
         self._restates = restates
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - `Source` protocol
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # noqa: ARG002 - one page
         return Inventory([Target(host) for host in self._hosts])
 
-    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> CollectionResult:
         windows = [scope.window]
         if self._restates:
             windows.append(Window(scope.window.start, scope.window.seconds))
         by_window = [
             [self._record(scope, each.name, window.end) for each in targets] for window in windows
         ]
-        return Harvest(records=by_window[0], restated=list(chain.from_iterable(by_window[1:])))
+        return CollectionResult(
+            records=by_window[0], restated=list(chain.from_iterable(by_window[1:]))
+        )
 
     def _record(self, scope: Scope, host: str, end: datetime) -> records.Record:
         values = (self._seed, host, scope.metric_type, end, self._version)

@@ -10,7 +10,7 @@ import boto3
 
 from ..collect.sources.cloudwatch import Points, Query
 from ..collect.sources.inventory import Instance
-from ..collect.sources.protocol import Scope, Series
+from ..collect.sources.protocol import CloudWatchMetric, Scope
 from ..model.errors import StorageError
 from ..model.settings import Role, Settings
 from .clients import Clients
@@ -126,14 +126,14 @@ class AwsFleet:
         self._tags = tags
         self._sleep = sleep
 
-    def instances(self, start: str, most: int) -> tuple[list[Instance], str]:
+    def instances(self, page_token: str, limit: int) -> tuple[list[Instance], str]:
         filters = [{"Name": "instance-state-name", "Values": ["running"]}]
         filters += [
             {"Name": f"tag:{name}", "Values": [value]} for name, value in self._tags.items()
         ]
         request: dict[str, Any] = {"Filters": filters, "MaxResults": _INSTANCES}
         found: list[Instance] = []
-        token = start
+        token = page_token
         while True:
             if token:
                 request["NextToken"] = token
@@ -145,10 +145,10 @@ class AwsFleet:
                 for instance in reservation["Instances"]
             ]
             token = page.get("NextToken", "")
-            if not token or len(found) >= most:
+            if not token or len(found) >= limit:
                 return found, token
 
-    def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
+    def metrics(self, namespace: str, metric_name: str) -> Iterator[CloudWatchMetric]:
         with translated("list metrics in", self.region):
             pages = self._client("cloudwatch").get_paginator("list_metrics")
             for page in pages.paginate(Namespace=namespace, MetricName=metric_name):
@@ -156,7 +156,7 @@ class AwsFleet:
                     dimensions = tuple(
                         (each["Name"], each["Value"]) for each in metric["Dimensions"]
                     )
-                    yield Series(namespace, metric_name, dimensions)
+                    yield CloudWatchMetric(namespace, metric_name, dimensions)
 
     def points(
         self, queries: Sequence[Query], *, start: datetime, end: datetime, period: int
@@ -234,14 +234,14 @@ class AwsFleet:
 
 
 def _request(identity: str, query: Query, period: int) -> dict[str, Any]:
-    series = query.series
+    metric = query.metric
     return {
         "Id": identity,
         "MetricStat": {
             "Metric": {
-                "Namespace": series.namespace,
-                "MetricName": series.metric_name,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
+                "Namespace": metric.namespace,
+                "MetricName": metric.metric_name,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in metric.dimensions],
             },
             "Period": period,
             "Stat": query.statistic,

@@ -1,4 +1,4 @@
-"""The use case of `data-collector`: measure, then write DynamoDB and S3 at the same time."""
+"""Use case of `data-collector`: collect records, write them to DynamoDB and S3 concurrently."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,10 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..model import records
+from ..model import items, records
 from ..model.dynamodb import key
 from ..model.errors import InfraMonitoringError
-from ..model.items import PREVIOUS_ATTRIBUTES, previous_from_item, raw_item
 from ..model.metric_types import MetricType
 from ..model.records import Record
 from ..model.results import Result, merge, report
@@ -20,16 +19,18 @@ from ..model.storage import Store
 from ..model.windows import Window
 from ..telemetry.metrics import Emit, discard, run_metrics
 from .fan_out import (
+    all_inventories,
     chunk_results,
-    in_chunks,
-    make_survey,
-    nobody,
+    no_targets_error,
+    read_inventory,
     read_plan,
-    whole_inventory,
+    split,
     write_plan,
 )
-from .requests import Progress, Tick, raw_key
-from .sources.protocol import Harvest, Inventory, Scope, Source
+from .requests import CollectionRequest, PlanningProgress, raw_key
+from .sources.protocol import CollectionResult, Inventory, Scope, Source
+
+_Inventories = Iterable[Sequence[tuple[Source, Inventory]]]
 
 
 def respond(
@@ -40,30 +41,30 @@ def respond(
     sources: Sequence[Source],
     emit: Emit = discard,
 ) -> dict[str, Any]:
-    """What an event asks for: a tick is collected, results with chunks (`merge`) are merged.
+    """Handle an event of the collector: a collection request, or chunk results to `merge`.
 
-    `emit` gets the metrics of each result that is final.
+    `emit` receives the metrics of each final result.
 
     Raises:
-        InvalidEventError: the event does not say what to do.
+        InvalidEventError: the event is not a valid collection request.
         InfraMonitoringError: a metric type could not be collected.
     """
     planned = (event.get("detail") or {}).get("merge")
     if planned is not None:
         return {"results": [_merge(each, store, emit) for each in planned]}
-    tick = Tick.from_event(event)
-    return collect(tick, settings=settings, store=store, sources=sources, emit=emit)
+    request = CollectionRequest.from_event(event)
+    return collect(request, settings=settings, store=store, sources=sources, emit=emit)
 
 
 def _merge(planned: Mapping[str, Any], store: Store, emit: Emit) -> dict[str, Any]:
     merged = merge(planned, chunk_results(planned, store))
-    if planned["status"] == "PLANNED":  # else somebody has told of it already
+    if planned["status"] == "PLANNED":  # the metrics of any other result are emitted already
         emit(run_metrics(merged))
     return merged
 
 
 def collect(
-    tick: Tick,
+    request: CollectionRequest,
     *,
     settings: Settings,
     store: Store,
@@ -71,26 +72,26 @@ def collect(
     emit: Emit = discard,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Measure and store every metric type of the tick, or plan the chunks of a large fleet.
+    """Collect and store every metric type of the request, or plan the chunks of a large fleet.
 
-    Returns `{"results": [...]}`, a `results.Result` for each metric type. One metric type
-    that fails does not keep the others from being stored.
+    Returns `{"results": [...]}` with a `results.Result` per metric type. If one metric type
+    fails, the others are still collected.
 
     Raises:
-        InfraMonitoringError: the first failure, after every metric type had its turn.
+        InfraMonitoringError: the first failure, after all metric types were attempted.
     """
     results: list[dict[str, Any]] = []
     failures: list[InfraMonitoringError] = []
-    for metric_type in tick.metric_types:
+    for metric_type in request.metric_types:
         started = clock()
         try:
-            result = _collect_type(tick, metric_type, settings, store, sources)
+            result = _collect_type(request, metric_type, settings, store, sources)
         except InfraMonitoringError as error:
             failures.append(error)
             continue
         milliseconds = round(1000 * (clock() - started))
         results.append(report(replace(result, duration_ms=milliseconds)))
-        if not tick.plan:  # a chunk's is not final
+        if not request.plan:  # the result of a chunk is not final
             emit(run_metrics(results[-1]))
     if failures:
         raise failures[0]
@@ -98,100 +99,101 @@ def collect(
 
 
 def _collect_type(
-    tick: Tick,
+    request: CollectionRequest,
     metric_type: MetricType,
     settings: Settings,
     store: Store,
     sources: Sequence[Source],
 ) -> Result:
-    scope = Scope(
-        metric_type=metric_type,
-        window=Window.before(
-            tick.time, seconds=settings.window_seconds, align=settings.period_seconds
-        ),
-        account_id=tick.account_id,
-        region=tick.region,
-        execution_id=tick.execution_id,
-    )
-    parts: Iterable[Sequence[tuple[Source, Inventory]]]
-    if tick.plan:
-        plan = read_plan(tick.plan, store)
-        parts = [[(sources[plan.source], Inventory(plan.targets))]]
-    elif tick.fan_out:
-        survey = make_survey(scope, sources, tick.progress or Progress())
-        if tick.progress or survey.rest or survey.expected > settings.chunk_targets:
-            return write_plan(tick, metric_type, survey, settings, store)
-        parts = [[(sources[number], inventory) for number, inventory in survey.found]]
+    scope = _scope(request, metric_type, settings)
+    inventories: _Inventories
+    if request.plan:
+        plan = read_plan(request.plan, store)
+        inventories = [[(sources[plan.source], Inventory(plan.targets))]]
+    elif request.fan_out:
+        page = read_inventory(scope, sources, request.progress or PlanningProgress())
+        if request.progress or page.next_progress or page.expected > settings.chunk_targets:
+            return write_plan(request, metric_type, page, settings, store)
+        inventories = [[(sources[number], inventory) for number, inventory in page.inventories]]
     else:
-        parts = whole_inventory(scope, sources)
-    harvest, expected = _measure(scope, parts, settings.chunk_targets)
-    restated = _changed(harvest.restated, store)
-    _store(harvest.records + restated.records, raw_key(tick, metric_type), settings, store)
+        inventories = all_inventories(scope, sources)
+    collected, expected = _measure(scope, inventories, settings.chunk_targets)
+    restated = _changed(collected.restated, store)
+    _store(collected.records + restated.records, raw_key(request, metric_type), settings, store)
     return Result(
         metric_type=metric_type,
         status="SUCCEEDED",
-        records=len(harvest.records),
+        records=len(collected.records),
         expected=expected,
-        reporting=len({record.resource_id for record in harvest.records}),
-        missing=harvest.missing,
-        missing_count=len(harvest.missing),
-        failures=harvest.failures,
-        notes=harvest.notes + restated.notes,
-        series=harvest.series,
+        reporting=len({record.resource_id for record in collected.records}),
+        missing=collected.missing,
+        missing_count=len(collected.missing),
+        failures=collected.failures,
+        notes=collected.notes + restated.notes,
+        series=collected.requested_metrics,
     )
 
 
+def _scope(request: CollectionRequest, metric_type: MetricType, settings: Settings) -> Scope:
+    window = Window.before(
+        request.scheduled_time, seconds=settings.window_seconds, align=settings.period_seconds
+    )
+    return Scope(metric_type, window, request.account_id, request.region, request.execution_id)
+
+
 def _measure(
-    scope: Scope, parts: Iterable[Sequence[tuple[Source, Inventory]]], chunk: int
-) -> tuple[Harvest, int]:
-    """What the sources brought together, and how many targets they expected.
+    scope: Scope, inventories: _Inventories, chunk_targets: int
+) -> tuple[CollectionResult, int]:
+    """Collect all targets; return the result and the number of expected targets.
 
-    That every host is missing is an answer. That nobody could be asked, or that there is
-    nobody to ask, is a failure, unless a source explains it in a note.
+    Raises CollectionError if there are no records, no missing targets and no notes: then no
+    source could list or read a target. A run in which every host is missing is not an error.
     """
-    whole, expected = Harvest(), 0
-    for source, inventory in chain.from_iterable(parts):
+    total, expected = CollectionResult(), 0
+    for source, inventory in chain.from_iterable(inventories):
         expected += len(inventory.targets)
-        whole.add(Harvest(failures=inventory.failures, notes=inventory.notes))
-        # In pieces here too: without a state machine nobody else does it.
-        for targets in in_chunks(inventory.targets, chunk):
-            whole.add(source.collect(scope, targets))
-    if not whole.records and not whole.missing and not whole.notes:
-        raise nobody(scope.metric_type, whole.failures)
-    return whole, expected
+        total.add(CollectionResult(failures=inventory.failures, notes=inventory.notes))
+        # Without a state machine the inventory is not split yet.
+        for targets in split(inventory.targets, chunk_targets):
+            total.add(source.collect(scope, targets))
+    if not total.records and not total.missing and not total.notes:
+        raise no_targets_error(scope.metric_type, total.failures)
+    return total, expected
 
 
-def _changed(restated: Sequence[Record], store: Store) -> Harvest:
-    """Those of the records of the window before that differ from what is stored of them."""
+def _changed(restated: Sequence[Record], store: Store) -> CollectionResult:
+    """The records of the previous window that are new or differ from their stored items."""
     if not restated:
-        return Harvest()
-    wanted = {str(record.metric_id): record for record in restated}
-    keys = [key(raw_item(record, retention_days=1)) for record in wanted.values()]
+        return CollectionResult()
+    by_id = {str(record.metric_id): record for record in restated}
+    keys = [key(items.raw_item(record, retention_days=1)) for record in by_id.values()]
     stored = {
-        item["metric_id"]["S"]: previous_from_item(item).measurements
-        for item in store.get_items(keys, PREVIOUS_ATTRIBUTES)
+        item["metric_id"]["S"]: items.previous_from_item(item).measurements
+        for item in store.get_items(keys, items.PREVIOUS_ATTRIBUTES)
     }
     late = [
         record
-        for identity, record in wanted.items()
-        if identity in stored and not record.measurements.items() <= stored[identity].items()
+        for metric_id, record in by_id.items()
+        if metric_id in stored and not record.measurements.items() <= stored[metric_id].items()
     ]
-    new = [record for identity, record in wanted.items() if identity not in stored]
-    told = ((late, "restated by late points"), (new, "added to the window before"))
-    notes = [f"{len(records)} {what}" for records, what in told if records]
-    return Harvest(records=late + new, notes=notes)
+    new = [record for metric_id, record in by_id.items() if metric_id not in stored]
+    counted = ((late, "restated by late points"), (new, "added to the previous window"))
+    notes = [f"{len(changed)} {text}" for changed, text in counted if changed]
+    return CollectionResult(records=late + new, notes=notes)
 
 
 def _store(collected: Sequence[Record], raw_object: str, settings: Settings, store: Store) -> None:
-    """Write the raw object and the items side by side; both are tried before one is raised."""
+    """Write the raw object and the items concurrently; raise only after both were attempted."""
     if not collected:
         return
     body = b"".join(records.encode(record) + b"\n" for record in collected)
-    items = [raw_item(record, retention_days=settings.retention_days) for record in collected]
+    raw_items = [
+        items.raw_item(record, retention_days=settings.retention_days) for record in collected
+    ]
     with ThreadPoolExecutor(max_workers=2) as pool:
         writes: list[Future[Any]] = [
             pool.submit(store.put_object, raw_object, body, content_type="application/x-ndjson"),
-            pool.submit(store.insert_raw, items),
+            pool.submit(store.insert_raw, raw_items),
         ]
         wait(writes)
     for write in writes:

@@ -1,4 +1,4 @@
-"""A fleet too large for one invocation: its inventory, cut into the chunks of other ones."""
+"""Fan-out of large fleets: plans chunks of targets for further invocations."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,81 +14,99 @@ from ..model.metric_types import MetricType
 from ..model.results import Result, distinct
 from ..model.settings import Settings
 from ..model.storage import Store
-from . import map_run_results as map_runs
-from .requests import Progress, Tick, chunk_event, manifest_key, plan_key, progress_event
+from . import map_run_results
+from .requests import (
+    CollectionRequest,
+    PlanningProgress,
+    chunk_event,
+    manifest_key,
+    plan_key,
+    progress_event,
+)
 from .sources.protocol import Inventory, Scope, Source, Target
 
-# More would not fit into the state machine's state, which has 256 KB for all four types; an
-# inline Map would not run more than 40 at once either.
+# More chunk events would not fit into the state of the execution, 256 KB for all four metric
+# types. An inline Map runs at most 40 iterations at a time.
 INLINE_CHUNKS = 40
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The targets of one chunk, and which of the stage's sources measures them."""
+    """The targets of one chunk, and the index of the source that collects them."""
 
     source: int
     targets: list[Target]
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """The inventories of some of the sources, by their number, and where the rest begins."""
+class InventoryPage:
+    """Inventories of consecutive sources by source index, and the progress to resume from."""
 
-    found: list[tuple[int, Inventory]]
-    rest: Progress | None
+    inventories: list[tuple[int, Inventory]]
+    next_progress: PlanningProgress | None
 
     @property
     def expected(self) -> int:
-        return sum(len(inventory.targets) for _, inventory in self.found)
+        return sum(len(inventory.targets) for _, inventory in self.inventories)
 
 
-def make_survey(scope: Scope, sources: Sequence[Source], progress: Progress) -> Survey:
-    """As much of the inventory as one invocation can read: up to the first source with a rest."""
-    found: list[tuple[int, Inventory]] = []
-    start = progress.start
+def read_inventory(
+    scope: Scope, sources: Sequence[Source], progress: PlanningProgress
+) -> InventoryPage:
+    """List as many targets as one invocation can: up to the first source with another page."""
+    inventories: list[tuple[int, Inventory]] = []
+    page_token = progress.page_token
     for number in range(progress.source, len(sources)):
-        inventory = sources[number].targets(scope, start)
-        found.append((number, inventory))
-        if inventory.rest:
-            return Survey(found, replace(progress, source=number, start=inventory.rest))
-        start = ""
-    return Survey(found, None)
+        inventory = sources[number].targets(scope, page_token)
+        inventories.append((number, inventory))
+        if inventory.next_page:
+            next_progress = replace(progress, source=number, page_token=inventory.next_page)
+            return InventoryPage(inventories, next_progress)
+        page_token = ""
+    return InventoryPage(inventories, None)
 
 
-def whole_inventory(
+def all_inventories(
     scope: Scope, sources: Sequence[Source]
 ) -> Iterator[list[tuple[Source, Inventory]]]:
-    """The whole inventory, one part after another."""
-    progress: Progress | None = Progress()
+    """The inventories of all sources, page by page."""
+    progress: PlanningProgress | None = PlanningProgress()
     while progress is not None:
-        survey = make_survey(scope, sources, progress)
-        yield [(sources[number], inventory) for number, inventory in survey.found]
-        progress = survey.rest
+        page = read_inventory(scope, sources, progress)
+        yield [(sources[number], inventory) for number, inventory in page.inventories]
+        progress = page.next_progress
 
 
-def in_chunks(targets: Sequence[Target], size: int) -> Iterator[Sequence[Target]]:
-    """Slices of `size` targets, the last one shorter."""
+def split(targets: Sequence[Target], size: int) -> Iterator[Sequence[Target]]:
+    """Chunks of `size` targets; the last one may be smaller."""
     return (targets[start : start + size] for start in range(0, len(targets), size))
 
 
 def write_plan(
-    tick: Tick, metric_type: MetricType, survey: Survey, settings: Settings, store: Store
+    request: CollectionRequest,
+    metric_type: MetricType,
+    page: InventoryPage,
+    settings: Settings,
+    store: Store,
 ) -> Result:
-    """An object for each chunk of what was surveyed, and how the state machine goes on."""
-    before = tick.progress or Progress()
+    """Write a plan for each chunk of the page; return the result for the state machine.
+
+    Raises:
+        CollectionError: the whole inventory has no target.
+    """
+    previous = request.progress or PlanningProgress()
     plans = [
         Plan(number, list(targets))
-        for number, inventory in survey.found
-        for targets in in_chunks(inventory.targets, settings.chunk_targets)
+        for number, inventory in page.inventories
+        for targets in split(inventory.targets, settings.chunk_targets)
     ]
-    _write_plans(tick, metric_type, before.chunks, plans, store)
-    inventories = [inventory for _, inventory in survey.found]
+    _write_plans(request, metric_type, previous.chunks, plans, store)
+    inventories = [inventory for _, inventory in page.inventories]
     progress = replace(
-        survey.rest or before,
-        chunks=before.chunks + len(plans),
-        expected=before.expected + survey.expected,
-        failures=_joined(before.failures, (each.failures for each in inventories)),
-        notes=_joined(before.notes, (each.notes for each in inventories)),
+        page.next_progress or previous,
+        chunks=previous.chunks + len(plans),
+        expected=previous.expected + page.expected,
+        failures=_merge(previous.failures, (each.failures for each in inventories)),
+        notes=_merge(previous.notes, (each.notes for each in inventories)),
     )
     result = Result(
         metric_type=metric_type,
@@ -97,57 +115,71 @@ def write_plan(
         failures=list(progress.failures),
         notes=list(progress.notes),
     )
-    if survey.rest:
-        return replace(result, more=progress_event(tick, metric_type, progress))
+    if page.next_progress:
+        return replace(result, more=progress_event(request, metric_type, progress))
     if not progress.chunks and not progress.notes:
-        raise nobody(metric_type, progress.failures)
+        raise no_targets_error(metric_type, progress.failures)
+    return _with_chunks(result, request, metric_type, progress.chunks, store)
+
+
+def _with_chunks(
+    result: Result,
+    request: CollectionRequest,
+    metric_type: MetricType,
+    count: int,
+    store: Store,
+) -> Result:
+    """The result with the events of all chunks, or with the key of an object that has them."""
     events = [
-        chunk_event(tick, metric_type, plan_key(tick, metric_type, number))
-        for number in range(progress.chunks)
+        chunk_event(request, metric_type, plan_key(request, metric_type, number))
+        for number in range(count)
     ]
     if len(events) <= INLINE_CHUNKS:
         return replace(result, chunks=events)
-    manifest = manifest_key(tick, metric_type)
+    manifest = manifest_key(request, metric_type)
     store.put_object(manifest, msgspec.json.encode(events), content_type="application/json")
     return replace(result, manifest=manifest)
 
 
-def _joined(before: Sequence[str], more: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    return tuple(distinct(chain(before, *more)))
+def _merge(previous: Sequence[str], more: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(distinct(chain(previous, *more)))
 
 
 def _write_plans(
-    tick: Tick, metric_type: MetricType, first: int, plans: Sequence[Plan], store: Store
+    request: CollectionRequest,
+    metric_type: MetricType,
+    first: int,
+    plans: Sequence[Plan],
+    store: Store,
 ) -> None:
-    keys = [plan_key(tick, metric_type, first + number) for number in range(len(plans))]
+    keys = [plan_key(request, metric_type, first + number) for number in range(len(plans))]
     with ThreadPoolExecutor(max_workers=8) as pool:
         bodies = map(msgspec.json.encode, plans)
-        put = pool.map(
+        writes = pool.map(
             lambda each: store.put_object(*each, content_type="application/json"),
             zip(keys, bodies, strict=True),
         )
-        list(put)
+        list(writes)
 
 
-def read_plan(plan: str, store: Store) -> Plan:
-    """The chunk whose targets wait under the key `plan`."""
-    return msgspec.json.decode(_reader(store)(plan), type=Plan)
+def read_plan(key: str, store: Store) -> Plan:
+    return msgspec.json.decode(_reader(store)(key), type=Plan)
 
 
 def chunk_results(planned: Mapping[str, Any], store: Store) -> Sequence[Mapping[str, Any]]:
-    """What the chunks of a plan reported: in the state, or in the files of a Map Run."""
-    written = planned.get("map_run")
-    if written is None:
-        reported: Sequence[Mapping[str, Any]] = planned.get("chunk_results", ())
-        return reported
-    return map_runs.outputs(written["ResultWriterDetails"]["Key"], _reader(store))
+    """The results of a plan's chunks, from the state or from the result files of a Map Run."""
+    map_run = planned.get("map_run")
+    if map_run is None:
+        results: Sequence[Mapping[str, Any]] = planned.get("chunk_results", ())
+        return results
+    return map_run_results.outputs(map_run["ResultWriterDetails"]["Key"], _reader(store))
 
 
 def _reader(store: Store) -> Callable[[str], bytes]:
     return lambda key: b"".join(store.open_object(key).chunks)
 
 
-def nobody(metric_type: MetricType, failures: Iterable[str]) -> CollectionError:
-    """What a run without anybody to ask ends with."""
-    reasons = "; ".join(failures) or "no resource is expected to report"
+def no_targets_error(metric_type: MetricType, failures: Iterable[str]) -> CollectionError:
+    """The error of a run without targets; `failures` are the reasons."""
+    reasons = "; ".join(failures) or "no host is expected to report"
     return CollectionError(f"{metric_type}: no source has a record: {reasons}")

@@ -1,4 +1,4 @@
-"""What a Distributed Map's ResultWriter leaves in the bucket.
+"""Reads the results that the ResultWriter of a Distributed Map leaves in the bucket.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
 """
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def outputs(manifest: str, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
-    """The output of each child execution; a child that has none as `{status, error, cause}`.
+    """The output of each child execution, or `{status, error, cause}` if it has none.
 
-    `manifest` is the key of the manifest, `read` gives an object's bytes.
+    `manifest` is the key of the manifest; `read` returns the bytes of an object by key.
     """
     files = json.loads(read(manifest))["ResultFiles"]
     found = []

@@ -1,4 +1,4 @@
-"""What an invocation of the collector is asked to do, and the keys that follow from it."""
+"""Collection requests: the events that invoke the collector, and the S3 keys derived from them."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,11 +14,15 @@ from ..model.object_keys import PLAN_PREFIX, RAW_PREFIX
 from ..model.windows import parse_utc
 
 
-class Progress(Struct, frozen=True):
-    """How far the planning of a large fleet has come: where in which source, and what there is."""
+class PlanningProgress(Struct, frozen=True, rename={"page_token": "start"}):
+    """Planning state of a large fleet between invocations; the event carries it as JSON.
+
+    `source` is the index of the next source to list and `page_token` its next page. The other
+    fields are the totals of all pages so far.
+    """
 
     source: int = 0
-    start: str = ""
+    page_token: str = ""
     chunks: int = 0
     expected: int = 0
     failures: tuple[str, ...] = ()
@@ -26,92 +30,97 @@ class Progress(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """One call of the clock: when, on whose behalf, and which metric types.
+class CollectionRequest:
+    """One invocation of the collector.
 
-    `fan_out` says that the caller can start a collector for each chunk of a large fleet;
-    `progress` is how far its planning has come; `plan` is the object with the targets of one
-    such chunk.
+    `fan_out`: the caller can start a collector for each chunk of a large fleet. `progress`: the
+    planning to resume. `plan`: the key of the object with the targets of one chunk.
     """
 
-    time: datetime
+    scheduled_time: datetime
     account_id: str
     region: str
     execution_id: str
     metric_types: tuple[MetricType, ...]
     fan_out: bool = False
-    progress: Progress | None = None
+    progress: PlanningProgress | None = None
     plan: str = ""
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> "Tick":
-        """A tick from an EventBridge event; an empty `detail` asks for all metric types.
+    def from_event(cls, event: Mapping[str, Any]) -> "CollectionRequest":
+        """Parse an EventBridge event; an empty `detail` requests all metric types.
 
         Raises:
-            InvalidEventError: a field is missing or is not what it should be.
+            InvalidEventError: a field is missing or invalid.
         """
         detail = event.get("detail") or {}
-        wanted = detail.get("metric_type")
-        if wanted is not None and wanted not in get_args(MetricType):
+        metric_type = detail.get("metric_type")
+        if metric_type is not None and metric_type not in get_args(MetricType):
             raise InvalidEventError(
-                f"detail.metric_type {wanted!r} is none of {', '.join(METRIC_TYPES)}"
+                f"detail.metric_type {metric_type!r} is not one of {', '.join(METRIC_TYPES)}"
             )
         missing = [name for name in ("time", "account", "region", "id") if not event.get(name)]
         if missing:
-            raise InvalidEventError(f"the event has no {', '.join(missing)}")
+            raise InvalidEventError(f"missing from the event: {', '.join(missing)}")
         return cls(
-            time=parse_utc(event["time"]),
+            scheduled_time=parse_utc(event["time"]),
             account_id=event["account"],
             region=event["region"],
             execution_id=detail.get("execution_id") or event["id"],
-            metric_types=METRIC_TYPES if wanted is None else (cast(MetricType, wanted),),
+            metric_types=(
+                METRIC_TYPES if metric_type is None else (cast(MetricType, metric_type),)
+            ),
             fan_out=bool(detail.get("fan_out")),
-            progress=convert(detail["progress"], Progress) if "progress" in detail else None,
+            progress=(
+                convert(detail["progress"], PlanningProgress) if "progress" in detail else None
+            ),
             plan=detail.get("plan", ""),
         )
 
     @property
     def run_id(self) -> str:
-        """The same for every try at the same tick, so that a second try replaces the first."""
-        name = f"{self.account_id}/{self.region}/{self.time.isoformat()}"
+        """The same for every attempt at one scheduled time, so a retry overwrites the objects."""
+        name = f"{self.account_id}/{self.region}/{self.scheduled_time.isoformat()}"
         return uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:12]
 
 
-def raw_key(tick: Tick, metric_type: MetricType) -> str:
+def raw_key(request: CollectionRequest, metric_type: MetricType) -> str:
     """`raw-metrics/YYYY/MM/DD/<metric_type>-<HHMMSS>-<run id>.json`; a chunk adds its number."""
-    if tick.plan:
-        return RAW_PREFIX + tick.plan.removeprefix(PLAN_PREFIX)
-    return f"{RAW_PREFIX}{_name(tick, metric_type)}.json"
+    if request.plan:
+        return RAW_PREFIX + request.plan.removeprefix(PLAN_PREFIX)
+    return f"{RAW_PREFIX}{_name(request, metric_type)}.json"
 
 
-def plan_key(tick: Tick, metric_type: MetricType, chunk: int) -> str:
-    """Where the targets of one chunk wait: `plans/` and then what the raw key will be."""
-    return f"{PLAN_PREFIX}{_name(tick, metric_type)}-{chunk:05d}.json"
+def plan_key(request: CollectionRequest, metric_type: MetricType, chunk: int) -> str:
+    """Key of the targets of one chunk: its raw key with the prefix `plans/`."""
+    return f"{PLAN_PREFIX}{_name(request, metric_type)}-{chunk:05d}.json"
 
 
-def manifest_key(tick: Tick, metric_type: MetricType) -> str:
-    """Where the events of all chunks wait, if they are too many to travel in the state."""
-    return f"{PLAN_PREFIX}{_name(tick, metric_type)}-all.json"
+def manifest_key(request: CollectionRequest, metric_type: MetricType) -> str:
+    """Key of the events of all chunks, for plans that are too large for the state."""
+    return f"{PLAN_PREFIX}{_name(request, metric_type)}-all.json"
 
 
-def chunk_event(tick: Tick, metric_type: MetricType, plan: str) -> dict[str, Any]:
-    """The event that asks a collector for one chunk of a tick."""
-    return _event(tick, {"metric_type": metric_type, "plan": plan})
+def chunk_event(request: CollectionRequest, metric_type: MetricType, plan: str) -> dict[str, Any]:
+    """The event that collects one chunk."""
+    return _event(request, {"metric_type": metric_type, "plan": plan})
 
 
-def progress_event(tick: Tick, metric_type: MetricType, progress: Progress) -> dict[str, Any]:
-    """The event that asks a collector to go on planning a tick."""
-    made: dict[str, Any] = to_builtins(progress)
-    return _event(tick, {"metric_type": metric_type, "fan_out": True, "progress": made})
+def progress_event(
+    request: CollectionRequest, metric_type: MetricType, progress: PlanningProgress
+) -> dict[str, Any]:
+    """The event that resumes planning."""
+    state: dict[str, Any] = to_builtins(progress)
+    return _event(request, {"metric_type": metric_type, "fan_out": True, "progress": state})
 
 
-def _event(tick: Tick, detail: dict[str, Any]) -> dict[str, Any]:
+def _event(request: CollectionRequest, detail: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": "0",
-        "id": tick.execution_id,
-        "account": tick.account_id,
-        "region": tick.region,
-        "time": tick.time.isoformat(),
+        "id": request.execution_id,
+        "account": request.account_id,
+        "region": request.region,
+        "time": request.scheduled_time.isoformat(),
         "source": "infra-monitoring",
         "detail-type": "Collection",
         "resources": [],
@@ -119,5 +128,6 @@ def _event(tick: Tick, detail: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _name(tick: Tick, metric_type: MetricType) -> str:
-    return f"{tick.time:%Y/%m/%d}/{metric_type}-{tick.time:%H%M%S}-{tick.run_id}"
+def _name(request: CollectionRequest, metric_type: MetricType) -> str:
+    time = request.scheduled_time
+    return f"{time:%Y/%m/%d}/{metric_type}-{time:%H%M%S}-{request.run_id}"

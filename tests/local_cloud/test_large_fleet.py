@@ -1,7 +1,7 @@
-"""A fleet past the inline limits in the local cloud: planned in parts, collected by a Map Run.
+"""A fleet above the inline limits in the local cloud: planned in pages, collected by a Map Run.
 
-Small chunks and many regions make it large: a part of a plan has eight places at most, and
-more than forty chunks do not travel in the state.
+Small chunks and many Regions exceed the limits with few instances: a page of the inventory has at
+most eight Regions, and the state holds at most forty chunks.
 """
 
 import json
@@ -16,9 +16,9 @@ import boto3
 import pytest
 import requests
 
-from chalicelib.collect import map_run_results as map_runs
+from chalicelib.collect import map_run_results
 from chalicelib.collect.fan_out import INLINE_CHUNKS
-from chalicelib.collect.sources.inventory import PART_PLACES
+from chalicelib.collect.sources.inventory import PAGE_LOCATIONS
 from tests.conftest import (
     BUCKET,
     RunningCloud,
@@ -30,7 +30,7 @@ REGIONS = (
     "eu-west-1 eu-west-2 eu-west-3 eu-central-1 eu-north-1 us-east-1 us-east-2 us-west-1 us-west-2"
 ).split()
 EACH = 5
-TICK = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+SCHEDULED_TIME = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 STATE_BYTES = 262_144
 
 pytestmark = pytest.mark.timeout(300)
@@ -56,8 +56,8 @@ class Run:
         return {result["metric_type"]: result for result in output["results"]}
 
 
-def test_the_fleet_is_past_both_limits() -> None:
-    assert len(REGIONS) > PART_PLACES
+def test_the_fleet_is_above_both_limits() -> None:
+    assert len(REGIONS) > PAGE_LOCATIONS
     assert len(REGIONS) * EACH > INLINE_CHUNKS
 
 
@@ -85,16 +85,16 @@ def client(cloud: RunningCloud, service: str, region: str) -> Any:
 
 
 def fill(cloud: RunningCloud, region: str) -> list[str]:
-    """Instances with a CPU metric each, but for the first region's last one, which is silent."""
-    answer = client(cloud, "ec2", region).run_instances(
+    """Start instances with a CPU metric; the last one of the first Region is silent."""
+    response = client(cloud, "ec2", region).run_instances(
         ImageId="ami-12c6146b", MinCount=EACH, MaxCount=EACH, InstanceType="t3.micro"
     )
-    found: list[str] = [each["InstanceId"] for each in answer["Instances"]]
+    found: list[str] = [each["InstanceId"] for each in response["Instances"]]
     data = [
         {
             "MetricName": "CPUUtilization",
             "Dimensions": [{"Name": "InstanceId", "Value": identity}],
-            "Timestamp": TICK - timedelta(minutes=5),
+            "Timestamp": SCHEDULED_TIME - timedelta(minutes=5),
             "Unit": "Percent",
             "Value": 42.0,
         }
@@ -111,8 +111,8 @@ def execute(cloud: RunningCloud, instances: list[str]) -> Run:
         for each in sfn.list_state_machines()["stateMachines"]
         if each["name"] == "InfraMonitoring-Pipeline-Orch"
     )
-    time_of_tick = f"{TICK:%Y-%m-%dT%H:%M:%SZ}"
-    arn = sfn.start_execution(stateMachineArn=machine, input=json.dumps({"time": time_of_tick}))
+    scheduled_time = f"{SCHEDULED_TIME:%Y-%m-%dT%H:%M:%SZ}"
+    arn = sfn.start_execution(stateMachineArn=machine, input=json.dumps({"time": scheduled_time}))
     arn = arn["executionArn"]
     while (described := sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
         time.sleep(0.5)
@@ -125,14 +125,14 @@ def test_the_run_succeeds(run: Run) -> None:
     assert run.execution["status"] == "SUCCEEDED"
 
 
-def test_planning_goes_on_where_an_invocation_stopped(run: Run) -> None:
-    # Eight regions at first, the ninth in a second part; CPU, memory, disk and network.
+def test_planning_resumes_where_an_invocation_stopped(run: Run) -> None:
+    # Eight Regions in the first page and one in the second, for each of four metric types.
     assert run.entered()["PlanMore"] == 4
 
 
-def test_many_chunks_are_executions_of_their_own(run: Run) -> None:
+def test_many_chunks_are_child_executions(run: Run) -> None:
     kinds = Counter(event["type"] for event in run.history)
-    assert (kinds["MapRunStarted"], kinds["MapRunSucceeded"]) == (2, 2)  # of CPU and network
+    assert (kinds["MapRunStarted"], kinds["MapRunSucceeded"]) == (2, 2)  # cpu and network
     assert run.entered()["CollectChunk"] == 0
 
 
@@ -146,12 +146,12 @@ def test_every_host_is_expected_once_and_reports_once(run: Run) -> None:
     assert sorted(found) == sorted(set(run.instances) - {run.silent})
 
 
-def test_a_silent_host_is_missing_by_name_in_the_mail(run: Run) -> None:
+def test_the_email_names_the_silent_host_as_missing(run: Run) -> None:
     (mail,) = requests.get(f"{run.cloud.endpoint}/_local/mails", timeout=5).json()
     assert f"missing 1 of {len(run.instances)}: {run.silent}" in mail["body"]
 
 
-def test_what_the_chunks_reported_is_in_the_files_of_the_map_run(run: Run) -> None:
+def test_the_result_files_of_the_map_run_have_the_results_of_all_chunks(run: Run) -> None:
     s3 = run.cloud.client("s3")
     keys = [
         entry["Key"]
@@ -159,13 +159,15 @@ def test_what_the_chunks_reported_is_in_the_files_of_the_map_run(run: Run) -> No
         if entry["Key"].endswith("manifest.json")
     ]
     read = [
-        map_runs.outputs(key, lambda key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        map_run_results.outputs(
+            key, lambda key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        )
         for key in keys
     ]
-    assert [len(reports) for reports in read] == [len(run.instances)] * 2
+    assert [len(results) for results in read] == [len(run.instances)] * 2
 
 
-def test_the_state_stays_far_from_its_limit(run: Run) -> None:
+def test_the_state_is_far_below_its_limit(run: Run) -> None:
     sizes = [
         len(str(details[key]).encode())
         for event in run.history
@@ -177,12 +179,12 @@ def test_the_state_stays_far_from_its_limit(run: Run) -> None:
     assert max(sizes) < STATE_BYTES / 10
 
 
-def test_no_call_of_a_role_is_denied(run: Run) -> None:
+def test_no_action_of_a_role_is_denied(run: Run) -> None:
     assert requests.get(f"{run.cloud.endpoint}/_local/iam", timeout=30).json()["denied"] == []
 
 
-def test_a_map_run_reads_plans_and_writes_results_itself(run: Run) -> None:
-    """With the state machine's role; the functions' roles are test_iam.py's."""
+def test_the_map_run_reads_plans_and_writes_results(run: Run) -> None:
+    """With the role of the state machine; test_iam.py tests the roles of the functions."""
     seen = requests.get(f"{run.cloud.endpoint}/_local/iam", timeout=30).json()["uses"]
     used = {use["action"] for use in seen if use["sid"] == "ReadPlansAndWriteMapResults"}
     assert used == {"s3:GetObject", "s3:PutObject"}

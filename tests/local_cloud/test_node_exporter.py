@@ -1,4 +1,4 @@
-"""The running pipeline scrapes a real prometheus-node-exporter on loopback, through its life."""
+"""The pipeline in the local cloud scrapes a real prometheus-node-exporter on loopback."""
 
 import contextlib
 import shutil
@@ -24,10 +24,10 @@ EXPORTER = shutil.which("prometheus-node-exporter")
 
 pytestmark = pytest.mark.skipif(
     EXPORTER is None,
-    reason="no prometheus-node-exporter here; apt-get install prometheus-node-exporter",
+    reason="prometheus-node-exporter is not installed; apt-get install prometheus-node-exporter",
 )
 
-TICKS = [f"2026-11-20T{hour:02d}:00:00Z" for hour in (0, 3, 6, 9, 12)]
+TIMES = [f"2026-11-20T{hour:02d}:00:00Z" for hour in (0, 3, 6, 9, 12)]
 
 
 @contextlib.contextmanager
@@ -52,28 +52,28 @@ def exporter(port: int) -> Iterator[None]:
         process.wait()
 
 
-class Life:
-    """Five ticks: two with the exporter, one without, two with it again."""
+class Runs:
+    """Five runs: two with the exporter, one without, two with it again."""
 
     def __init__(self, cloud: RunningCloud, port: int) -> None:
         self.cloud, self.target = cloud, f"127.0.0.1:{port}"
         self.cpu_times: list[Any] = []
         self.mails: list[str] = []
         with exporter(port):
-            self._tick(TICKS[0])
-            self._tick(TICKS[1])
+            self._run(TIMES[0])
+            self._run(TIMES[1])
             self.disk, self.memory = psutil.disk_usage("/"), psutil.virtual_memory()
             self.network = psutil.net_io_counters(pernic=True)
-        self._tick(TICKS[2])
+        self._run(TIMES[2])
         with exporter(port):
-            self._tick(TICKS[3])
-            self._tick(TICKS[4])
+            self._run(TIMES[3])
+            self._run(TIMES[4])
         self.records = {
             (item["metric_type"]["S"], item["timestamp"]["S"]): item for item in items(cloud)
         }
 
-    def _tick(self, tick: str) -> None:
-        execution = execute(self.cloud, machine_arn(self.cloud), {"time": tick})
+    def _run(self, scheduled_time: str) -> None:
+        execution = execute(self.cloud, machine_arn(self.cloud), {"time": scheduled_time})
         assert execution["status"] == "SUCCEEDED", execution
         self.cpu_times.append(psutil.cpu_times())
         until = time.monotonic() + 20
@@ -81,13 +81,13 @@ class Life:
             time.sleep(0.1)
         self.mails.append(control(self.cloud, "mails")[-1]["body"])
 
-    def value(self, tick: int, metric_type: str, name: str) -> float | None:
-        last = self.records[metric_type, TICKS[tick]]["measurements"]["M"][name]["M"]["last"]
+    def value(self, run: int, metric_type: str, name: str) -> float | None:
+        last = self.records[metric_type, TIMES[run]]["measurements"]["M"][name]["M"]["last"]
         return float(last["N"]) if "N" in last else None
 
 
 @pytest.fixture(scope="module")
-def life() -> Iterator[Life]:
+def runs() -> Iterator[Runs]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -98,61 +98,64 @@ def life() -> Iterator[Life]:
         f"NODE_EXPORTER_TARGETS=127.0.0.1:{port}",
     )
     try:
-        yield Life(cloud, port)
+        yield Runs(cloud, port)
     finally:
         stop_cloud(cloud)
 
 
-def test_memory_agrees_with_psutil(life: Life) -> None:
-    assert life.value(1, "memory", "total") == life.memory.total
-    # What the functions themselves take comes and goes between the two readings.
-    assert life.value(1, "memory", "percent") == pytest.approx(life.memory.percent, abs=5)
+def test_memory_agrees_with_psutil(runs: Runs) -> None:
+    assert runs.value(1, "memory", "total") == runs.memory.total
+    # The memory of the functions changes between the two readings.
+    assert runs.value(1, "memory", "percent") == pytest.approx(runs.memory.percent, abs=5)
 
 
-def test_disk_agrees_with_psutil(life: Life) -> None:
-    assert life.value(1, "disk", "used:/") == pytest.approx(life.disk.used, rel=0.01)
-    assert life.value(1, "disk", "free:/") == pytest.approx(life.disk.free, rel=0.01)
+def test_disk_agrees_with_psutil(runs: Runs) -> None:
+    assert runs.value(1, "disk", "used:/") == pytest.approx(runs.disk.used, rel=0.01)
+    assert runs.value(1, "disk", "free:/") == pytest.approx(runs.disk.free, rel=0.01)
 
 
-def test_network_counters_agree_with_psutil(life: Life) -> None:
-    measured = life.records["network", TICKS[1]]["measurements"]["M"]
+def test_network_counters_agree_with_psutil(runs: Runs) -> None:
+    measured = runs.records["network", TIMES[1]]["measurements"]["M"]
     names = [name.partition(":")[2] for name in measured if name.startswith("bytes_received:")]
     for name in names:
-        # The counters only grow, and this was read after the scrape.
+        # psutil was read after the scrape, and the counters only increase.
         assert float(measured[f"bytes_received:{name}"]["M"]["last"]["N"]) <= (
-            life.network[name].bytes_recv
+            runs.network[name].bytes_recv
         )
 
 
-def test_cpu_utilization_agrees_with_psutil(life: Life) -> None:
-    before, after = life.cpu_times[:2]
+def test_cpu_utilization_agrees_with_psutil(runs: Runs) -> None:
+    before, after = runs.cpu_times[:2]
     total = sum(after) - sum(before) - (after.guest - before.guest)
     idle = sum(getattr(after, mode) - getattr(before, mode) for mode in ("idle", "iowait", "steal"))
-    # Scrape and psutil look up to a second apart at a span of a few seconds, in which the
-    # functions' cold starts come and go.
-    assert life.value(1, "cpu", "utilization") == pytest.approx(100 * (1 - idle / total), abs=30)
+    # The readings are up to a second apart and cover a few seconds with cold starts.
+    assert runs.value(1, "cpu", "utilization") == pytest.approx(100 * (1 - idle / total), abs=30)
 
 
 @pytest.mark.parametrize(
     ("metric_type", "name"), [("cpu", "utilization"), ("network", "bytes_received_rate")]
 )
-def test_first_sight_is_null_and_then_a_value(life: Life, metric_type: str, name: str) -> None:
-    assert life.value(0, metric_type, name) is None
-    second = life.value(1, metric_type, name)
+def test_the_first_rate_is_null_and_the_second_is_a_value(
+    runs: Runs, metric_type: str, name: str
+) -> None:
+    assert runs.value(0, metric_type, name) is None
+    second = runs.value(1, metric_type, name)
     assert second is not None
     assert second >= 0
 
 
-def test_a_stopped_exporter_is_missing_by_name_and_not_zero(life: Life) -> None:
-    assert f"missing 1 of 1: {life.target}" in life.mails[2]
-    assert not [key for key in life.records if key[1] == TICKS[2]]
+def test_a_stopped_exporter_is_missing_and_has_no_record(runs: Runs) -> None:
+    assert f"missing 1 of 1: {runs.target}" in runs.mails[2]
+    assert not [key for key in runs.records if key[1] == TIMES[2]]
 
 
 @pytest.mark.parametrize(
     ("metric_type", "name"), [("cpu", "utilization"), ("network", "bytes_received_rate")]
 )
-def test_after_a_gap_a_rate_is_null_and_then_sane(life: Life, metric_type: str, name: str) -> None:
-    assert life.value(3, metric_type, name) is None
-    last = life.value(4, metric_type, name)
+def test_the_first_rate_after_a_gap_is_null_and_the_next_is_plausible(
+    runs: Runs, metric_type: str, name: str
+) -> None:
+    assert runs.value(3, metric_type, name) is None
+    last = runs.value(4, metric_type, name)
     assert last is not None
     assert 0 <= last < 1e9

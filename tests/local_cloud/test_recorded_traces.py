@@ -1,7 +1,7 @@
-"""Real EC2 traces in the local cloud's CloudWatch, through the whole pipeline.
+"""Recorded EC2 traces in the local cloud's CloudWatch, through the whole pipeline.
 
-The traces are Numenta's (tests/data/nab, MIT), shifted in time; what is stored is held against
-SQL over the CSV rows.
+The traces are Numenta's (tests/data/nab, MIT), shifted in time. The stored values are compared
+with SQL over the CSV rows.
 """
 
 import csv
@@ -29,19 +29,19 @@ from tests.local_cloud.test_pipeline import (
 )
 
 HOUR = 3600
-# Two windows before this moment; far from now, so that nothing else is in them.
-LAST_TICK = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-FIRST_TICK = LAST_TICK - timedelta(hours=3)
-START = FIRST_TICK - timedelta(hours=3)
+# The end of two windows, far enough from the current time to contain no other data.
+LAST_RUN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+FIRST_RUN = LAST_RUN - timedelta(hours=3)
+START = FIRST_RUN - timedelta(hours=3)
 
-# trace, its first row that is used, instance, CloudWatch metric, metric type, our name
+# trace, time of the first row used, instance, CloudWatch metric
 TRACES = [
     ("ec2_cpu_utilization_77c1ca", "2014-04-02 14:30:00", 0, "CPUUtilization"),
     ("ec2_cpu_utilization_24ae8d", "2014-02-26 21:00:00", 1, "CPUUtilization"),
     ("ec2_network_in_257a54", "2014-04-10 01:00:00", 0, "NetworkIn"),
     ("ec2_disk_write_bytes_1ef3de", "2014-03-08 23:00:00", 1, "DiskWriteBytes"),
 ]
-OURS = {
+MEASUREMENTS = {
     "CPUUtilization": ("cpu", "utilization"),
     "NetworkIn": ("network", "bytes_received"),
     "DiskWriteBytes": ("disk", "write_bytes"),
@@ -50,7 +50,7 @@ LATE = timedelta(minutes=20)
 
 
 def rows_of(trace: str, first: str) -> list[tuple[datetime, float]]:
-    """Six hours of a trace from `first` on, moved to START; repeated and odd stamps stay."""
+    """Six hours of a trace from `first` on, shifted to START; irregular timestamps are kept."""
     begin = datetime.fromisoformat(first).replace(tzinfo=UTC)
     path = ROOT / "tests" / "data" / "nab" / f"{trace}.csv"
     with path.open() as file:
@@ -58,12 +58,12 @@ def rows_of(trace: str, first: str) -> list[tuple[datetime, float]]:
             (datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC), float(row["value"]))
             for row in csv.DictReader(file)
         ]
-    moved = [(moment - begin + START, value) for moment, value in rows]
-    return [(moment, value) for moment, value in moved if START <= moment < LAST_TICK]
+    shifted = [(moment - begin + START, value) for moment, value in rows]
+    return [(moment, value) for moment, value in shifted if START <= moment < LAST_RUN]
 
 
 def expected(rows: list[tuple[datetime, float]], end: datetime) -> dict[str, float]:
-    """The window's statistics, by SQL over the rows: 5-minute periods, then the window."""
+    """The statistics of the window, computed by SQL over 5-minute periods."""
     database = sqlite3.connect(":memory:")
     database.execute("CREATE TABLE points (epoch REAL, value REAL)")
     database.executemany(
@@ -88,7 +88,7 @@ def expected(rows: list[tuple[datetime, float]], end: datetime) -> dict[str, flo
 
 
 class Fleet:
-    """Two instances with the traces; the last 20 minutes of the first window arrive late."""
+    """Two instances with traces; the last 20 minutes of the first window arrive late."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
@@ -101,17 +101,17 @@ class Fleet:
         self.rows = {(i, metric): rows_of(trace, first) for trace, first, i, metric in TRACES}
         for (instance, metric), rows in self.rows.items():
             self._put(instance, metric, [row for row in rows if not self._is_late(row[0])])
-        self._tick(FIRST_TICK)
+        self._run(FIRST_RUN)
         self.after_first = self._stored()
         for (instance, metric), rows in self.rows.items():
             self._put(instance, metric, [row for row in rows if self._is_late(row[0])])
-        self._tick(LAST_TICK)
+        self._run(LAST_RUN)
         self.after_second = self._stored()
         self.mail = control(cloud, "mails")[-1]["body"]
 
     @staticmethod
     def _is_late(moment: datetime) -> bool:
-        return FIRST_TICK - LATE <= moment < FIRST_TICK
+        return FIRST_RUN - LATE <= moment < FIRST_RUN
 
     def _put(self, instance: int, metric: str, rows: list[tuple[datetime, float]]) -> None:
         data = [
@@ -127,8 +127,10 @@ class Fleet:
         for first in range(0, len(data), 500):
             cloudwatch.put_metric_data(Namespace="AWS/EC2", MetricData=data[first : first + 500])
 
-    def _tick(self, tick: datetime) -> None:
-        execution = execute(self.cloud, machine_arn(self.cloud), {"time": tick.isoformat()})
+    def _run(self, scheduled_time: datetime) -> None:
+        execution = execute(
+            self.cloud, machine_arn(self.cloud), {"time": scheduled_time.isoformat()}
+        )
         assert execution["status"] == "SUCCEEDED", execution
         until = time.monotonic() + 20
         while not control(self.cloud, "idle") and time.monotonic() < until:
@@ -159,13 +161,13 @@ def statistics_of(item: dict[str, Any], name: str) -> dict[str, float]:
     return {key: float(value["N"]) for key, value in measured.items() if "N" in value}
 
 
-@pytest.mark.parametrize("end", [FIRST_TICK, LAST_TICK], ids=["first window", "second window"])
+@pytest.mark.parametrize("end", [FIRST_RUN, LAST_RUN], ids=["first window", "second window"])
 @pytest.mark.parametrize(("trace", "_first", "instance", "metric"), TRACES)
-def test_what_is_stored_is_what_the_rows_say(
+def test_stored_statistics_equal_those_of_the_rows(
     trace: str, _first: str, instance: int, metric: str, end: datetime, fleet: Fleet
 ) -> None:
-    """Late points are in: the first window is held against all its rows, too."""
-    metric_type, name = OURS[metric]
+    """The first window is compared with all of its rows, including the late ones."""
+    metric_type, name = MEASUREMENTS[metric]
     item = fleet.after_second[fleet.ids[instance], metric_type, end]
     stored = statistics_of(item, name)
     wanted = expected(fleet.rows[instance, metric], end)
@@ -175,9 +177,9 @@ def test_what_is_stored_is_what_the_rows_say(
         assert stored["breach_seconds"] == wanted["breach"]
 
 
-def test_the_traces_have_breaches_and_dirt_to_be_wrong_about(fleet: Fleet) -> None:
+def test_the_traces_have_breaches_and_irregular_steps(fleet: Fleet) -> None:
     cpu = fleet.rows[0, "CPUUtilization"]
-    assert expected(cpu, FIRST_TICK)["breach"] + expected(cpu, LAST_TICK)["breach"] > 0
+    assert expected(cpu, FIRST_RUN)["breach"] + expected(cpu, LAST_RUN)["breach"] > 0
     steps = {
         (after[0] - before[0]).total_seconds()
         for rows in fleet.rows.values()
@@ -186,28 +188,28 @@ def test_the_traces_have_breaches_and_dirt_to_be_wrong_about(fleet: Fleet) -> No
     assert steps != {300.0}
 
 
-def test_late_points_were_not_in_the_first_result(fleet: Fleet) -> None:
-    key = (fleet.ids[0], "cpu", FIRST_TICK)
+def test_the_first_run_did_not_have_the_late_points(fleet: Fleet) -> None:
+    key = (fleet.ids[0], "cpu", FIRST_RUN)
     before = statistics_of(fleet.after_first[key], "utilization")["samples"]
     after = statistics_of(fleet.after_second[key], "utilization")["samples"]
     assert after - before == 4
 
 
-def test_neighbouring_windows_count_every_period_once(fleet: Fleet) -> None:
+def test_adjacent_windows_count_every_period_once(fleet: Fleet) -> None:
     rows = fleet.rows[0, "CPUUtilization"]
     periods = {int(moment.timestamp() // 300) for moment, _ in rows}
     counted = sum(
         statistics_of(fleet.after_second[fleet.ids[0], "cpu", end], "utilization")["samples"]
-        for end in (FIRST_TICK, LAST_TICK)
+        for end in (FIRST_RUN, LAST_RUN)
     )
     assert counted == len(periods)
 
 
-def test_a_silent_instance_is_missing_by_name(fleet: Fleet) -> None:
+def test_the_email_names_the_silent_instance_as_missing(fleet: Fleet) -> None:
     assert f"missing 1 of 3: {fleet.silent}" in fleet.mail
     assert not [key for key in fleet.after_second if key[0] == fleet.silent]
 
 
-def test_a_stopped_instance_is_neither_expected_nor_zero(fleet: Fleet) -> None:
+def test_a_stopped_instance_is_neither_missing_nor_recorded(fleet: Fleet) -> None:
     assert fleet.stopped not in fleet.mail
     assert not [key for key in fleet.after_second if key[0] == fleet.stopped]

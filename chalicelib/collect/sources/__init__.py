@@ -1,7 +1,7 @@
-"""The metric sources by their name in METRIC_SOURCES.
+"""Metric sources by their name in METRIC_SOURCES.
 
-A source is a module with `create(settings, open_fleets)`, which returns an object with the
-methods of `protocol.Source`.
+A source is a module with a function `create(settings, open_fleets)` that returns a
+`protocol.Source`.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from ...model.errors import CollectionError
 from ...model.settings import Settings
 from .protocol import Source
 
-# Source name -> module, imported only when a stage uses it: psutil and prometheus_client cost
-# CPU time at every cold start.
+# Source name -> module. Modules are imported only if a stage uses them, because psutil and
+# prometheus_client cost CPU time at every cold start.
 SOURCES: Mapping[str, str] = {
     "host": "host",
     "cloudwatch": "cloudwatch",
@@ -21,8 +21,8 @@ SOURCES: Mapping[str, str] = {
 }
 
 
-def create_sources(settings: Settings, connections: Any = None) -> list[Source]:
-    """The sources that the settings name; `connections` is what one needs to reach AWS.
+def create_sources(settings: Settings, open_fleets: Any = None) -> list[Source]:
+    """Create the sources named in the settings; `open_fleets` is a `cloudwatch.FleetOpener`.
 
     Raises:
         CollectionError: a name is unknown.
@@ -30,7 +30,7 @@ def create_sources(settings: Settings, connections: Any = None) -> list[Source]:
     unknown = [name for name in settings.sources if name not in SOURCES]
     if unknown:
         raise CollectionError(
-            f"METRIC_SOURCES names {', '.join(unknown)}; known are {', '.join(SOURCES)}"
+            f"unknown METRIC_SOURCES: {', '.join(unknown)}; available: {', '.join(SOURCES)}"
         )
     modules = [import_module(f".{SOURCES[name]}", __name__) for name in settings.sources]
-    return [cast(Source, module.create(settings, connections)) for module in modules]
+    return [cast(Source, module.create(settings, open_fleets)) for module in modules]

@@ -1,12 +1,12 @@
-"""What CloudWatch holds of EC2 instances: AWS/EC2's metrics and the CloudWatch agent's.
+"""CloudWatch metrics of EC2 instances: AWS/EC2's own and the CloudWatch agent's.
 
-Which instances should report comes from DescribeInstances, which metrics there are from
-ListMetrics; dimensions are never guessed. A window is asked for whole, at the metric period,
-and so is the window before it, since points arrive late.
+DescribeInstances lists the expected instances, and ListMetrics the existing metrics with their
+dimensions. A query covers the whole window at the metric period, and the previous window, because
+points arrive late. See docs/adr/0007-whole-windows-twice.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -19,71 +19,63 @@ from ...model.records import SCHEMA_VERSION, Measurement, Record
 from ...model.settings import Settings
 from ...model.window_statistics import Period, reduce_window
 from ...model.windows import Window
-from . import (
-    inventory as instances,
-)
 from .exclusions import PSEUDO_FILE_SYSTEMS
-from .inventory import (
-    Account,
-    Instance,
-    Mark,
-    place,
-)
-from .protocol import Harvest, Inventory, Scope, Series, Target
+from .inventory import Account, Instance, InventoryCursor, location, read_page
+from .protocol import CloudWatchMetric, CollectionResult, Inventory, Scope, Target
 
 STATISTICS = ("Average", "Minimum", "Maximum")
 
-# https://aws.amazon.com/cloudwatch/pricing/: GetMetricData, for each metric requested. Each
-# statistic is counted as one here; should AWS count fewer, this errs on the dear side.
+# https://aws.amazon.com/cloudwatch/pricing/: GetMetricData, per metric requested. Each statistic
+# is counted as one metric; if AWS counts fewer, the estimate is too high.
 DOLLARS_PER_METRIC = 0.01 / 1000
 RUNS_PER_MONTH = 240
 _BRANCHES = 4
 
-# AWS itself sends these of every running instance, so one without them is missing; the
-# others need the CloudWatch agent or an instance store.
-_ALWAYS_THERE: frozenset[MetricType] = frozenset({"cpu", "network"})
+# Every running instance has metrics of these types, so an instance without them is missing. The
+# other types need the CloudWatch agent or an instance store.
+_BASIC_MONITORING: frozenset[MetricType] = frozenset({"cpu", "network"})
 
 
-class Known(NamedTuple):
-    """What a CloudWatch metric is called here, and its unit."""
+class MeasurementSpec(NamedTuple):
+    """The measurement for a CloudWatch metric: its name in the record, and its unit."""
 
     name: str
     unit: Unit
 
 
-# By metric type, then (namespace, metric name). Nothing else is asked for: it would cost.
-KNOWN: Mapping[MetricType, Mapping[tuple[str, str], Known]] = {
+# By metric type, then (namespace, metric name). Other metrics are not requested, as each is billed.
+SPECS: Mapping[MetricType, Mapping[tuple[str, str], MeasurementSpec]] = {
     "cpu": {
-        ("AWS/EC2", "CPUUtilization"): Known("utilization", "percent"),
-        ("CWAgent", "collectd_load_shortterm"): Known("load_average", "count"),
-        ("CWAgent", "collectd_load_midterm"): Known("load_average_5m", "count"),
-        ("CWAgent", "collectd_load_longterm"): Known("load_average_15m", "count"),
+        ("AWS/EC2", "CPUUtilization"): MeasurementSpec("utilization", "percent"),
+        ("CWAgent", "collectd_load_shortterm"): MeasurementSpec("load_average", "count"),
+        ("CWAgent", "collectd_load_midterm"): MeasurementSpec("load_average_5m", "count"),
+        ("CWAgent", "collectd_load_longterm"): MeasurementSpec("load_average_15m", "count"),
     },
     "memory": {
-        ("CWAgent", "mem_used_percent"): Known("percent", "percent"),
-        ("CWAgent", "mem_used"): Known("used", "bytes"),
-        ("CWAgent", "mem_available"): Known("available", "bytes"),
+        ("CWAgent", "mem_used_percent"): MeasurementSpec("percent", "percent"),
+        ("CWAgent", "mem_used"): MeasurementSpec("used", "bytes"),
+        ("CWAgent", "mem_available"): MeasurementSpec("available", "bytes"),
     },
     "disk": {
-        ("CWAgent", "disk_used_percent"): Known("percent", "percent"),
-        ("CWAgent", "disk_used"): Known("used", "bytes"),
-        ("CWAgent", "disk_free"): Known("free", "bytes"),
-        ("AWS/EC2", "DiskReadBytes"): Known("read_bytes", "bytes"),
-        ("AWS/EC2", "DiskWriteBytes"): Known("write_bytes", "bytes"),
-        ("AWS/EC2", "EBSReadBytes"): Known("ebs_read_bytes", "bytes"),
-        ("AWS/EC2", "EBSWriteBytes"): Known("ebs_write_bytes", "bytes"),
+        ("CWAgent", "disk_used_percent"): MeasurementSpec("percent", "percent"),
+        ("CWAgent", "disk_used"): MeasurementSpec("used", "bytes"),
+        ("CWAgent", "disk_free"): MeasurementSpec("free", "bytes"),
+        ("AWS/EC2", "DiskReadBytes"): MeasurementSpec("read_bytes", "bytes"),
+        ("AWS/EC2", "DiskWriteBytes"): MeasurementSpec("write_bytes", "bytes"),
+        ("AWS/EC2", "EBSReadBytes"): MeasurementSpec("ebs_read_bytes", "bytes"),
+        ("AWS/EC2", "EBSWriteBytes"): MeasurementSpec("ebs_write_bytes", "bytes"),
     },
     "network": {
-        ("AWS/EC2", "NetworkIn"): Known("bytes_received", "bytes"),
-        ("AWS/EC2", "NetworkOut"): Known("bytes_sent", "bytes"),
+        ("AWS/EC2", "NetworkIn"): MeasurementSpec("bytes_received", "bytes"),
+        ("AWS/EC2", "NetworkOut"): MeasurementSpec("bytes_sent", "bytes"),
     },
 }
 
 
 class Query(NamedTuple):
-    """One statistic of one series."""
+    """One statistic of one metric."""
 
-    series: Series
+    metric: CloudWatchMetric
     statistic: str
 
 
@@ -91,12 +83,12 @@ Points = Mapping[Query, Sequence[tuple[float, float]]]
 
 
 class Fleet(Account, Protocol):
-    """One account in one region. Every method raises StorageError."""
+    """The instances and metrics of one account in one Region. Every method raises StorageError."""
 
     account_name: str
 
-    def series(self, namespace: str, metric_name: str) -> Iterator[Series]:
-        """Every series of a metric that CloudWatch has had data of in two weeks."""
+    def metrics(self, namespace: str, metric_name: str) -> Iterator[CloudWatchMetric]:
+        """Metrics of a name with all their dimensions; CloudWatch lists those of two weeks."""
 
     def points(
         self, queries: Sequence[Query], *, start: datetime, end: datetime, period: int
@@ -106,121 +98,113 @@ class Fleet(Account, Protocol):
 
 class FleetOpener(Protocol):
     def __call__(self, scope: Scope, /) -> tuple[Sequence[Fleet], Sequence[str]]:
-        """The fleets that can be reached, and a sentence for each that cannot."""
+        """The reachable fleets, and a sentence for each unreachable one."""
 
 
-class _Mark(Struct, frozen=True):
-    """Where the inventory goes on, and how many metrics its parts so far would request."""
+class _PageToken(Struct, frozen=True, rename={"requested_metrics": "wanted"}):
+    """The next page of instances, and the number of metrics requested by the pages before."""
 
-    instances: Mark = Mark()
-    wanted: int = 0
+    instances: InventoryCursor = InventoryCursor()
+    requested_metrics: int = 0
 
 
 class CloudWatchSource:
-    """Reduces the windows of every instance of every account and region."""
+    """Collects the windows of the instances of all accounts and Regions."""
 
     def __init__(self, settings: Settings, open_fleets: FleetOpener) -> None:
         self._settings = settings
         self._open_fleets = open_fleets
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:
-        """The instances, each with the series that exist for it.
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:
+        """List instances, each with its existing metrics.
 
         Raises:
-            CollectionError: the run would cost more than MAX_SERIES_PER_RUN allows.
+            CollectionError: the run would exceed the budget of MAX_SERIES_PER_RUN.
         """
-        mark = msgspec.json.decode(start or b"{}", type=_Mark)
+        token = msgspec.json.decode(page_token or b"{}", type=_PageToken)
         fleets, unreachable = self._open_fleets(scope)
-        part = instances.part(fleets, mark.instances)
-        inventory = Inventory(failures=[*unreachable, *part.failures])
-        for fleet, found in part.found:
+        page = read_page(fleets, token.instances)
+        inventory = Inventory(failures=[*unreachable, *page.failures])
+        for fleet, instances in page.found:
             try:
-                inventory.targets += _targets(fleet, scope.metric_type, found, inventory.notes)
+                inventory.targets += _targets(fleet, scope.metric_type, instances, inventory.notes)
             except StorageError as error:
-                inventory.failures.append(f"{place(fleet)}: {error}")
-        wanted = mark.wanted + len(STATISTICS) * sum(len(each.series) for each in inventory.targets)
-        self._check_budget(scope.metric_type, wanted, "at least " if part.rest else "")
-        if part.rest:
-            inventory.rest = msgspec.json.encode(_Mark(part.rest, wanted)).decode()
+                inventory.failures.append(f"{location(fleet)}: {error}")
+        metrics = sum(len(target.metrics) for target in inventory.targets)
+        requested = token.requested_metrics + len(STATISTICS) * metrics
+        self._check_budget(scope.metric_type, requested, more=page.next_cursor is not None)
+        if page.next_cursor:
+            next_page = _PageToken(page.next_cursor, requested)
+            inventory.next_page = msgspec.json.encode(next_page).decode()
         return inventory
 
-    def _check_budget(self, metric_type: MetricType, wanted: int, about: str) -> None:
-        """Stop before the bill. Each of the four branches has a quarter of the budget."""
+    def _check_budget(self, metric_type: MetricType, requested: int, *, more: bool) -> None:
+        """Stop before the request. Each of the four branches has a quarter of the budget."""
         allowed = self._settings.max_series // _BRANCHES
-        if wanted > allowed:
-            cost = wanted * DOLLARS_PER_METRIC
+        if requested > allowed:
+            cost = requested * DOLLARS_PER_METRIC
             raise CollectionError(
-                f"{metric_type} would request {about}{wanted} CloudWatch metrics,"
-                f" {_dollars(cost)} a run"
+                f"{metric_type} would request {'at least ' if more else ''}{requested} CloudWatch"
+                f" metrics, {_dollars(cost)} a run"
                 f" and {_dollars(cost * RUNS_PER_MONTH)} a month; MAX_SERIES_PER_RUN"
                 f" {self._settings.max_series} allows {allowed} for each metric type: raise it,"
-                " or choose fewer instances with EC2_TAGS"
+                " or select fewer instances with EC2_TAGS"
             )
 
-    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
-        """A record for each instance with data; without data, it is missing."""
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> CollectionResult:
+        """Collect a record per instance; an instance without data is missing."""
         fleets, failures = self._open_fleets(scope)
-        by_place = {place(fleet): fleet for fleet in fleets}
-        harvest = Harvest(failures=list(failures))
-        ordered = sorted(targets, key=lambda target: target.place)
-        for where, group in groupby(ordered, key=lambda target: target.place):
-            if where not in by_place:
+        by_location = {location(fleet): fleet for fleet in fleets}
+        result = CollectionResult(failures=list(failures))
+        ordered = sorted(targets, key=lambda target: target.location)
+        for name, group in groupby(ordered, key=lambda target: target.location):
+            if name not in by_location:
                 continue
             try:
-                self._collect_fleet(scope, by_place[where], list(group), harvest)
+                self._collect_fleet(scope, by_location[name], list(group), result)
             except StorageError as error:
-                # Not missing: nobody knows how these do.
-                harvest.failures.append(f"{where}: {error}")
-        return harvest
+                # These instances are not missing: their state is unknown.
+                result.failures.append(f"{name}: {error}")
+        return result
 
     def _collect_fleet(
-        self, scope: Scope, fleet: Fleet, targets: Sequence[Target], harvest: Harvest
+        self, scope: Scope, fleet: Fleet, targets: Sequence[Target], result: CollectionResult
     ) -> None:
-        settings = self._settings
         queries = [
-            Query(series, statistic)
+            Query(metric, statistic)
             for target in targets
-            for series in target.series
+            for metric in target.metrics
             for statistic in STATISTICS
         ]
-        windows = [scope.window]
-        if settings.overlap_windows:
-            seconds = timedelta(seconds=scope.window.seconds)
-            windows.append(Window(scope.window.end - seconds, scope.window.seconds))
+        windows = self._windows(scope)
         points = fleet.points(
             queries,
             start=windows[-1].start,
             end=scope.window.end,
-            period=settings.period_seconds,
+            period=self._settings.period_seconds,
         )
-        harvest.series += len(queries)
+        result.requested_metrics += len(queries)
         for target in targets:
-            current, *before = [
+            current, *previous = [
                 self._record(scope, fleet, target, points, window) for window in windows
             ]
             if current is None:
-                harvest.missing.append(target.name)
+                result.missing.append(target.name)
             else:
-                harvest.records.append(current)
-            harvest.restated += [record for record in before if record is not None]
+                result.records.append(current)
+            result.restated += [record for record in previous if record is not None]
+
+    def _windows(self, scope: Scope) -> list[Window]:
+        """The window of the scope, and the previous one if OVERLAP_WINDOWS is set."""
+        if not self._settings.overlap_windows:
+            return [scope.window]
+        return [scope.window, Window(scope.window.start, scope.window.seconds)]
 
     def _record(
         self, scope: Scope, fleet: Fleet, target: Target, points: Points, window: Window
     ) -> Record | None:
-        """What the instance did in the window; None if CloudWatch has nothing of it."""
-        periods: dict[Known, dict[float, Period]] = {}
-        for series in target.series:
-            known = _known(scope.metric_type, series)
-            # Two series of one thing (the agent's dimensions change with the instance's
-            # type) never count a period twice.
-            merged = periods.setdefault(known, {})
-            for period in _periods(series, points, window):
-                merged.setdefault(period.start, period)
-        measurements = {
-            known.name: self._reduced(scope.metric_type, known, found)
-            for known, found in periods.items()
-            if found
-        }
+        """The record of one instance and window; None without data."""
+        measurements = self._measurements(scope.metric_type, target, points, window)
         if not measurements:
             return None
         return Record(
@@ -234,17 +218,33 @@ class CloudWatchSource:
             window_seconds=window.seconds,
             execution_id=scope.execution_id,
             collected_at=datetime.now(UTC),
-            measurements=_with_worst_file_system(measurements),
+            measurements=_with_fullest_file_system(measurements),
             labels=dict(target.labels),
         ).identified(account_id=fleet.account_id, region=fleet.region)
 
-    def _reduced(
-        self, metric_type: MetricType, known: Known, found: Mapping[float, Period]
+    def _measurements(
+        self, metric_type: MetricType, target: Target, points: Points, window: Window
+    ) -> dict[str, Measurement]:
+        by_spec: dict[MeasurementSpec, dict[float, Period]] = {}
+        for metric in target.metrics:
+            # Several metrics can have the same measurement: the agent's dimensions change with
+            # the instance type. Each period is counted once.
+            periods = by_spec.setdefault(_spec(metric_type, metric), {})
+            for period in _periods(metric, points, window):
+                periods.setdefault(period.start, period)
+        return {
+            spec.name: self._reduce(metric_type, spec, periods)
+            for spec, periods in by_spec.items()
+            if periods
+        }
+
+    def _reduce(
+        self, metric_type: MetricType, spec: MeasurementSpec, periods: Mapping[float, Period]
     ) -> Measurement:
-        threshold = self._settings.threshold(metric_type, known.name)
+        threshold = self._settings.threshold(metric_type, spec.name)
         return reduce_window(
-            [found[start] for start in sorted(found)],
-            unit=known.unit,
+            [periods[start] for start in sorted(periods)],
+            unit=spec.unit,
             period_seconds=self._settings.period_seconds,
             threshold=None if threshold is None else threshold.critical,
         )
@@ -255,58 +255,58 @@ def create(settings: Settings, open_fleets: FleetOpener) -> CloudWatchSource:
 
 
 def _targets(
-    fleet: Fleet, metric_type: MetricType, found: Sequence[Instance], notes: list[str]
+    fleet: Fleet, metric_type: MetricType, instances: Sequence[Instance], notes: list[str]
 ) -> list[Target]:
-    here = {instance.instance_id: instance for instance in found}
-    series: dict[str, list[Series]] = {}
-    for namespace, metric_name in KNOWN[metric_type] if here else ():
-        for each in fleet.series(namespace, metric_name):
-            instance_id = dict(each.dimensions).get("InstanceId")
-            if instance_id in here and _counts(each):
-                series.setdefault(instance_id, []).append(each)
-    expected = sorted(here if metric_type in _ALWAYS_THERE else series)
-    if unseen := len(here) - len(expected):
-        notes.append(f"{place(fleet)}: {unseen} of {len(here)} send no {metric_type} metric")
+    by_id = {instance.instance_id: instance for instance in instances}
+    metrics: dict[str, list[CloudWatchMetric]] = {}
+    for namespace, metric_name in SPECS[metric_type] if by_id else ():
+        for metric in fleet.metrics(namespace, metric_name):
+            instance_id = dict(metric.dimensions).get("InstanceId")
+            if instance_id in by_id and not _is_pseudo(metric):
+                metrics.setdefault(instance_id, []).append(metric)
+    expected = sorted(by_id if metric_type in _BASIC_MONITORING else metrics)
+    if silent := len(by_id) - len(expected):
+        notes.append(f"{location(fleet)}: {silent} of {len(by_id)} send no {metric_type} metric")
     return [
         Target(
             name=instance_id,
-            place=place(fleet),
-            series=tuple(series.get(instance_id, ())),
-            labels={**here[instance_id].labels, "account": fleet.account_name},
+            location=location(fleet),
+            metrics=tuple(metrics.get(instance_id, ())),
+            labels={**by_id[instance_id].labels, "account": fleet.account_name},
         )
         for instance_id in expected
     ]
 
 
-def _counts(series: Series) -> bool:
-    return dict(series.dimensions).get("fstype") not in PSEUDO_FILE_SYSTEMS
+def _is_pseudo(metric: CloudWatchMetric) -> bool:
+    return dict(metric.dimensions).get("fstype") in PSEUDO_FILE_SYSTEMS
 
 
-def _known(metric_type: MetricType, series: Series) -> Known:
-    """The name of a series; a file system's carries its path."""
-    known = KNOWN[metric_type][series.namespace, series.metric_name]
-    path = dict(series.dimensions).get("path")
-    return known if path is None else Known(f"{known.name}:{path}", known.unit)
+def _spec(metric_type: MetricType, metric: CloudWatchMetric) -> MeasurementSpec:
+    """The measurement of a metric; that of a file system includes its path."""
+    spec = SPECS[metric_type][metric.namespace, metric.metric_name]
+    path = dict(metric.dimensions).get("path")
+    return spec if path is None else MeasurementSpec(f"{spec.name}:{path}", spec.unit)
 
 
-def _periods(series: Series, points: Points, window: Window) -> Iterator[Period]:
+def _periods(metric: CloudWatchMetric, points: Points, window: Window) -> Iterator[Period]:
     start, end = window.start.timestamp(), window.end.timestamp()
-    lowest = dict(points.get(Query(series, "Minimum"), ()))
-    highest = dict(points.get(Query(series, "Maximum"), ()))
-    for moment, average in points.get(Query(series, "Average"), ()):
+    lowest = dict(points.get(Query(metric, "Minimum"), ()))
+    highest = dict(points.get(Query(metric, "Maximum"), ()))
+    for moment, average in points.get(Query(metric, "Average"), ()):
         if start <= moment < end:
             yield Period(moment, average, lowest.get(moment, average), highest.get(moment, average))
 
 
-def _with_worst_file_system(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
-    """`percent` of a host is its fullest file system's: percentages cannot be added up.
+def _with_fullest_file_system(measurements: dict[str, Measurement]) -> dict[str, Measurement]:
+    """Set `percent` to that of the fullest file system.
 
-    Nor averaged: that is what the agent's own `percent`, without a path, would be.
+    Percentages cannot be added. The agent's metric without a path is their average.
     """
-    parts = [each for name, each in measurements.items() if name.startswith("percent:")]
-    if not parts:
+    file_systems = [each for name, each in measurements.items() if name.startswith("percent:")]
+    if not file_systems:
         return measurements
-    return measurements | {"percent": max(parts, key=lambda each: each.max or 0)}
+    return measurements | {"percent": max(file_systems, key=lambda each: each.max or 0)}
 
 
 def _dollars(amount: float) -> str:

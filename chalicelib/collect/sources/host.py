@@ -1,4 +1,4 @@
-"""This machine, through psutil: a point sample of CPU, memory, file systems and interfaces."""
+"""The local host through psutil: one sample of CPU, memory, file systems and interfaces."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ from .measurements import (
     network_measurements,
     point,
 )
-from .protocol import Harvest, Inventory, Scope, Target
+from .protocol import CollectionResult, Inventory, Scope, Target
 
 
 def create(settings: Settings, _: object = None) -> "HostSource":
@@ -30,14 +30,14 @@ def create(settings: Settings, _: object = None) -> "HostSource":
 
 
 def _labels() -> dict[str, str]:
-    """The kind of machine, and the function if it is only the sandbox of one that was measured."""
+    """Operating system and architecture; in AWS Lambda also the function's name."""
     labels = {"os": os.uname().sysname.lower(), "architecture": os.uname().machine}
     function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     return labels if function is None else labels | {"lambda_function": function}
 
 
 class HostSource:
-    """Measures the machine that it runs on; one record per metric type."""
+    """Measures the local host; one record per metric type."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class HostSource:
         self._hostname = hostname
         self._now = now
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:  # noqa: ARG002 - always the same
-        """This machine alone."""
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # noqa: ARG002 - constant
+        """List the local host."""
         return Inventory([Target(self._hostname())])
 
-    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
-        """One record of this machine.
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> CollectionResult:
+        """Collect one record of the local host.
 
         Raises:
-            CollectionError: the operating system did not let psutil read.
+            CollectionError: psutil could not read from the operating system.
         """
         try:
             measurements = self._measure(scope.metric_type)
@@ -76,7 +76,9 @@ class HostSource:
             measurements=measurements,
             labels=_labels(),
         )
-        return Harvest([record.identified(account_id=scope.account_id, region=scope.region)])
+        return CollectionResult(
+            [record.identified(account_id=scope.account_id, region=scope.region)]
+        )
 
     def _measure(self, metric_type: MetricType) -> Measurements:
         match metric_type:
@@ -91,7 +93,7 @@ class HostSource:
 
 
 def measure_cpu(interval: float) -> Measurements:
-    """Utilization is a difference of CPU times: two readings, `interval` seconds apart."""
+    """Measure CPU. Utilization is computed from two readings, `interval` seconds apart."""
     utilization = psutil.cpu_percent(interval=interval)
     one, five, fifteen = psutil.getloadavg()
     return {
@@ -122,8 +124,8 @@ def measure_disk() -> Measurements:
 def file_systems() -> Iterator[FileSystem]:
     """File systems that hold data, each device once, under its shortest path.
 
-    The root always counts, as the space that this machine's programs see: in a container it is
-    an overlay, and in a changed root (chroot) no line of the mount table names it.
+    The root is always included, because programs write to it: in a container it is an overlay,
+    and in a chroot it is not in the mount table.
     """
     mounted = {
         each.mountpoint
@@ -136,8 +138,8 @@ def file_systems() -> Iterator[FileSystem]:
             status = Path(path).stat()
             usage = psutil.disk_usage(path)
         except OSError:
-            continue  # a mount of another user's, or a network share that has gone
-        # Containers have single files mounted from the host's disk.
+            continue  # no permission, or a network share that is offline
+        # In containers, single files are mounted from the host's disk.
         if status.st_dev in seen or usage.total == 0 or not stat.S_ISDIR(status.st_mode):
             continue
         seen.add(status.st_dev)
@@ -145,7 +147,7 @@ def file_systems() -> Iterator[FileSystem]:
 
 
 def measure_network() -> Measurements:
-    """Bytes since boot of each real interface."""
+    """Bytes of each physical interface since boot."""
     counters = psutil.net_io_counters(pernic=True)
     return network_measurements(
         {

@@ -1,4 +1,4 @@
-"""The running EC2 instances of every account and region, in parts that one invocation can take."""
+"""Running EC2 instances of all accounts and Regions, in pages that fit one invocation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,15 @@ from msgspec import Struct
 
 from ...model.errors import StorageError
 
-# Of one part. Reading an instance costs 0.3 ms of CPU (benchmarks/fleet_limits.py), of which a
-# function of 128 MB has 7 %; each place costs clients of its own.
-PART_INSTANCES = 2_000
-PART_PLACES = 8
+# Limits of one page. An instance costs 0.3 ms of CPU (benchmarks/fleet_limits.py), and a function
+# of 128 MB has 7 % of a core; each location needs its own AWS clients.
+PAGE_INSTANCES = 2_000
+PAGE_LOCATIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A running EC2 instance; `address` is its private one, empty if it has none."""
+    """A running EC2 instance; `address` is its private IP address, or ''."""
 
     instance_id: str
     labels: Mapping[str, str]
@@ -25,63 +25,67 @@ class Instance:
 
 
 class Account(Protocol):
-    """One account in one region."""
+    """One account in one Region."""
 
     account_id: str
     region: str
 
-    def instances(self, start: str, most: int) -> tuple[Sequence[Instance], str]:
-        """Some `most` running instances that the tag filter lets through, and what to go on with.
+    def instances(self, page_token: str, limit: int) -> tuple[Sequence[Instance], str]:
+        """About `limit` running instances that match the tag filter, and the next page token.
 
-        `start` is what the call before said, empty at first; empty again after the last.
-        Raises StorageError.
+        Both tokens are '' for the first page and after the last one. Raises StorageError.
         """
 
 
 AnyAccount = TypeVar("AnyAccount", bound=Account)
 
 
-class Mark(Struct, frozen=True):
-    """Where the next part begins: these places are done, and `place` is as far as `token`."""
+class InventoryCursor(Struct, frozen=True, rename={"location": "place"}):
+    """The start of the next page: locations already done, and the page token of `location`.
+
+    Part of the planning state that events carry as JSON.
+    """
 
     done: tuple[str, ...] = ()
-    place: str = ""
+    location: str = ""
     token: str = ""
 
 
 @dataclass(slots=True)
-class Part(Generic[AnyAccount]):
-    """The instances of some places, a sentence for each that failed, and where the rest begins."""
+class InstancePage(Generic[AnyAccount]):
+    """Instances of some locations, a sentence per failed location, and the next page's cursor."""
 
     found: list[tuple[AnyAccount, Sequence[Instance]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    rest: Mark | None = None
+    next_cursor: InventoryCursor | None = None
 
 
-def place(account: Account) -> str:
+def location(account: Account) -> str:
+    """`<account ID>/<Region>`."""
     return f"{account.account_id}/{account.region}"
 
 
-def part(accounts: Sequence[AnyAccount], mark: Mark) -> Part[AnyAccount]:
-    """The part of all instances that begins at the mark."""
-    taken: Part[AnyAccount] = Part()
-    done, room = set(mark.done), PART_INSTANCES
-    waiting = [each for each in accounts if place(each) not in done]
-    for account in waiting[:PART_PLACES]:
-        if room <= 0:
+def read_page(accounts: Sequence[AnyAccount], cursor: InventoryCursor) -> InstancePage[AnyAccount]:
+    """Read the page of instances that starts at the cursor."""
+    page: InstancePage[AnyAccount] = InstancePage()
+    done, remaining = set(cursor.done), PAGE_INSTANCES
+    waiting = [each for each in accounts if location(each) not in done]
+    for account in waiting[:PAGE_LOCATIONS]:
+        if remaining <= 0:
             break
-        here = place(account)
+        current = location(account)
+        token = cursor.token if current == cursor.location else ""
         try:
-            found, token = account.instances(mark.token if here == mark.place else "", room)
+            instances, next_token = account.instances(token, remaining)
         except StorageError as error:
-            taken.failures.append(f"{here}: {error}")
+            page.failures.append(f"{current}: {error}")
         else:
-            taken.found.append((account, found))
-            room -= len(found)
-            if token:
-                taken.rest = Mark(tuple(sorted(done)), here, token)
-                return taken
-        done.add(here)
-    if any(place(each) not in done for each in waiting):
-        taken.rest = Mark(tuple(sorted(done)))
-    return taken
+            page.found.append((account, instances))
+            remaining -= len(instances)
+            if next_token:
+                page.next_cursor = InventoryCursor(tuple(sorted(done)), current, next_token)
+                return page
+        done.add(current)
+    if any(location(each) not in done for each in waiting):
+        page.next_cursor = InventoryCursor(tuple(sorted(done)))
+    return page

@@ -1,4 +1,4 @@
-"""How readings become measurements: the same names and totals, whichever source read them."""
+"""Measurements of disks and networks, with the same names and totals for every source."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -18,18 +18,19 @@ class FileSystem(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Bytes since boot of one interface."""
+    """Bytes of one interface since boot."""
 
     sent: float
     received: float
 
 
 def point(unit: Unit, value: float) -> Measurement:
+    """A measurement of a single sample."""
     return Measurement(unit=unit, last=float(value))
 
 
 def disk_measurements(systems: Iterable[FileSystem]) -> Measurements:
-    """Each file system, and their total; percent is of what users may fill, as in df."""
+    """Measurements per file system and in total. As in df, percent is of used + free."""
     systems = list(systems)
     used, free = sum(each.used for each in systems), sum(each.free for each in systems)
     measurements = _disk_space("", used, free)
@@ -39,7 +40,7 @@ def disk_measurements(systems: Iterable[FileSystem]) -> Measurements:
 
 
 def network_measurements(interfaces: Mapping[str, Traffic]) -> Measurements:
-    """Each interface, and their total; counters, not rates."""
+    """Counters (not rates) per interface and in total."""
     measurements = {
         "bytes_sent": point("bytes", sum(each.sent for each in interfaces.values())),
         "bytes_received": point("bytes", sum(each.received for each in interfaces.values())),
@@ -51,10 +52,10 @@ def network_measurements(interfaces: Mapping[str, Traffic]) -> Measurements:
     return measurements
 
 
-def _disk_space(part: str, used: float, free: float) -> Measurements:
+def _disk_space(suffix: str, used: float, free: float) -> Measurements:
     percent = 100 * used / (used + free) if used + free else 0.0
     return {
-        f"used{part}": point("bytes", used),
-        f"free{part}": point("bytes", free),
-        f"percent{part}": point("percent", round(percent, 1)),
+        f"used{suffix}": point("bytes", used),
+        f"free{suffix}": point("bytes", free),
+        f"percent{suffix}": point("percent", round(percent, 1)),
     }

@@ -1,9 +1,9 @@
-"""Linux machines that run Prometheus's node_exporter, asked over http.
+"""Linux hosts that run Prometheus's node_exporter, scraped over HTTP.
 
-A record's resource is its target, `host:port`, as it was listed: that is known before the
-target answers and when it does not, so `missing` and the records speak of the same thing, and
-the identity of the window before can be computed. The name that the machine gives itself is
-not: it is known only from an answer, can change, and clones share it. It is the label `nodename`.
+The resource_id of a record is its target, `host:port`. The target is known even if it does not
+respond, so records and missing hosts have the same name, and the metric_id of the previous window
+can be computed. The host's own name is unsuitable: it is known only from a response, it can change,
+and cloned hosts share it. It becomes the label `nodename`.
 """
 
 import math
@@ -19,22 +19,19 @@ from ...model import records
 from ...model.errors import CollectionError, InvalidRecordError
 from ...model.records import SCHEMA_VERSION, Record
 from ...model.settings import Settings
-from . import (
-    inventory as instances,
-)
 from .cloudwatch import FleetOpener
 from .http import get_lines
-from .inventory import Instance, Mark
+from .inventory import Instance, InventoryCursor, read_page
 from .node_exporter_samples import (
     FAMILIES,
     Scrape,
     measure,
     read_samples,
 )
-from .protocol import Harvest, Inventory, Scope, Target
+from .protocol import CollectionResult, Inventory, Scope, Target
 
-_AT_ONCE = 16
-# For all targets together: the rest of the function's 30 s is for storing.
+_MAX_CONCURRENT = 16
+# For all targets of an invocation. The remainder of the function's 30 s is for storing.
 _BUDGET_SECONDS = 20.0
 
 Resolver = Callable[[str, int], Iterable[str]]
@@ -50,12 +47,12 @@ def create(settings: Settings, open_fleets: FleetOpener | None = None) -> "NodeE
 
 
 def resolve(name: str, port: int) -> Iterable[str]:
-    """Every address, v4 and v6, that DNS has for a name."""
+    """All IPv4 and IPv6 addresses of a DNS name."""
     return {str(each[4][0]) for each in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
 
 
 class NodeExporterSource:
-    """Asks every target at the same time; one record per target and metric type."""
+    """Scrapes targets concurrently; one record per target and metric type."""
 
     def __init__(
         self,
@@ -67,29 +64,35 @@ class NodeExporterSource:
         resolver: Resolver = resolve,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._entries = entries
+        self._static = [entry for entry in entries if not entry.startswith("ec2+")]
+        self._tagged = [entry for entry in entries if entry.startswith("ec2+")]
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._open_fleets = open_fleets
         self._resolver = resolver
         self._now = now
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:
-        """Each host, each address of a `dns+` name, each instance with an `ec2+` tag."""
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:
+        """List static targets, the addresses of `dns+` names, and instances with an `ec2+` tag.
+
+        Only instances are paged; the first page also has all other targets.
+        """
         inventory = Inventory()
+        found = [] if page_token else self._list_static(inventory)
+        if self._tagged:
+            found += self._list_tagged(scope, page_token, inventory)
+        listed = set(self._static) if page_token else set()
+        inventory.targets = [Target(name) for name in dict.fromkeys(found) if name not in listed]
+        return inventory
+
+    def _list_static(self, inventory: Inventory) -> list[str]:
         found: list[str] = []
-        listed = [entry for entry in self._entries if not entry.startswith("ec2+")]
-        for entry in () if start else listed:
+        for entry in self._static:
             try:
                 found += self._expand(entry)
             except (OSError, UnicodeError) as error:
                 inventory.failures.append(f"node_exporter {entry}: {error}")
-        tagged = [entry for entry in self._entries if entry.startswith("ec2+")]
-        if tagged:
-            found += self._tagged(tagged, scope, start, inventory)
-        again = set(listed) if start else set()
-        inventory.targets = [Target(name) for name in dict.fromkeys(found) if name not in again]
-        return inventory
+        return found
 
     def _expand(self, entry: str) -> list[str]:
         name = entry.removeprefix("dns+")
@@ -101,52 +104,51 @@ class NodeExporterSource:
             raise OSError("the name has no address")
         return [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in addresses]
 
-    def _tagged(
-        self, entries: Sequence[str], scope: Scope, start: str, inventory: Inventory
-    ) -> list[str]:
-        """The private addresses of the running instances that carry one of the tags."""
+    def _list_tagged(self, scope: Scope, page_token: str, inventory: Inventory) -> list[str]:
+        """The private addresses of one page of running instances that have one of the tags."""
         if self._open_fleets is None:
-            inventory.failures.append("node_exporter: there is no way to EC2 from here")
+            inventory.failures.append("node_exporter: EC2 is not available here")
             return []
         fleets, unreachable = self._open_fleets(scope)
-        part = instances.part(fleets, msgspec.json.decode(start or b"{}", type=Mark))
-        for reason in (*unreachable, *part.failures):
-            inventory.failures.append(f"node_exporter {', '.join(entries)}: {reason}")
-        if part.rest:
-            inventory.rest = msgspec.json.encode(part.rest).decode()
+        cursor = msgspec.json.decode(page_token or b"{}", type=InventoryCursor)
+        page = read_page(fleets, cursor)
+        for reason in (*unreachable, *page.failures):
+            inventory.failures.append(f"node_exporter {', '.join(self._tagged)}: {reason}")
+        if page.next_cursor:
+            inventory.next_page = msgspec.json.encode(page.next_cursor).decode()
         return [
             f"{instance.address}:{port}"
-            for tag, port in (_split(entry.removeprefix("ec2+")) for entry in entries)
-            for _, found in part.found
-            for instance in sorted(found, key=lambda each: each.address)
-            if instance.address and _carries(instance, tag)
+            for tag, port in (_split(entry.removeprefix("ec2+")) for entry in self._tagged)
+            for _, instances in page.found
+            for instance in sorted(instances, key=lambda each: each.address)
+            if instance.address and _has_tag(instance, tag)
         ]
 
-    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
-        """The records of all targets that answered in full and in time."""
-        harvest = Harvest()
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> CollectionResult:
+        """Collect the records of all targets that send a complete response in time."""
+        result = CollectionResult()
         names = [target.name for target in targets]
-        for target, outcome in zip(names, self._ask_all(scope, names), strict=True):
+        for target, outcome in zip(names, self._scrape_all(scope, names), strict=True):
             if isinstance(outcome, Record):
-                harvest.records.append(outcome)
+                result.records.append(outcome)
             else:
-                harvest.missing.append(target)
-                harvest.failures.append(f"node_exporter {target}: {outcome}")
-        return harvest
+                result.missing.append(target)
+                result.failures.append(f"node_exporter {target}: {outcome}")
+        return result
 
-    def _ask_all(self, scope: Scope, targets: Sequence[str]) -> Iterator[Record | str]:
-        rounds = math.ceil(len(targets) / _AT_ONCE)
-        patience = min(_BUDGET_SECONDS, self._timeout * rounds + 1)
-        pool = ThreadPoolExecutor(max_workers=_AT_ONCE)
-        asked = [pool.submit(self._ask, scope, target) for target in targets]
-        wait(asked, timeout=patience)
-        # Not waited for: a DNS server that does not answer holds a thread beyond any deadline.
+    def _scrape_all(self, scope: Scope, targets: Sequence[str]) -> Iterator[Record | str]:
+        rounds = math.ceil(len(targets) / _MAX_CONCURRENT)
+        budget = min(_BUDGET_SECONDS, self._timeout * rounds + 1)
+        pool = ThreadPoolExecutor(max_workers=_MAX_CONCURRENT)
+        scrapes = [pool.submit(self._scrape, scope, target) for target in targets]
+        wait(scrapes, timeout=budget)
+        # Do not wait: a DNS server that does not respond blocks a thread beyond any deadline.
         pool.shutdown(wait=False, cancel_futures=True)
-        for each in asked:
-            yield _outcome(each, f"no turn or no answer within the {patience:g} s of all targets")
+        for scrape in scrapes:
+            yield _outcome(scrape, f"not scraped within the {budget:g} s for all targets")
 
-    def _ask(self, scope: Scope, target: str) -> Record | str:
-        """The record of one target, or why there is none."""
+    def _scrape(self, scope: Scope, target: str) -> Record | str:
+        """The record of one target, or the reason why it has none."""
         host, port = _split(target)
         lines = get_lines(host, port, "/metrics", timeout=self._timeout, max_bytes=self._max_bytes)
         try:
@@ -170,7 +172,7 @@ class NodeExporterSource:
             measurements=measure(scope.metric_type, scrape),
             labels={"instance": target} | nodename,
         )
-        return _storable(record.identified(account_id=scope.account_id, region=scope.region))
+        return _validated(record.identified(account_id=scope.account_id, region=scope.region))
 
 
 def _split(target: str) -> tuple[str, int]:
@@ -178,21 +180,21 @@ def _split(target: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _outcome(asked: "Future[Record | str]", late: str) -> Record | str:
-    return asked.result() if asked.done() and not asked.cancelled() else late
+def _outcome(scrape: "Future[Record | str]", late: str) -> Record | str:
+    return scrape.result() if scrape.done() and not scrape.cancelled() else late
 
 
-def _storable(record: Record) -> Record:
-    """The record, if the processor and the table will take it; names in it are the target's."""
+def _validated(record: Record) -> Record:
+    """The record after the checks of the processor, because names in it come from the target."""
     encoded = records.encode(record)
     if len(encoded) > records.MAX_RECORD_BYTES:
-        raise CollectionError(f"its record would have {len(encoded)} bytes")
+        raise CollectionError(f"the record would have {len(encoded)} bytes")
     try:
         return records.decode(encoded)
     except InvalidRecordError as error:
-        raise CollectionError(f"what it says makes no record: {error}") from error
+        raise CollectionError(f"the response does not make a valid record: {error}") from error
 
 
-def _carries(instance: Instance, tag: str) -> bool:
+def _has_tag(instance: Instance, tag: str) -> bool:
     name, _, value = tag.partition("=")
     return instance.tags.get(name) == value

@@ -1,10 +1,10 @@
-"""What node_exporter's samples say of a machine, in our own names. No network here."""
+"""Converts node_exporter samples to measurements."""
 
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-# This imports all of prometheus_client, some 10 ms of CPU that no other source should pay.
+# Imports all of prometheus_client: 10 ms of CPU, so only this source imports it.
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -20,12 +20,12 @@ from .measurements import (
     point,
 )
 
-# Idle as node-mixin has it, whose utilisation is
+# The idle modes of node-mixin, which defines utilization as
 # `1 - avg(rate(node_cpu_seconds_total{mode=~"idle|iowait|steal"}))`
 # (prometheus/node_exporter, docs/node-mixin/rules/rules.libsonnet).
 _IDLE_MODES = frozenset({"idle", "iowait", "steal"})
-# The kernel counts a guest's time in user and nice already.
-_COUNTED_TWICE = frozenset({"guest", "guest_nice"})
+# The kernel includes guest time in user and nice.
+_GUEST_MODES = frozenset({"guest", "guest_nice"})
 
 _LOADS = {
     "load_average": "node_load1",
@@ -33,27 +33,25 @@ _LOADS = {
     "load_average_15m": "node_load15",
 }
 
-_EVERYWHERE = frozenset({"node_uname_info", "node_boot_time_seconds"})
+_COMMON = frozenset({"node_uname_info", "node_boot_time_seconds"})
 
-# What a record of each type is made of.
+# The sample families needed for each metric type.
 FAMILIES: Mapping[MetricType, frozenset[str]] = {
-    "cpu": _EVERYWHERE | {"node_cpu_seconds_total", *_LOADS.values()},
-    "memory": _EVERYWHERE.union(
+    "cpu": _COMMON | {"node_cpu_seconds_total", *_LOADS.values()},
+    "memory": _COMMON.union(
         f"node_memory_{name}_bytes"
         for name in "MemTotal MemAvailable MemFree Buffers Cached Slab SwapTotal SwapFree".split()
     ),
-    "disk": _EVERYWHERE.union(
-        f"node_filesystem_{name}_bytes" for name in ("size", "free", "avail")
-    ),
-    "network": _EVERYWHERE.union(
-        f"node_network_{way}_bytes_total" for way in ("transmit", "receive")
+    "disk": _COMMON.union(f"node_filesystem_{name}_bytes" for name in ("size", "free", "avail")),
+    "network": _COMMON.union(
+        f"node_network_{direction}_bytes_total" for direction in ("transmit", "receive")
     ),
 }
 _NAME = re.compile(rb"\s*([A-Za-z_:][\w:]*)")
 
 
 class Scrape:
-    """The samples of one answer, by name."""
+    """The samples of one response by family name."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._families: dict[str, list[Sample]] = {}
@@ -61,12 +59,12 @@ class Scrape:
             self._families.setdefault(sample.name, []).append(sample)
 
     def family(self, name: str) -> Sequence[Sample]:
-        """All samples of a name; none if the exporter does not have it."""
+        """All samples of a family; empty if the response does not have it."""
         return self._families.get(name, ())
 
     def required(self, name: str) -> Sequence[Sample]:
         if not (samples := self.family(name)):
-            raise CollectionError(f"the answer has no {name}")
+            raise CollectionError(f"the response has no {name}")
         return samples
 
     def value(self, name: str) -> float | None:
@@ -75,12 +73,12 @@ class Scrape:
 
     @property
     def nodename(self) -> str:
-        """The machine's own name; empty if the exporter does not say."""
+        """The host's own name, or '' if unknown."""
         samples = self.family("node_uname_info")
         return samples[0].labels.get("nodename", "") if samples else ""
 
     def by(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """The values of a family by some of their labels."""
+        """The values of a family, keyed by the values of some labels."""
         return {
             tuple(each.labels.get(label, "") for label in labels): each.value
             for each in self.family(name)
@@ -88,12 +86,13 @@ class Scrape:
 
 
 def read_samples(lines: Iterable[bytes], names: Collection[str]) -> Iterator[Sample]:
-    """The samples of these names, each a finite number of 0 or more.
+    """Parse the samples of some families.
 
-    Only their lines are parsed: of the thousand or more that an exporter sends, a few dozen.
+    Only lines of these families are parsed: a few dozen of the thousand or more in a response.
 
     Raises:
-        CollectionError: one of them is not in Prometheus's text format.
+        CollectionError: a sample is not in Prometheus's text format, or its value is not from 0
+            to 1e30.
     """
     wanted = {name.encode() for name in names}
     for line in lines:
@@ -103,23 +102,23 @@ def read_samples(lines: Iterable[bytes], names: Collection[str]) -> Iterator[Sam
         try:
             for family in text_string_to_metric_families(line.decode()):
                 yield from map(_checked, family.samples)
-        # The parser indexes into what it takes for granted, and a long integer is no float.
+        # The parser does not check all input; OverflowError is raised for a long integer.
         except (ValueError, IndexError, OverflowError) as error:
-            raise CollectionError(f"{line[:100]!r} is no sample: {error}"[:300]) from error
+            raise CollectionError(f"invalid sample {line[:100]!r}: {error}"[:300]) from error
 
 
 def _checked(sample: Sample) -> Sample:
     value = float(sample.value)
     if not 0 <= value <= 1e30:
-        raise ValueError("a number from 0 to 1e30 was expected")
+        raise ValueError("the value is not from 0 to 1e30")
     return sample._replace(value=value)
 
 
 def measure(metric_type: MetricType, scrape: Scrape) -> Measurements:
-    """Point samples.
+    """The measurements of one metric type, each of a single sample.
 
     Raises:
-        CollectionError: the answer lacks what makes a record of this type.
+        CollectionError: the response lacks a required family.
     """
     match metric_type:
         case "cpu":
@@ -133,7 +132,10 @@ def measure(metric_type: MetricType, scrape: Scrape) -> Measurements:
 
 
 def measure_cpu(scrape: Scrape) -> Measurements:
-    """Loads, and seconds since boot summed over the cores; utilization is for who has two."""
+    """Load averages, and CPU seconds since boot summed over the cores.
+
+    The processor computes the utilization from the seconds of two consecutive records.
+    """
     cores = scrape.required("node_cpu_seconds_total")
     modes = [(each.labels.get("mode", ""), each.value) for each in cores]
     loads = {name: scrape.value(family) for name, family in _LOADS.items()}
@@ -144,18 +146,18 @@ def measure_cpu(scrape: Scrape) -> Measurements:
             "seconds", math.fsum(value for mode, value in modes if mode in _IDLE_MODES)
         ),
         "cpu_seconds_total": point(
-            "seconds", math.fsum(value for mode, value in modes if mode not in _COUNTED_TWICE)
+            "seconds", math.fsum(value for mode, value in modes if mode not in _GUEST_MODES)
         ),
         **_boot_time(scrape),
     }
 
 
 def measure_memory(scrape: Scrape) -> Measurements:
-    """As psutil has it: what is not available is used."""
+    """Memory as psutil defines it: used is total less available."""
     total = _memory(scrape, "MemTotal")
-    # Before Linux 3.14 there is no MemAvailable: in its place what node-mixin takes.
+    # Linux before 3.14 has no MemAvailable; node-mixin uses this sum instead.
     if scrape.value("node_memory_MemAvailable_bytes") is None:
-        available = sum(_memory(scrape, n) for n in ("MemFree", "Buffers", "Cached", "Slab"))
+        available = sum(_memory(scrape, name) for name in ("MemFree", "Buffers", "Cached", "Slab"))
     else:
         available = _memory(scrape, "MemAvailable")
     available = min(available, total)
@@ -175,7 +177,7 @@ def file_systems(scrape: Scrape) -> list[FileSystem]:
     """File systems that hold data, each device once, under its shortest path; see `host`.
 
     Raises:
-        CollectionError: there is none.
+        CollectionError: no file system holds data.
     """
     free = scrape.by("node_filesystem_free_bytes", "device", "mountpoint")
     available = scrape.by("node_filesystem_avail_bytes", "device", "mountpoint")
@@ -188,18 +190,18 @@ def file_systems(scrape: Scrape) -> list[FileSystem]:
     devices: set[str] = set()
     for key in sorted(sizes.keys() & free.keys() & available.keys(), key=_by_path):
         device, mountpoint = key
-        # Old kernels list the root twice, as rootfs and as itself.
+        # Old kernels list the root twice, as rootfs and as its device.
         if device not in devices and mountpoint not in found:
             devices.add(device)
             used = max(sizes[key] - free[key], 0)
             found[mountpoint] = FileSystem(mountpoint, used, available[key])
     if not found:
-        raise CollectionError("the answer has no file system that holds data")
+        raise CollectionError("the response has no file system that holds data")
     return list(found.values())
 
 
 def measure_network(scrape: Scrape) -> Measurements:
-    """Bytes since boot of each real interface."""
+    """Bytes of each physical interface since boot."""
     scrape.required("node_network_receive_bytes_total")
     received = scrape.by("node_network_receive_bytes_total", "device")
     sent = scrape.by("node_network_transmit_bytes_total", "device")
@@ -212,7 +214,7 @@ def measure_network(scrape: Scrape) -> Measurements:
 
 
 def _boot_time(scrape: Scrape) -> Measurements:
-    """Seconds since 1970; tells a counter that began anew from one that went on."""
+    """Boot time in epoch seconds; a change indicates that the counters were reset."""
     booted = scrape.value("node_boot_time_seconds")
     return {} if booted is None else {"boot_time": point("seconds", booted)}
 
@@ -221,8 +223,8 @@ def _memory(scrape: Scrape, name: str) -> float:
     return float(scrape.required(f"node_memory_{name}_bytes")[0].value)
 
 
-def _percent(part: float, whole: float) -> float:
-    return round(100 * part / whole, 1) if whole else 0.0
+def _percent(value: float, total: float) -> float:
+    return round(100 * value / total, 1) if total else 0.0
 
 
 def _is_pseudo(size: Sample) -> bool:

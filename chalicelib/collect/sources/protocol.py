@@ -1,4 +1,4 @@
-"""The protocol that every metric source implements, and the values that it exchanges."""
+"""The protocol of metric sources, and the values that they exchange."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ...model.windows import Window
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What to measure, and on whose behalf."""
+    """The metric type, window, account and Region of one collection."""
 
     metric_type: MetricType
     window: Window
@@ -22,35 +22,34 @@ class Scope:
     execution_id: str
 
 
-class Series(NamedTuple):
-    """A CloudWatch metric with exactly the dimensions that it exists with."""
+class CloudWatchMetric(NamedTuple):
+    """A CloudWatch metric with all of its dimensions as (name, value)."""
 
     namespace: str
     metric_name: str
     dimensions: tuple[tuple[str, str], ...]
 
 
-class Target(Struct, frozen=True):
-    """A resource that should report: its `name`, where it is, and what is known to exist of it.
+class Target(Struct, frozen=True, rename={"location": "place", "metrics": "series"}):
+    """A host that is expected to report: its `name`, `location` and existing CloudWatch metrics.
 
-    Plain data, so that a large fleet's targets can wait in an object for their chunk's turn.
+    Plain data, because the targets of a chunk are stored as JSON until they are collected.
     """
 
     name: str
-    place: str = ""
-    series: tuple[Series, ...] = ()
+    location: str = ""
+    metrics: tuple[CloudWatchMetric, ...] = ()
     labels: dict[str, str] = {}
 
 
 @dataclass(slots=True)
-class Harvest:
-    """What a source brought, and an honest word on what it did not.
+class CollectionResult:
+    """The records that a source collected, and what it could not collect.
 
-    `restated` are records of the window before, whole, should late points have changed them;
-    `missing` names the targets that should have reported and did not; `failures` has a
-    sentence for each part that could not be asked (a region, an account), `notes` for what is
-    as it should be but worth knowing; `series` counts the CloudWatch metrics that were
-    requested, which AWS bills.
+    `restated` are complete records of the previous window, which late points may have changed.
+    `missing` are the names of targets that did not report. `failures` has a sentence for each
+    account, Region or target that could not be read; `notes` has sentences about conditions that
+    are not failures. `requested_metrics` counts the CloudWatch metrics requested, which AWS bills.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -58,40 +57,39 @@ class Harvest:
     missing: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    series: int = 0
+    requested_metrics: int = 0
 
-    def add(self, other: "Harvest") -> None:
-        """Take in what another part of the same collection brought."""
+    def add(self, other: "CollectionResult") -> None:
+        """Add the result of another part of the same collection; keep each sentence once."""
         self.records += other.records
         self.restated += other.restated
         self.missing += other.missing
         self.failures += [each for each in other.failures if each not in self.failures]
         self.notes += [each for each in other.notes if each not in self.notes]
-        self.series += other.series
+        self.requested_metrics += other.requested_metrics
 
 
 @dataclass(slots=True)
 class Inventory:
-    """The targets that should report, and what could not be listed.
+    """One page of the expected targets, and what could not be listed.
 
-    Of a fleet too large for one invocation it is a part: `rest` is then what to ask for the
-    next one with.
+    `next_page` is the token of the next page, empty on the last one.
     """
 
     targets: list[Target] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    rest: str = ""
+    next_page: str = ""
 
 
 class Source(Protocol):
-    """Measures resources."""
+    """A source of measurements."""
 
-    def targets(self, scope: Scope, start: str = "") -> Inventory:
-        """What should report, in a fixed order, from `start` on (an inventory's `rest`).
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:
+        """List one page of the expected targets, in a fixed order.
 
-        Raises CollectionError if nothing can be told.
+        Raises CollectionError if no target can be listed.
         """
 
-    def collect(self, scope: Scope, targets: Sequence[Target]) -> Harvest:
-        """The records of these targets; one that does not answer is missing, not an error."""
+    def collect(self, scope: Scope, targets: Sequence[Target]) -> CollectionResult:
+        """Collect the records of these targets; a target that does not respond is missing."""

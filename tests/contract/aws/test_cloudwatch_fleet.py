@@ -9,7 +9,7 @@ from botocore.stub import ANY, Stubber
 
 from chalicelib.aws.cloudwatch_fleet import AwsFleet
 from chalicelib.collect.sources.cloudwatch import Points, Query
-from chalicelib.collect.sources.protocol import Series
+from chalicelib.collect.sources.protocol import CloudWatchMetric
 from chalicelib.model.errors import StorageError
 from tests.conftest import ACCOUNT, REGION
 
@@ -65,7 +65,7 @@ def cloudwatch() -> Stubbed:
 
 def queries(count: int) -> list[Query]:
     return [
-        Query(Series("AWS/EC2", "CPUUtilization", (("InstanceId", f"i-{n}"),)), "Average")
+        Query(CloudWatchMetric("AWS/EC2", "CPUUtilization", (("InstanceId", f"i-{n}"),)), "Average")
         for n in range(count)
     ]
 

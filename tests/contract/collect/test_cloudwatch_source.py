@@ -1,4 +1,4 @@
-"""CloudWatch as a source, on moto, with real EC2 traces; sqlite tells what is right."""
+"""The CloudWatch source on moto, with recorded EC2 traces; SQLite computes expected values."""
 
 import csv
 import socket
@@ -18,9 +18,9 @@ from botocore.stub import Stubber
 
 from chalicelib.aws.cloudwatch_fleet import fleet_opener
 from chalicelib.collect.collector import collect
-from chalicelib.collect.requests import Tick
+from chalicelib.collect.requests import CollectionRequest
 from chalicelib.collect.sources.cloudwatch import CloudWatchSource
-from chalicelib.collect.sources.protocol import Harvest, Scope
+from chalicelib.collect.sources.protocol import CollectionResult, Scope
 from chalicelib.model.errors import CollectionError
 from chalicelib.model.metric_types import MetricType
 from chalicelib.model.records import Measurement
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 def trace(name: str, first: int = 0, count: int = 576) -> list[Row]:
-    """Two days of a recorded trace, moved so that they end four minutes before NOW."""
+    """Two days of a recorded trace, shifted so that they end four minutes before NOW."""
     with (ROOT / f"tests/data/nab/{name}.csv").open() as file:
         rows = list(csv.DictReader(file))[first : first + count]
     stamps = [datetime.fromisoformat(row["timestamp"]).replace(tzinfo=UTC) for row in rows]
@@ -62,8 +62,8 @@ def trace(name: str, first: int = 0, count: int = 576) -> list[Row]:
     ]
 
 
-# The recorder's clock went back here: twelve rows of one moment, a gap and a short step.
-DIRTY = {"first": 1900, "count": 560}
+# The recorder's clock was set back here: twelve rows of one time, a gap and a short step.
+IRREGULAR = {"first": 1900, "count": 560}
 PERIODS = """
     SELECT count(*), avg(value), min(value), max(value) FROM rows
     WHERE moment >= ? AND moment < ? GROUP BY moment / 300 ORDER BY moment / 300
@@ -71,7 +71,7 @@ PERIODS = """
 
 
 def sqlite(rows: Sequence[Row], window: Window) -> list[tuple[int, float, float, float]]:
-    """(rows, average, lowest, highest) of each five minutes that have a row."""
+    """(count, average, minimum, maximum) of each period of five minutes that has rows."""
     with sqlite3.connect(":memory:") as database:
         database.execute("CREATE TABLE rows (moment INTEGER, value REAL)")
         database.executemany(
@@ -84,7 +84,7 @@ def sqlite(rows: Sequence[Row], window: Window) -> list[tuple[int, float, float,
     return found
 
 
-def right(rows: Sequence[Row], window: Window, *, critical: float | None) -> dict[str, Any]:
+def compute(rows: Sequence[Row], window: Window, *, critical: float | None) -> dict[str, Any]:
     periods = sqlite(rows, window)
     averages = [average for _, average, _, _ in periods]
     return {
@@ -100,7 +100,7 @@ def right(rows: Sequence[Row], window: Window, *, critical: float | None) -> dic
     }
 
 
-def told(measurement: Measurement) -> dict[str, Any]:
+def statistics(measurement: Measurement) -> dict[str, Any]:
     names = ("samples", "avg", "min", "max", "p95", "last", "breach_seconds")
     return {name: getattr(measurement, name) for name in names}
 
@@ -113,27 +113,32 @@ def put(
     region: str = REGION,
 ) -> None:
     client = boto3.client("cloudwatch", region)
-    named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+    dimension_list = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     for start in range(0, len(rows), 1000):
         data: list[Any] = [
-            {"MetricName": metric_name, "Dimensions": named, "Timestamp": at, "Value": value}
+            {
+                "MetricName": metric_name,
+                "Dimensions": dimension_list,
+                "Timestamp": at,
+                "Value": value,
+            }
             for at, value in rows[start : start + 1000]
         ]
         client.put_metric_data(Namespace=namespace, MetricData=data)
 
 
 def start(count: int = 1, region: str = REGION, **tags: str) -> list[str]:
-    """Running instances, by their ids in order."""
-    named = [{"Key": name, "Value": value} for name, value in tags.items()]
-    tagged: Any = {"TagSpecifications": [{"ResourceType": "instance", "Tags": named}]}
-    answer = boto3.client("ec2", region).run_instances(
+    """Start instances; return their sorted IDs."""
+    tag_list = [{"Key": name, "Value": value} for name, value in tags.items()]
+    tagged: Any = {"TagSpecifications": [{"ResourceType": "instance", "Tags": tag_list}]}
+    response = boto3.client("ec2", region).run_instances(
         ImageId="ami-12c6146b",
         MinCount=count,
         MaxCount=count,
         InstanceType="t3.micro",
         **(tagged if tags else {}),
     )
-    return sorted(instance["InstanceId"] for instance in answer["Instances"])
+    return sorted(instance["InstanceId"] for instance in response["Instances"])
 
 
 def put_cpu(instance: str, rows: Sequence[Row], region: str = REGION) -> None:
@@ -149,24 +154,24 @@ def scope(metric_type: MetricType = "cpu", end: datetime = NOW) -> Scope:
     return Scope(metric_type, Window(end, HOURS), ACCOUNT, REGION, "run-1")
 
 
-def harvest(
+def collect_all(
     metric_type: MetricType = "cpu", *, end: datetime = NOW, settings: Settings = ON_CLOUDWATCH
-) -> Harvest:
-    """What one run brings: the inventory's sentences and the harvest."""
+) -> CollectionResult:
+    """List and collect all targets; the result includes the sentences of the inventory."""
     source = CloudWatchSource(settings, fleet_opener(settings))
-    asked = scope(metric_type, end)
-    inventory = source.targets(asked)
-    found = Harvest(failures=list(inventory.failures), notes=list(inventory.notes))
-    found.add(source.collect(asked, inventory.targets))
+    requested = scope(metric_type, end)
+    inventory = source.targets(requested)
+    found = CollectionResult(failures=list(inventory.failures), notes=list(inventory.notes))
+    found.add(source.collect(requested, inventory.targets))
     return found
 
 
 def run(backend: Backend, end: datetime = NOW) -> dict[str, Any]:
-    """One collection of the CPU, into the store."""
-    tick = Tick(end, ACCOUNT, REGION, "run-1", ("cpu",))
+    """Collect the CPU metric type into the store."""
+    request = CollectionRequest(end, ACCOUNT, REGION, "run-1", ("cpu",))
     source = CloudWatchSource(ON_CLOUDWATCH, fleet_opener(ON_CLOUDWATCH))
-    answer = collect(tick, settings=ON_CLOUDWATCH, store=backend.store, sources=[source])
-    result: dict[str, Any] = answer["results"][0]
+    response = collect(request, settings=ON_CLOUDWATCH, store=backend.store, sources=[source])
+    result: dict[str, Any] = response["results"][0]
     return result
 
 
@@ -175,92 +180,96 @@ pytestmark = pytest.mark.usefixtures("backend")
 RECENT = {"first": 0, "count": 60}
 
 
-# What a record says
+# Measurements
 
 
-def test_a_record_of_the_cpu_says_what_the_trace_says() -> None:
+def test_a_cpu_record_has_the_statistics_of_the_trace() -> None:
     (instance,) = start()
-    # Where this trace breaks out: from 0.1 % to 2 %.
+    # This part of the trace rises from 0.1 % to 2 %.
     rows = trace(CPU, 3400)
     put_cpu(instance, rows)
     settings = replace(
         ON_CLOUDWATCH, thresholds={**ON_CLOUDWATCH.thresholds, "cpu": Threshold(0.1, 0.132)}
     )
-    (record,) = harvest(settings=settings).records
-    assert told(record.measurements["utilization"]) == right(
+    (record,) = collect_all(settings=settings).records
+    assert statistics(record.measurements["utilization"]) == compute(
         rows, Window(NOW, HOURS), critical=0.132
     )
     assert 0 < (record.measurements["utilization"].breach_seconds or 0) < HOURS
 
 
-def test_a_record_of_the_network_says_what_the_trace_says() -> None:
+def test_a_network_record_has_the_statistics_of_the_trace() -> None:
     (instance,) = start()
     rows = trace(NETWORK)
     put("AWS/EC2", "NetworkIn", rows, {"InstanceId": instance})
-    (record,) = harvest("network").records
-    expected = right(rows, Window(NOW, HOURS), critical=None)
-    assert told(record.measurements["bytes_received"]) == expected
+    (record,) = collect_all("network").records
+    expected = compute(rows, Window(NOW, HOURS), critical=None)
+    assert statistics(record.measurements["bytes_received"]) == expected
 
 
-def test_a_record_of_the_memory_says_what_the_trace_says() -> None:
+def test_a_memory_record_has_the_statistics_of_the_trace() -> None:
     (instance,) = start()
     rows = trace(MEMORY)
     put("CWAgent", "mem_used_percent", rows, {"InstanceId": instance})
-    (record,) = harvest("memory").records
-    assert told(record.measurements["percent"]) == right(rows, Window(NOW, HOURS), critical=90)
+    (record,) = collect_all("memory").records
+    assert statistics(record.measurements["percent"]) == compute(
+        rows, Window(NOW, HOURS), critical=90
+    )
 
 
-def test_repeated_stamps_and_uneven_steps_are_one_sample_for_each_period() -> None:
+def test_repeated_timestamps_and_uneven_steps_give_one_sample_per_period() -> None:
     (instance,) = start()
-    rows = trace(DISK, **DIRTY)
+    rows = trace(DISK, **IRREGULAR)
     repeated = next(a.moment for a, b in pairwise(rows) if a.moment == b.moment)
     end = Window.before(repeated + timedelta(hours=1), seconds=HOURS, align=300).end
     put("AWS/EC2", "DiskWriteBytes", rows, {"InstanceId": instance})
-    (record,) = harvest("disk", end=end).records
-    expected = right(rows, Window(end, HOURS), critical=None)
-    assert told(record.measurements["write_bytes"]) == expected
+    (record,) = collect_all("disk", end=end).records
+    expected = compute(rows, Window(end, HOURS), critical=None)
+    assert statistics(record.measurements["write_bytes"]) == expected
     assert expected["samples"] < 36
 
 
-def test_a_file_system_has_measurements_of_its_own() -> None:
+def test_each_file_system_has_its_own_measurements() -> None:
     (instance,) = start()
     root, var = trace(MEMORY, **RECENT), trace(CPU, **RECENT)
     put_disk(instance, "/", root)
     put_disk(instance, "/var", var)
-    (record,) = harvest("disk").records
+    (record,) = collect_all("disk").records
     window = Window(NOW, HOURS)
-    assert {name: told(each) for name, each in record.measurements.items() if ":" in name} == {
-        "percent:/": right(root, window, critical=90),
-        "percent:/var": right(var, window, critical=90),
+    assert {
+        name: statistics(each) for name, each in record.measurements.items() if ":" in name
+    } == {
+        "percent:/": compute(root, window, critical=90),
+        "percent:/var": compute(var, window, critical=90),
     }
 
 
-def test_a_host_is_as_full_as_its_fullest_file_system() -> None:
+def test_the_disk_percent_is_that_of_the_fullest_file_system() -> None:
     (instance,) = start()
     put_disk(instance, "/", [Row(NOW - timedelta(minutes=9), 41)])
     put_disk(instance, "/var", [Row(NOW - timedelta(minutes=9), 87)])
-    (record,) = harvest("disk").records
+    (record,) = collect_all("disk").records
     assert record.measurements["percent"].last == 87
 
 
-def test_the_agents_average_over_file_systems_does_not_hide_the_fullest() -> None:
+def test_the_agents_average_over_file_systems_is_ignored() -> None:
     (instance,) = start()
     put_disk(instance, "/var", [Row(NOW - timedelta(minutes=9), 87)])
     rollup = {"InstanceId": instance}
     put("CWAgent", "disk_used_percent", [Row(NOW - timedelta(minutes=9), 30)], rollup)
-    (record,) = harvest("disk").records
+    (record,) = collect_all("disk").records
     assert record.measurements["percent"].last == 87
 
 
-def test_a_file_system_in_memory_is_left_out() -> None:
+def test_a_tmpfs_is_excluded() -> None:
     (instance,) = start()
     put_disk(instance, "/", [Row(NOW - timedelta(minutes=9), 41)])
     put_disk(instance, "/dev/shm", [Row(NOW - timedelta(minutes=9), 100)], fstype="tmpfs")
-    (record,) = harvest("disk").records
+    (record,) = collect_all("disk").records
     assert set(record.measurements) == {"percent", "percent:/"}
 
 
-# Windows side by side
+# Adjacent windows
 
 
 @pytest.mark.parametrize(
@@ -268,37 +277,37 @@ def test_a_file_system_in_memory_is_left_out() -> None:
     [
         ("cpu", "CPUUtilization", "utilization", CPU, {}),
         ("network", "NetworkIn", "bytes_received", NETWORK, {}),
-        ("disk", "DiskWriteBytes", "write_bytes", DISK, DIRTY),
+        ("disk", "DiskWriteBytes", "write_bytes", DISK, IRREGULAR),
     ],
 )
-def test_neighbouring_windows_count_every_period_once(
+def test_adjacent_windows_count_every_period_once(
     metric_type: MetricType, metric_name: str, measurement: str, name: str, part: dict[str, int]
 ) -> None:
     (instance,) = start()
     rows = trace(name, **part)
     put("AWS/EC2", metric_name, rows, {"InstanceId": instance})
     ends = [NOW - timedelta(seconds=HOURS) * number for number in range(18)]
-    records = [each for end in ends for each in harvest(metric_type, end=end).records]
+    records = [each for end in ends for each in collect_all(metric_type, end=end).records]
     distinct = {int(at.timestamp()) // 300 for at, _ in rows}
     assert sum(record.measurements[measurement].samples for record in records) == len(distinct)
 
 
-def test_every_one_of_the_neighbouring_windows_is_right() -> None:
+def test_each_of_many_adjacent_windows_has_the_expected_statistics() -> None:
     (instance,) = start()
     rows = trace(NETWORK, 900)
     put("AWS/EC2", "NetworkIn", rows, {"InstanceId": instance})
     windows = [Window(NOW - timedelta(seconds=HOURS) * number, HOURS) for number in range(16)]
-    found = [harvest("network", end=window.end).records[0] for window in windows]
-    assert [told(record.measurements["bytes_received"]) for record in found] == [
-        right(rows, window, critical=None) for window in windows
+    found = [collect_all("network", end=window.end).records[0] for window in windows]
+    assert [statistics(record.measurements["bytes_received"]) for record in found] == [
+        compute(rows, window, critical=None) for window in windows
     ]
 
 
-def test_a_restated_window_is_the_same_record_as_when_it_was_new() -> None:
+def test_a_restated_record_equals_the_original_one() -> None:
     (instance,) = start()
     put_cpu(instance, trace(CPU, **RECENT))
     before = NOW - timedelta(seconds=HOURS)
-    (new,), (restated,) = harvest(end=before).records, harvest().restated
+    (new,), (restated,) = collect_all(end=before).records, collect_all().restated
     assert (restated.metric_id, restated.timestamp) == (new.metric_id, before)
     assert restated.measurements == new.measurements
 
@@ -306,23 +315,23 @@ def test_a_restated_window_is_the_same_record_as_when_it_was_new() -> None:
 def test_without_overlap_nothing_is_restated() -> None:
     (instance,) = start()
     put_cpu(instance, trace(CPU, count=60))
-    assert harvest(settings=replace(ON_CLOUDWATCH, overlap_windows=0)).restated == []
+    assert collect_all(settings=replace(ON_CLOUDWATCH, overlap_windows=0)).restated == []
 
 
-# Points that come late
+# Late points
 
 
-def test_late_points_are_in_the_restated_record() -> None:
+def test_a_restated_record_includes_late_points() -> None:
     (instance,) = start()
     rows = trace(CPU, count=72)
     before = Window(NOW - timedelta(seconds=HOURS), HOURS)
     late = [row for row in rows if before.end - timedelta(minutes=15) <= row.moment < before.end]
     put_cpu(instance, [row for row in rows if row not in late])
-    (early,) = harvest(end=before.end).records
+    (early,) = collect_all(end=before.end).records
     put_cpu(instance, late)
-    (restated,) = harvest().restated
+    (restated,) = collect_all().restated
     assert early.measurements["utilization"].samples == 36 - len(late)
-    assert told(restated.measurements["utilization"]) == right(rows, before, critical=80)
+    assert statistics(restated.measurements["utilization"]) == compute(rows, before, critical=80)
 
 
 def stored_samples(backend: Backend) -> dict[str, str]:
@@ -332,7 +341,7 @@ def stored_samples(backend: Backend) -> dict[str, str]:
     }
 
 
-def test_a_window_that_late_points_changed_is_stored_again(backend: Backend) -> None:
+def test_a_window_changed_by_late_points_is_stored_again(backend: Backend) -> None:
     (instance,) = start()
     rows = trace(CPU, count=72)
     before = NOW - timedelta(seconds=HOURS)
@@ -347,7 +356,7 @@ def test_a_window_that_late_points_changed_is_stored_again(backend: Backend) -> 
     }
 
 
-def test_a_window_that_did_not_change_is_not_stored_again(backend: Backend) -> None:
+def test_an_unchanged_window_is_not_stored_again(backend: Backend) -> None:
     (instance,) = start()
     put_cpu(instance, trace(CPU, count=72))
     run(backend, NOW - timedelta(seconds=HOURS))
@@ -356,7 +365,7 @@ def test_a_window_that_did_not_change_is_not_stored_again(backend: Backend) -> N
     assert (result["notes"], len(backend.body(key).splitlines())) == ([], 1)
 
 
-# Which instances should report
+# Expected instances
 
 
 def test_stopped_and_terminated_instances_are_neither_missing_nor_zero() -> None:
@@ -366,44 +375,44 @@ def test_stopped_and_terminated_instances_are_neither_missing_nor_zero() -> None
         put_cpu(instance, trace(CPU, **RECENT))
     ec2.stop_instances(InstanceIds=[stopped])
     ec2.terminate_instances(InstanceIds=[terminated])
-    found = harvest()
+    found = collect_all()
     assert [record.resource_id for record in found.records] == [running]
     assert found.missing == []
 
 
 def test_an_instance_without_data_is_missing_by_name() -> None:
-    silent, talking = start(2)
-    put_cpu(talking, trace(CPU, **RECENT))
-    found = harvest()
+    silent, reporting = start(2)
+    put_cpu(reporting, trace(CPU, **RECENT))
+    found = collect_all()
     assert found.missing == [silent]
-    assert [record.resource_id for record in found.records] == [talking]
+    assert [record.resource_id for record in found.records] == [reporting]
 
 
 def test_an_instance_whose_data_ended_before_the_window_is_missing() -> None:
     (instance,) = start()
     rows = trace(CPU, count=72)
     put_cpu(instance, [row for row in rows if row.moment < NOW - timedelta(seconds=HOURS)])
-    found = harvest()
+    found = collect_all()
     assert (found.missing, found.records, len(found.restated)) == ([instance], [], 1)
 
 
 def test_an_instance_without_the_agent_is_a_note_and_not_missing() -> None:
     with_agent, _ = start(2)
     put("CWAgent", "mem_used_percent", trace(MEMORY, **RECENT), {"InstanceId": with_agent})
-    found = harvest("memory")
+    found = collect_all("memory")
     assert found.missing == []
     assert found.notes == [f"{ACCOUNT}/{REGION}: 1 of 2 send no memory metric"]
 
 
-def test_instances_without_tags_are_seen() -> None:
+def test_instances_without_tags_are_collected() -> None:
     (untagged,), (tagged,) = start(), start(Name="web-1")
     for instance in (untagged, tagged):
         put_cpu(instance, trace(CPU, **RECENT))
-    labels = {record.resource_id: record.labels.get("name") for record in harvest().records}
+    labels = {record.resource_id: record.labels.get("name") for record in collect_all().records}
     assert labels == {untagged: None, tagged: "web-1"}
 
 
-def test_tags_choose_the_instances() -> None:
+def test_tags_select_the_instances() -> None:
     (chosen,), _, _ = start(env="prod", team="web"), start(env="prod"), start()
     settings = replace(ON_CLOUDWATCH, ec2_tags={"env": "prod", "team": "web"})
     source = CloudWatchSource(settings, fleet_opener(settings))
@@ -413,39 +422,41 @@ def test_tags_choose_the_instances() -> None:
 # Dimensions
 
 
-def test_metrics_with_foreign_dimensions_are_not_asked_for() -> None:
+def test_metrics_of_other_dimensions_are_not_requested() -> None:
     (instance,) = start()
     put_cpu(instance, [Row(NOW - timedelta(minutes=9), 10)])
     for foreign in ({"AutoScalingGroupName": "web"}, {"InstanceId": "i-of-another-account"}):
         put("AWS/EC2", "CPUUtilization", [Row(NOW - timedelta(minutes=9), 99)], foreign)
-    found = harvest()
+    found = collect_all()
     (record,) = found.records
-    assert (found.series, record.measurements["utilization"].max) == (3, 10)
+    assert (found.requested_metrics, record.measurements["utilization"].max) == (3, 10)
 
 
-def test_a_metric_is_asked_for_with_all_the_dimensions_that_it_has() -> None:
+def test_a_metric_is_requested_with_all_of_its_dimensions() -> None:
     (instance,) = start()
     dimensions = {"InstanceId": instance, "ImageId": "ami-1", "InstanceType": "t3.micro"}
     put("CWAgent", "mem_used_percent", [Row(NOW - timedelta(minutes=9), 55)], dimensions)
-    (record,) = harvest("memory").records
+    (record,) = collect_all("memory").records
     assert record.measurements["percent"].last == 55
 
 
-def test_a_series_that_changed_its_dimensions_counts_a_period_once() -> None:
+def test_a_metric_with_changed_dimensions_counts_each_period_once() -> None:
     (instance,) = start()
     rows = trace(MEMORY, count=36)
     old = {"InstanceId": instance, "InstanceType": "t3.micro"}
     new = {"InstanceId": instance, "InstanceType": "t3.large"}
     put("CWAgent", "mem_used_percent", rows[:20], old)
     put("CWAgent", "mem_used_percent", rows[15:], new)
-    (record,) = harvest("memory").records
-    assert told(record.measurements["percent"]) == right(rows, Window(NOW, HOURS), critical=90)
+    (record,) = collect_all("memory").records
+    assert statistics(record.measurements["percent"]) == compute(
+        rows, Window(NOW, HOURS), critical=90
+    )
 
 
-# The bill
+# Cost
 
 
-def test_a_run_beyond_the_budget_stops_with_the_cost_and_without_a_request() -> None:
+def test_a_run_above_the_budget_fails_with_its_cost_before_any_data_request() -> None:
     instances = start(3)
     for instance in instances:
         put_cpu(instance, [Row(NOW - timedelta(minutes=9), 10)])
@@ -456,28 +467,28 @@ def test_a_run_beyond_the_budget_stops_with_the_cost_and_without_a_request() -> 
     requests: list[str] = []
     events = fleet._client("cloudwatch").meta.events
     events.register("before-call.cloudwatch", lambda model, **_: requests.append(model.name))
-    tick = Tick(NOW, ACCOUNT, REGION, "run-1", ("cpu",))
+    request = CollectionRequest(NOW, ACCOUNT, REGION, "run-1", ("cpu",))
     with pytest.raises(CollectionError, match=r"9 CloudWatch metrics, .* \$0\.02 a month"):
         collect(
-            tick,
+            request,
             settings=settings,
-            store=None,  # type: ignore[arg-type]  # it does not come to that
+            store=None,  # type: ignore[arg-type]  # not reached
             sources=[source],
         )
     assert set(requests) == {"ListMetrics"}
 
 
-def test_a_cost_of_less_than_a_cent_is_not_told_as_nothing() -> None:
+def test_a_cost_below_one_cent_is_not_reported_as_zero() -> None:
     (instance,) = start()
     put_cpu(instance, [Row(NOW - timedelta(minutes=9), 10)])
     with pytest.raises(CollectionError, match=r"under \$0\.01 a run"):
-        harvest(settings=replace(ON_CLOUDWATCH, max_series=8))
+        collect_all(settings=replace(ON_CLOUDWATCH, max_series=8))
 
 
-def test_a_run_that_fits_the_budget_exactly_is_made() -> None:
+def test_a_run_with_exactly_the_budget_is_collected() -> None:
     (instance,) = start()
     put_cpu(instance, [Row(NOW - timedelta(minutes=9), 10)])
-    assert len(harvest(settings=replace(ON_CLOUDWATCH, max_series=12)).records) == 1
+    assert len(collect_all(settings=replace(ON_CLOUDWATCH, max_series=12)).records) == 1
 
 
 # Regions and accounts
@@ -488,18 +499,18 @@ def test_two_regions_are_collected() -> None:
     for region in settings.regions:
         (instance,) = start(region=region)
         put_cpu(instance, trace(CPU, **RECENT), region)
-    found = harvest(settings=settings)
+    found = collect_all(settings=settings)
     assert {record.region for record in found.records} == {REGION, OTHER_REGION}
 
 
-def test_a_region_that_refuses_is_a_sentence_and_the_other_is_collected() -> None:
+def test_a_region_without_permission_is_a_failure_and_the_other_is_collected() -> None:
     settings = replace(ON_CLOUDWATCH, regions=(REGION, OTHER_REGION))
     (instance,) = start()
     put_cpu(instance, trace(CPU, **RECENT))
     open_fleets = fleet_opener(settings)
-    (_, refusing), _ = open_fleets(scope())
-    stubber = Stubber(refusing._client("ec2"))
-    stubber.add_client_error("describe_instances", "UnauthorizedOperation", "not for you")
+    (_, denied), _ = open_fleets(scope())
+    stubber = Stubber(denied._client("ec2"))
+    stubber.add_client_error("describe_instances", "UnauthorizedOperation", "not authorized")
     source = CloudWatchSource(settings, open_fleets)
     with stubber:
         inventory = source.targets(scope())
@@ -507,11 +518,11 @@ def test_a_region_that_refuses_is_a_sentence_and_the_other_is_collected() -> Non
     assert record.resource_id == instance
     assert inventory.failures == [
         f"{ACCOUNT}/{OTHER_REGION}: describe instances in {OTHER_REGION}:"
-        " UnauthorizedOperation: not for you"
+        " UnauthorizedOperation: not authorized"
     ]
 
 
-def test_a_region_whose_data_is_refused_is_a_failure_and_nobody_is_called_missing() -> None:
+def test_instances_of_a_region_without_data_permission_are_not_missing() -> None:
     settings = replace(ON_CLOUDWATCH, regions=(REGION, OTHER_REGION))
     (here,), (there,) = start(), start(region=OTHER_REGION)
     put_cpu(here, trace(CPU, **RECENT))
@@ -519,9 +530,9 @@ def test_a_region_whose_data_is_refused_is_a_failure_and_nobody_is_called_missin
     open_fleets = fleet_opener(settings)
     source = CloudWatchSource(settings, open_fleets)
     targets = source.targets(scope()).targets
-    (_, refusing), _ = open_fleets(scope())
-    stubber = Stubber(refusing._client("cloudwatch"))
-    stubber.add_client_error("get_metric_data", "AccessDenied", "not for you")
+    (_, denied), _ = open_fleets(scope())
+    stubber = Stubber(denied._client("cloudwatch"))
+    stubber.add_client_error("get_metric_data", "AccessDenied", "not authorized")
     with stubber:
         found = source.collect(scope(), targets)
     assert [record.resource_id for record in found.records] == [here]
@@ -529,24 +540,24 @@ def test_a_region_whose_data_is_refused_is_a_failure_and_nobody_is_called_missin
     assert ["AccessDenied" in sentence for sentence in found.failures] == [True]
 
 
-def test_a_region_that_does_not_exist_is_a_sentence_and_the_other_is_collected() -> None:
+def test_an_unknown_region_is_a_failure_and_the_other_is_collected() -> None:
     (instance,) = start()
     put_cpu(instance, trace(CPU, **RECENT))
-    found = harvest(settings=replace(ON_CLOUDWATCH, regions=("no such region", REGION)))
+    found = collect_all(settings=replace(ON_CLOUDWATCH, regions=("no such region", REGION)))
     assert [record.resource_id for record in found.records] == [instance]
     assert ["no such region" in sentence for sentence in found.failures] == [True]
 
 
-def test_a_region_that_nothing_listens_in_is_a_sentence_and_the_other_is_collected() -> None:
+def test_an_unreachable_region_is_a_failure_and_the_other_is_collected() -> None:
     settings = replace(ON_CLOUDWATCH, regions=(REGION, OTHER_REGION))
     (instance,) = start()
     put_cpu(instance, trace(CPU, **RECENT))
     open_fleets = fleet_opener(settings)
-    (_, dead), _ = open_fleets(scope())
+    (_, unreachable), _ = open_fleets(scope())
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    unreachable = boto3.client("ec2", endpoint_url=f"http://127.0.0.1:{port}")
-    dead._client = {"ec2": unreachable}.__getitem__
+    client = boto3.client("ec2", endpoint_url=f"http://127.0.0.1:{port}")
+    unreachable._client = {"ec2": client}.__getitem__
     source = CloudWatchSource(settings, open_fleets)
     inventory = source.targets(scope())
     found = source.collect(scope(), inventory.targets)
@@ -555,20 +566,20 @@ def test_a_region_that_nothing_listens_in_is_a_sentence_and_the_other_is_collect
 
 
 OTHER_ACCOUNT = "210987654321"
-THERE = Role("shop", f"arn:aws:iam::{OTHER_ACCOUNT}:role/monitoring")
+OTHER_ROLE = Role("shop", f"arn:aws:iam::{OTHER_ACCOUNT}:role/monitoring")
 
 
-def session_there() -> boto3.Session:
-    answer = boto3.client("sts").assume_role(RoleArn=THERE.arn, RoleSessionName="set-up")
-    given = answer["Credentials"]
-    return boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+def other_session() -> boto3.Session:
+    response = boto3.client("sts").assume_role(RoleArn=OTHER_ROLE.arn, RoleSessionName="set-up")
+    keys = response["Credentials"]
+    return boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
 
 
-def test_an_assumed_roles_account_is_collected_under_its_own_name() -> None:
-    there = session_there()
-    ec2: Any = there.client("ec2", region_name=REGION)
+def test_the_account_of_an_assumed_role_is_collected_with_its_name() -> None:
+    session = other_session()
+    ec2: Any = session.client("ec2", region_name=REGION)
     (started,) = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"]
-    there.client("cloudwatch", region_name=REGION).put_metric_data(
+    session.client("cloudwatch", region_name=REGION).put_metric_data(
         Namespace="AWS/EC2",
         MetricData=[
             {
@@ -579,14 +590,14 @@ def test_an_assumed_roles_account_is_collected_under_its_own_name() -> None:
             }
         ],
     )
-    (record,) = harvest(settings=replace(ON_CLOUDWATCH, roles=(THERE,))).records
+    (record,) = collect_all(settings=replace(ON_CLOUDWATCH, roles=(OTHER_ROLE,))).records
     assert (record.account_id, record.labels["account"]) == (OTHER_ACCOUNT, "shop")
     assert record.resource_id == started["InstanceId"]
     assert record.measurements["utilization"].max == 77
 
 
-def test_a_role_is_assumed_once_while_its_credentials_are_good() -> None:
-    open_fleets = fleet_opener(replace(ON_CLOUDWATCH, roles=(THERE,)))
+def test_a_role_is_assumed_once_while_its_credentials_are_valid() -> None:
+    open_fleets = fleet_opener(replace(ON_CLOUDWATCH, roles=(OTHER_ROLE,)))
     (first,), _ = open_fleets(scope())
     (again,), _ = open_fleets(scope("memory"))
     assert again is first
@@ -603,12 +614,12 @@ DENIED = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Er
 <RequestId>2</RequestId></ErrorResponse>"""
 
 
-class Gate(BaseHTTPRequestHandler):
-    """An STS that lets only one role in."""
+class FakeSts(BaseHTTPRequestHandler):
+    """An STS that allows only one role."""
 
     def do_POST(self) -> None:
-        asked = self.rfile.read(int(self.headers["Content-Length"]))
-        status, body = (200, GRANTED) if b"role%2Fopen" in asked else (403, DENIED)
+        request = self.rfile.read(int(self.headers["Content-Length"]))
+        status, body = (200, GRANTED) if b"role%2Fopen" in request else (403, DENIED)
         self.send_response(status)
         self.send_header("Content-Type", "text/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -616,12 +627,12 @@ class Gate(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, *_: Any) -> None:
-        """The server's log is nobody's business here."""
+        """Log nothing."""
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+def fake_sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeSts)
     thread = Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{server.server_port}")
@@ -631,23 +642,25 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.server_close()
 
 
-OPEN = Role("web", f"arn:aws:iam::{ACCOUNT}:role/open")
-SHUT = Role("shop", "arn:aws:iam::210987654321:role/shut")
+ALLOWED = Role("web", f"arn:aws:iam::{ACCOUNT}:role/open")
+DENIED_ROLE = Role("shop", "arn:aws:iam::210987654321:role/shut")
 
 
-@pytest.mark.usefixtures("gate")
-def test_a_role_that_is_denied_is_a_sentence_and_the_other_account_is_collected() -> None:
+@pytest.mark.usefixtures("fake_sts")
+def test_a_denied_role_is_a_failure_and_the_other_account_is_collected() -> None:
     (instance,) = start()
     put_cpu(instance, trace(CPU, **RECENT))
-    found = harvest(settings=replace(ON_CLOUDWATCH, roles=(SHUT, OPEN)))
+    found = collect_all(settings=replace(ON_CLOUDWATCH, roles=(DENIED_ROLE, ALLOWED)))
     assert [record.labels["account"] for record in found.records] == ["web"]
-    assert found.failures == [f"assume role {SHUT.arn}: AccessDenied: not authorized to assume"]
+    assert found.failures == [
+        f"assume role {DENIED_ROLE.arn}: AccessDenied: not authorized to assume"
+    ]
 
 
-@pytest.mark.usefixtures("gate")
-def test_when_no_role_can_be_assumed_the_run_fails_with_the_reason(backend: Backend) -> None:
-    settings = replace(ON_CLOUDWATCH, roles=(SHUT,))
+@pytest.mark.usefixtures("fake_sts")
+def test_the_run_fails_with_the_reason_if_no_role_can_be_assumed(backend: Backend) -> None:
+    settings = replace(ON_CLOUDWATCH, roles=(DENIED_ROLE,))
     source = CloudWatchSource(settings, fleet_opener(settings))
-    tick = Tick(NOW, ACCOUNT, REGION, "run-1", ("cpu",))
+    request = CollectionRequest(NOW, ACCOUNT, REGION, "run-1", ("cpu",))
     with pytest.raises(CollectionError, match="AccessDenied"):
-        collect(tick, settings=settings, store=backend.store, sources=[source])
+        collect(request, settings=settings, store=backend.store, sources=[source])

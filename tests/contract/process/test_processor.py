@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chalicelib.collect.collector import collect
-from chalicelib.collect.requests import Tick
+from chalicelib.collect.requests import CollectionRequest
 from chalicelib.model import records
 from chalicelib.model.errors import StorageError
 from chalicelib.model.records import Record
@@ -149,7 +149,7 @@ def test_the_item_is_enriched_in_either_order_of_writes(
 
     def collector() -> None:
         collect(
-            Tick.from_event(EVENT | {"detail": {"metric_type": "cpu"}}),
+            CollectionRequest.from_event(EVENT | {"detail": {"metric_type": "cpu"}}),
             settings=SETTINGS,
             store=backend.store,
             sources=[FixedSource("a", "b")],

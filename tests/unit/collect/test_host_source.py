@@ -1,4 +1,4 @@
-"""The host source, held against psutil and the kernel of the machine that runs the tests."""
+"""The host source, compared with psutil and the kernel of the test host."""
 
 import shutil
 import socket
@@ -41,7 +41,7 @@ def collect(metric_type: MetricType) -> Record:
 
 
 @pytest.mark.parametrize("metric_type", METRIC_TYPES)
-def test_each_type_has_the_seeds_fields(metric_type: MetricType) -> None:
+def test_each_metric_type_has_the_seed_fields(metric_type: MetricType) -> None:
     record = collect(metric_type)
     assert SEED_FIELDS[metric_type] <= set(record.measurements)
     assert record.resource_id == socket.gethostname()
@@ -50,14 +50,14 @@ def test_each_type_has_the_seeds_fields(metric_type: MetricType) -> None:
     assert record.metric_id is not None
 
 
-def test_the_reading_is_stamped_with_its_own_time() -> None:
+def test_collected_at_is_the_time_of_the_reading() -> None:
     before = datetime.now(UTC)
-    read_at = collect("memory").collected_at
-    assert read_at is not None
-    assert before <= read_at <= datetime.now(UTC)
+    collected_at = collect("memory").collected_at
+    assert collected_at is not None
+    assert before <= collected_at <= datetime.now(UTC)
 
 
-def test_memory_is_psutils() -> None:
+def test_memory_equals_psutil() -> None:
     measurements = collect("memory").measurements
     assert measurements["total"].last == psutil.virtual_memory().total
     assert measurements["available"].last == pytest.approx(
@@ -65,7 +65,7 @@ def test_memory_is_psutils() -> None:
     )
 
 
-def test_the_root_file_system_is_what_df_says() -> None:
+def test_the_root_file_system_equals_df() -> None:
     measurements = collect("disk").measurements
     usage = shutil.disk_usage("/")
     assert measurements["used:/"].last == pytest.approx(usage.used, rel=0.01)
@@ -87,8 +87,8 @@ def test_network_totals_are_the_sum_of_the_interfaces() -> None:
     assert measurements["interfaces"].last == len(parts)
 
 
-def test_a_busy_cpu_is_seen() -> None:
-    """Utilization is of the time between two readings: while this test spins, that is not 0."""
+def test_a_busy_cpu_is_measured() -> None:
+    """A busy loop runs between the two readings."""
     stop = threading.Event()
 
     def spin() -> None:
@@ -111,7 +111,7 @@ Partition = namedtuple("Partition", "device mountpoint fstype opts")
 def mounted(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, *kinds: str
 ) -> list[str]:
-    """Psutil told of one mounted directory a kind, all really on one device."""
+    """The paths found if psutil lists one mount per kind; all are on one device."""
     folders = [str(tmp_path_factory.mktemp("mount")) for _ in kinds]
     partitions = [
         Partition("/dev/x", folder, kind, "rw") for folder, kind in zip(folders, kinds, strict=True)
@@ -121,13 +121,13 @@ def mounted(
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "proc", "overlay", "squashfs", "cgroup2", "nsfs"])
-def test_pseudo_file_systems_are_left_out(
+def test_pseudo_file_systems_are_excluded(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert mounted(monkeypatch, tmp_path_factory, kind) == ["/"]
 
 
-def test_a_device_that_is_mounted_twice_counts_once(
+def test_a_device_mounted_twice_is_counted_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     paths = mounted(monkeypatch, tmp_path_factory, "ext4", "ext4", "xfs")
@@ -135,14 +135,14 @@ def test_a_device_that_is_mounted_twice_counts_once(
     assert len(devices) == len(set(devices))
 
 
-def test_a_mount_that_has_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_mount_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = [Partition("server:/share", "/nowhere/at/all", "nfs4", "rw")]
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: gone)
     assert [system.mountpoint for system in host.file_systems()] == ["/"]
 
 
 @pytest.mark.parametrize("mounts", [[Partition("overlay", "/", "overlay", "rw")], []])
-def test_the_root_counts_in_a_container_and_in_a_changed_root(
+def test_the_root_is_counted_in_a_container_and_in_a_chroot(
     mounts: list[Partition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
@@ -150,7 +150,7 @@ def test_the_root_counts_in_a_container_and_in_a_changed_root(
 
 
 @pytest.mark.parametrize("name", ["eth0", "ens5", "enp0s31f6", "wlan0", "eno1", "en0", "wwan0"])
-def test_real_interfaces_count(name: str) -> None:
+def test_physical_interfaces_are_counted(name: str) -> None:
     assert not VIRTUAL_INTERFACES.fullmatch(name)
 
 
@@ -161,19 +161,19 @@ def test_real_interfaces_count(name: str) -> None:
         " tun0 tap1 wg0 ifb0 kube-ipvs0 tailscale0"
     ).split(),
 )
-def test_loopback_and_virtual_interfaces_do_not(name: str) -> None:
+def test_loopback_and_virtual_interfaces_are_excluded(name: str) -> None:
     assert VIRTUAL_INTERFACES.fullmatch(name)
 
 
-def test_an_operating_system_that_refuses_is_a_collection_error(
+def test_a_psutil_error_is_a_collection_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Psutil reads /proc from PROCFS_PATH: here it points to where nothing is."""
+    """Psutil reads /proc from PROCFS_PATH, which does not exist here."""
     monkeypatch.setattr(psutil, "PROCFS_PATH", "/nowhere")
     with pytest.raises(CollectionError, match="memory"):
         collect("memory")
 
 
-def test_an_unknown_source_is_refused_by_name() -> None:
-    with pytest.raises(CollectionError, match=r"vax; known are host, cloudwatch, node_exporter"):
+def test_an_unknown_source_is_rejected_by_name() -> None:
+    with pytest.raises(CollectionError, match=r"vax; available: host, cloudwatch, node_exporter"):
         create_sources(replace(SETTINGS, sources=("host", "vax")))

@@ -1,81 +1,87 @@
-"""Instances of many accounts and regions, in parts that one invocation can take."""
+"""FakeAccount of the instances of many accounts and Regions."""
 
 from collections.abc import Sequence
 
-from chalicelib.collect.sources import inventory as instances
 from chalicelib.collect.sources.inventory import (
-    PART_INSTANCES,
-    PART_PLACES,
+    PAGE_INSTANCES,
+    PAGE_LOCATIONS,
     Instance,
-    Mark,
+    InstancePage,
+    InventoryCursor,
+    read_page,
 )
 from chalicelib.model.errors import StorageError
 
 
-class Pages:
-    """An account with so many instances; it gives them as EC2 does, a page over what is asked."""
+class FakeAccount:
+    """An account with `count` instances. As with EC2, a page can exceed the limit."""
 
-    def __init__(self, region: str, count: int, *, refuses: bool = False) -> None:
+    def __init__(self, region: str, count: int, *, denied: bool = False) -> None:
         self.account_id, self.region = "123456789012", region
-        self.count, self.refuses = count, refuses
+        self.count, self.denied = count, denied
 
-    def instances(self, start: str, most: int) -> tuple[Sequence[Instance], str]:
-        if self.refuses:
+    def instances(self, page_token: str, limit: int) -> tuple[Sequence[Instance], str]:
+        if self.denied:
             raise StorageError("describe instances in", self.region, "AccessDenied", "no")
-        first = int(start or 0)
-        end = min(self.count, first + -(-most // 200) * 200)
+        first = int(page_token or 0)
+        end = min(self.count, first + -(-limit // 200) * 200)
         found = [Instance(f"{self.region}-{n}", {}, "", {}) for n in range(first, end)]
         return found, str(end) if end < self.count else ""
 
 
-def all_parts(*accounts: Pages) -> list[instances.Part[Pages]]:
-    parts: list[instances.Part[Pages]] = []
-    mark = Mark()
-    while len(parts) < 50:
-        parts.append(instances.part(accounts, mark))
-        rest = parts[-1].rest
-        if rest is None:
-            return parts
-        mark = rest
-    raise AssertionError("there is no end of parts")
+def all_pages(*accounts: FakeAccount) -> list[InstancePage[FakeAccount]]:
+    pages: list[InstancePage[FakeAccount]] = []
+    cursor = InventoryCursor()
+    while len(pages) < 50:
+        pages.append(read_page(accounts, cursor))
+        next_cursor = pages[-1].next_cursor
+        if next_cursor is None:
+            return pages
+        cursor = next_cursor
+    raise AssertionError("the pages do not end")
 
 
-def names(parts: Sequence[instances.Part[Pages]]) -> list[str]:
-    return [each.instance_id for part in parts for _, found in part.found for each in found]
+def names(pages: Sequence[InstancePage[FakeAccount]]) -> list[str]:
+    return [each.instance_id for page in pages for _, found in page.found for each in found]
 
 
-def test_a_small_fleet_is_one_part() -> None:
-    (part,) = all_parts(Pages("a", 3), Pages("b", 0))
-    assert names([part]) == ["a-0", "a-1", "a-2"]
+def test_a_small_fleet_is_one_page() -> None:
+    (page,) = all_pages(FakeAccount("a", 3), FakeAccount("b", 0))
+    assert names([page]) == ["a-0", "a-1", "a-2"]
 
 
-def test_a_large_place_is_cut_and_nothing_comes_twice() -> None:
-    parts = all_parts(Pages("a", 2 * PART_INSTANCES + 1), Pages("b", 7))
-    found = names(parts)
-    assert len(parts) == 3
-    assert (len(found), len(set(found))) == (2 * PART_INSTANCES + 8,) * 2
+def test_a_large_location_has_several_pages_without_duplicates() -> None:
+    pages = all_pages(FakeAccount("a", 2 * PAGE_INSTANCES + 1), FakeAccount("b", 7))
+    found = names(pages)
+    assert len(pages) == 3
+    assert (len(found), len(set(found))) == (2 * PAGE_INSTANCES + 8,) * 2
 
 
-def test_a_part_has_no_more_than_a_page_too_many() -> None:
-    parts = all_parts(Pages("a", 150), Pages("b", 2 * PART_INSTANCES))
-    assert max(len(names([part])) for part in parts) <= PART_INSTANCES + 200
+def test_a_page_exceeds_its_limit_by_at_most_one_ec2_page() -> None:
+    pages = all_pages(FakeAccount("a", 150), FakeAccount("b", 2 * PAGE_INSTANCES))
+    assert max(len(names([page])) for page in pages) <= PAGE_INSTANCES + 200
 
 
-def test_many_small_places_are_several_parts() -> None:
-    parts = all_parts(*(Pages(f"r{number}", 1) for number in range(2 * PART_PLACES + 1)))
-    assert [len(part.found) for part in parts] == [PART_PLACES, PART_PLACES, 1]
+def test_many_small_locations_have_several_pages() -> None:
+    pages = all_pages(*(FakeAccount(f"r{number}", 1) for number in range(2 * PAGE_LOCATIONS + 1)))
+    assert [len(page.found) for page in pages] == [PAGE_LOCATIONS, PAGE_LOCATIONS, 1]
 
 
-def test_a_place_that_refuses_is_told_once_and_the_others_are_listed() -> None:
-    parts = all_parts(
-        Pages("a", 1), Pages("b", 1, refuses=True), Pages("c", PART_INSTANCES), Pages("d", 2)
+def test_a_denied_location_is_reported_once_and_the_others_are_listed() -> None:
+    pages = all_pages(
+        FakeAccount("a", 1),
+        FakeAccount("b", 1, denied=True),
+        FakeAccount("c", PAGE_INSTANCES),
+        FakeAccount("d", 2),
     )
-    failures = [sentence for part in parts for sentence in part.failures]
+    failures = [sentence for page in pages for sentence in page.failures]
     assert failures == ["123456789012/b: describe instances in b: AccessDenied: no"]
-    assert len(names(parts)) == PART_INSTANCES + 3
+    assert len(names(pages)) == PAGE_INSTANCES + 3
 
 
-def test_a_place_that_goes_away_between_two_parts_does_not_stop_the_rest() -> None:
-    first = instances.part([Pages("a", 2 * PART_INSTANCES), Pages("b", 1)], Mark())
-    assert first.rest is not None
-    assert names([instances.part([Pages("b", 1)], first.rest)]) == ["b-0"]
+def test_a_location_removed_between_two_pages_does_not_stop_the_others() -> None:
+    first = read_page(
+        [FakeAccount("a", 2 * PAGE_INSTANCES), FakeAccount("b", 1)], InventoryCursor()
+    )
+    assert first.next_cursor is not None
+    assert names([read_page([FakeAccount("b", 1)], first.next_cursor)]) == ["b-0"]

@@ -1,4 +1,4 @@
-"""The node_exporter source: a recorded scrape, real servers that misbehave, the real exporter."""
+"""The node_exporter source: a recorded scrape, faulty servers, and a real exporter."""
 
 import gzip
 import os
@@ -33,7 +33,7 @@ from chalicelib.collect.sources.node_exporter_samples import (
     measure,
     read_samples,
 )
-from chalicelib.collect.sources.protocol import Harvest, Inventory, Scope, Target
+from chalicelib.collect.sources.protocol import CollectionResult, Inventory, Scope, Target
 from chalicelib.model.enrichment import enrich
 from chalicelib.model.errors import CollectionError
 from chalicelib.model.items import previous_from_record
@@ -48,8 +48,8 @@ from tests.conftest import (
     WINDOW_END,
 )
 
-# What Debian 12's prometheus-node-exporter sent, of a virtual machine with a bind mount, a
-# tmpfs and two ifb interfaces.
+# A scrape of Debian 12's prometheus-node-exporter on a virtual machine with a bind mount, a tmpfs
+# and two ifb interfaces.
 RECORDED = (ROOT / "tests" / "data" / "node_exporter-1.5.0.txt").read_bytes()
 BINARY = shutil.which("prometheus-node-exporter")
 
@@ -58,7 +58,7 @@ CORE = b'node_cpu_seconds_total{cpu="0",mode="idle"} 10\n'
 
 LIMIT = 1 << 20
 
-Answer = Callable[[socket.socket], None]
+Handler = Callable[[socket.socket], None]
 
 
 def scope(metric_type: MetricType, *, end: timedelta = timedelta()) -> Scope:
@@ -75,10 +75,10 @@ def names(inventory: Inventory) -> list[str]:
 
 def collect(
     *targets: str, metric_type: MetricType = "cpu", timeout: float = 5, end: timedelta = timedelta()
-) -> Harvest:
-    one = source(*targets, timeout=timeout)
-    where = scope(metric_type, end=end)
-    return one.collect(where, one.targets(where).targets)
+) -> CollectionResult:
+    exporters = source(*targets, timeout=timeout)
+    requested = scope(metric_type, end=end)
+    return exporters.collect(requested, exporters.targets(requested).targets)
 
 
 def values(text: bytes, metric_type: MetricType) -> dict[str, float | None]:
@@ -87,12 +87,12 @@ def values(text: bytes, metric_type: MetricType) -> dict[str, float | None]:
 
 
 def without(*names: str) -> bytes:
-    """The recorded scrape less these families."""
+    """The recorded scrape without some families."""
     heads = tuple(name.encode() for name in names)
     return b"\n".join(line for line in RECORDED.split(b"\n") if not line.startswith(heads))
 
 
-# What a scrape says: the recorded one
+# Measurements of the recorded scrape
 
 
 def test_cpu_seconds_are_summed_over_cores() -> None:
@@ -110,13 +110,13 @@ def test_a_guests_time_is_not_counted_twice() -> None:
     assert values(RECORDED + guests, "cpu") == values(RECORDED, "cpu")
 
 
-def test_loads_are_the_recorded_ones() -> None:
+def test_load_averages_are_read() -> None:
     found = values(b"node_load1 0.5\nnode_load5 1.25\nnode_load15 2\n" + CORE, "cpu")
     loads = [found[f"load_average{minutes}"] for minutes in ("", "_5m", "_15m")]
     assert loads == [0.5, 1.25, 2]
 
 
-def test_a_load_that_is_not_collected_is_left_out_not_zero() -> None:
+def test_a_load_average_that_is_not_exported_is_omitted() -> None:
     assert set(values(CORE, "cpu")) == {"cpu_count", "cpu_seconds_idle", "cpu_seconds_total"}
 
 
@@ -126,7 +126,7 @@ def test_records_with_counters_have_the_boot_time(metric_type: MetricType) -> No
     assert values(RECORDED, metric_type)["boot_time"] == float(line.split()[1])
 
 
-def test_memory_that_is_not_available_is_used() -> None:
+def test_used_memory_is_total_less_available() -> None:
     found = values(memory(MemTotal=1000, MemAvailable=250, SwapTotal=200, SwapFree=150), "memory")
     assert found == {
         "used": 750,
@@ -142,12 +142,12 @@ def memory(**sizes: int) -> bytes:
     return b"".join(b"node_memory_%s_bytes %d\n" % (k.encode(), v) for k, v in sizes.items())
 
 
-def test_an_old_kernel_without_mem_available_is_taken_as_node_mixin_does() -> None:
+def test_memory_without_mem_available_is_computed_as_in_node_mixin() -> None:
     old = memory(MemTotal=1000, MemFree=100, Buffers=20, Cached=70, Slab=10)
     assert values(old + memory(SwapTotal=0, SwapFree=0), "memory")["available"] == 200
 
 
-def test_a_bind_mount_and_a_tmpfs_are_no_further_file_systems() -> None:
+def test_a_bind_mount_and_a_tmpfs_are_excluded() -> None:
     assert b'mountpoint="/srv/again"' in RECORDED
     assert b'fstype="tmpfs"' in RECORDED
     assert {name for name in values(RECORDED, "disk") if ":" in name} == {
@@ -158,7 +158,7 @@ def test_a_bind_mount_and_a_tmpfs_are_no_further_file_systems() -> None:
 
 
 def file_system(device: str, kind: str, path: str, sizes: tuple[int, int, int]) -> bytes:
-    """Its samples; `sizes` are all, free and available bytes."""
+    """Samples of a file system; `sizes` are total, free and available bytes."""
     labels = f'{{device="{device}",fstype="{kind}",mountpoint="{path}"}}'
     return "".join(
         f"node_filesystem_{name}_bytes{labels} {size}\n"
@@ -174,23 +174,23 @@ def test_disk_totals_are_the_sum_of_the_file_systems() -> None:
     assert found["percent:/var"] == 80
 
 
-def test_a_root_that_is_listed_twice_counts_once() -> None:
+def test_a_root_listed_twice_is_counted_once() -> None:
     text = file_system("rootfs", "rootfs", "/", (1000, 500, 400))
     text += file_system("/dev/a", "ext4", "/", (1000, 500, 400))
     assert values(text, "disk")["used"] == 500
 
 
-def test_the_root_counts_even_where_it_is_an_overlay() -> None:
+def test_an_overlay_root_is_counted() -> None:
     assert values(file_system("overlay", "overlay", "/", (10, 5, 4)), "disk")["used:/"] == 5
 
 
-@pytest.mark.parametrize("gone", ["node_filesystem_free_bytes", "node_filesystem_avail_bytes"])
-def test_disk_space_that_is_known_in_part_is_not_known(gone: str) -> None:
+@pytest.mark.parametrize("absent", ["node_filesystem_free_bytes", "node_filesystem_avail_bytes"])
+def test_a_file_system_with_incomplete_samples_is_excluded(absent: str) -> None:
     with pytest.raises(CollectionError, match="no file system"):
-        values(without(gone), "disk")
+        values(without(absent), "disk")
 
 
-def test_only_real_interfaces_count() -> None:
+def test_only_physical_interfaces_are_counted() -> None:
     assert b'device="lo"' in RECORDED
     found = values(RECORDED, "network")
     assert {name for name in found if ":" in name} == {"bytes_sent:eth0", "bytes_received:eth0"}
@@ -207,7 +207,7 @@ def test_only_real_interfaces_count() -> None:
         ("network", "node_network_receive_bytes_total"),
     ],
 )
-def test_a_scrape_without_the_family_that_matters_says_so(
+def test_an_absent_required_family_is_reported_by_name(
     metric_type: MetricType, family: str
 ) -> None:
     with pytest.raises(CollectionError, match=f"no {family}"):
@@ -215,13 +215,13 @@ def test_a_scrape_without_the_family_that_matters_says_so(
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "1e31", "9" * 400, "9" * 5000, "x", ""])
-def test_a_sample_that_is_no_quantity_is_refused(value: str) -> None:
-    with pytest.raises(CollectionError, match=r"node_load1.* is no sample"):
+def test_an_invalid_sample_value_is_rejected(value: str) -> None:
+    with pytest.raises(CollectionError, match=r"invalid sample .*node_load1"):
         values(CORE + b"node_load1 " + value.encode() + b"\n", "cpu")
 
 
 @given(st.binary(max_size=80))
-def test_whatever_follows_a_name_is_samples_or_a_collection_error(tail: bytes) -> None:
+def test_any_line_is_parsed_or_raises_a_collection_error(tail: bytes) -> None:
     with suppress(CollectionError):
         list(read_samples([b"node_load1" + tail], {"node_load1"}))
 
@@ -229,10 +229,12 @@ def test_whatever_follows_a_name_is_samples_or_a_collection_error(tail: bytes) -
 # Targets
 
 
-def test_targets_are_static_or_every_address_of_a_name() -> None:
-    known = {"nodes.example": ["10.0.0.2", "10.0.0.1", "fd00::7"]}
-    one = source("web-1:9100", "dns+nodes.example:9200", resolver=lambda name, _: iter(known[name]))
-    inventory = one.targets(scope("cpu"))
+def test_targets_are_static_hosts_and_all_addresses_of_dns_names() -> None:
+    addresses = {"nodes.example": ["10.0.0.2", "10.0.0.1", "fd00::7"]}
+    exporters = source(
+        "web-1:9100", "dns+nodes.example:9200", resolver=lambda name, _: iter(addresses[name])
+    )
+    inventory = exporters.targets(scope("cpu"))
     assert names(inventory) == [
         "web-1:9100",
         "10.0.0.1:9200",
@@ -242,36 +244,36 @@ def test_targets_are_static_or_every_address_of_a_name() -> None:
     assert inventory.failures == []
 
 
-def test_a_target_that_is_found_twice_is_asked_once() -> None:
-    one = source("10.0.0.1:9100", "dns+a:9100", resolver=lambda *_: ["10.0.0.1"])
-    assert names(one.targets(scope("cpu"))) == ["10.0.0.1:9100"]
+def test_duplicate_targets_are_scraped_once() -> None:
+    exporters = source("10.0.0.1:9100", "dns+a:9100", resolver=lambda *_: ["10.0.0.1"])
+    assert names(exporters.targets(scope("cpu"))) == ["10.0.0.1:9100"]
 
 
-def test_a_name_that_has_no_address_is_a_failure_beside_the_other_targets() -> None:
+def test_a_name_without_addresses_is_a_failure_beside_the_other_targets() -> None:
     inventory = source("a:1", "dns+gone.example:9100", resolver=lambda *_: []).targets(scope("cpu"))
     assert names(inventory) == ["a:1"]
     assert inventory.failures == ["node_exporter dns+gone.example:9100: the name has no address"]
 
 
-def test_a_name_that_dns_does_not_know_is_a_failure() -> None:
+def test_an_unknown_name_is_a_failure() -> None:
     """`.invalid` never resolves (RFC 6761)."""
     inventory = source("dns+nodes.invalid:9100").targets(scope("cpu"))
     assert names(inventory) == []
     assert inventory.failures[0].startswith("node_exporter dns+nodes.invalid:9100: ")
 
 
-def test_the_systems_resolver_gives_addresses() -> None:
+def test_the_system_resolver_returns_addresses() -> None:
     assert "127.0.0.1" in resolve("localhost", 9100)
 
 
-def test_settings_make_the_source() -> None:
-    (made,) = create_sources(
+def test_the_source_is_created_from_settings() -> None:
+    (created,) = create_sources(
         replace(SETTINGS, sources=("node_exporter",), node_exporter_targets=("web-1:9100",))
     )
-    assert names(made.targets(scope("cpu"))) == ["web-1:9100"]
+    assert names(created.targets(scope("cpu"))) == ["web-1:9100"]
 
 
-def test_other_sources_do_not_pay_for_the_parser() -> None:
+def test_other_sources_do_not_import_the_parser() -> None:
     script = (
         "import sys; from chalicelib.collect.sources import host;"
         "import chalicelib.process.processor;"
@@ -280,12 +282,12 @@ def test_other_sources_do_not_pay_for_the_parser() -> None:
     assert subprocess.check_output([sys.executable, "-c", script], cwd=ROOT) == b"False\n"
 
 
-# Servers, each a real one on loopback
+# Servers on loopback
 
 
 @contextmanager
-def serving(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """A server that reads each request's head, then does as `answer` says; gives its target."""
+def serving(handler: Handler, *, host: str = "127.0.0.1") -> Iterator[str]:
+    """Run a server that reads each request and calls the handler; yield its target."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         threads: list[threading.Thread] = []
@@ -295,9 +297,9 @@ def serving(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
                 try:
                     while not connection.recv(65_536).endswith(b"\r\n\r\n"):
                         pass
-                    answer(connection)
+                    handler(connection)
                 except OSError:
-                    pass  # the client has gone, as it should
+                    pass  # the client closed the connection, as expected
 
         def accept() -> None:
             while True:
@@ -321,7 +323,7 @@ def serving(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
             assert not any(thread.is_alive() for thread in threads)
 
 
-def sends(*parts: bytes) -> Answer:
+def sends(*parts: bytes) -> Handler:
     return lambda connection: connection.sendall(b"".join(parts))
 
 
@@ -329,18 +331,18 @@ def head(*headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
 
 
-def whole(body: bytes, *headers: str) -> Answer:
+def complete(body: bytes, *headers: str) -> Handler:
     return sends(head(f"Content-Length: {len(body)}", *headers), body)
 
 
-def in_chunks(body: bytes, size: int = 1000) -> Answer:
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    framed = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""]]
+def in_chunks(body: bytes, size: int = 1000) -> Handler:
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    framed = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""]]
     return sends(head("Transfer-Encoding: chunked"), *framed)
 
 
 def hang(connection: socket.socket) -> None:
-    connection.recv(1)  # until the client goes
+    connection.recv(1)  # until the client closes the connection
 
 
 def dribble(connection: socket.socket) -> None:
@@ -357,58 +359,58 @@ def dribble_headers(connection: socket.socket) -> None:
         time.sleep(0.02)
 
 
-def forever(*start: bytes, line: bytes = b"# more\n") -> Answer:
+def forever(*start: bytes, line: bytes = b"# more\n") -> Handler:
     block = line * (65_536 // len(line))
 
-    def answer(connection: socket.socket) -> None:
+    def send(connection: socket.socket) -> None:
         for part in start:
             connection.sendall(part)
         for _ in range(1 << 14):  # 1 GB
             connection.sendall(block)
 
-    return answer
+    return send
 
 
 BOMB = gzip.compress(b"# zeros\n" * (8 * LIMIT))
 
-FAULTS: dict[str, tuple[Answer, str]] = {
-    "hangs": (hang, "no whole answer within 0.5 s"),
-    "dribbles": (dribble, "no whole answer within 0.5 s"),
-    "dribbles headers": (dribble_headers, "no whole answer within 0.5 s"),
-    "too much, announced": (forever(head(f"Content-Length: {1 << 30}")), "longer than 1048576"),
-    "too much, unannounced": (forever(head()), "longer than 1048576"),
-    "one endless line": (forever(head(), line=b"x"), "a line is longer than 8192"),
-    "one endless chunk": (
+FAULTS: dict[str, tuple[Handler, str]] = {
+    "hangs": (hang, "no complete response within 0.5 s"),
+    "dribbles": (dribble, "no complete response within 0.5 s"),
+    "dribbles headers": (dribble_headers, "no complete response within 0.5 s"),
+    "too long with a length": (forever(head(f"Content-Length: {1 << 30}")), "longer than 1048576"),
+    "too long without a length": (forever(head()), "longer than 1048576"),
+    "an endless line": (forever(head(), line=b"x"), "a line is longer than 8192"),
+    "an endless chunk": (
         forever(head("Transfer-Encoding: chunked"), b"-1\r\n"),
         "longer than 1048576",
     ),
     "endless headers": (forever(b"HTTP/1.1 200 OK\r\n", line=b"X: y\r\n"), "HTTPException"),
-    "endless 100s": (
+    "endless interim responses": (
         forever(line=b"HTTP/1.1 100 Continue\r\n\r\n"),
-        # Python 3.14's own HTTP client stops after a hundred of them.
+        # http.client of Python 3.14 stops after a hundred of them.
         "longer than 1048576|within 0.5 s|interim responses",
     ),
-    "a gzip bomb": (whole(BOMB, "Content-Encoding: gzip"), "longer than 1048576"),
-    "half a gzip": (
-        whole(gzip.compress(RECORDED)[:-9], "Content-Encoding: gzip"),
+    "a gzip bomb": (complete(BOMB, "Content-Encoding: gzip"), "longer than 1048576"),
+    "truncated gzip": (
+        complete(gzip.compress(RECORDED)[:-9], "Content-Encoding: gzip"),
         "closed before the end",
     ),
-    "gzip and more": (
-        whole(gzip.compress(RECORDED) + b"more", "Content-Encoding: gzip"),
-        "follows the end of the gzip",
+    "gzip with trailing data": (
+        complete(gzip.compress(RECORDED) + b"more", "Content-Encoding: gzip"),
+        "after the end of the gzip",
     ),
-    "no gzip": (whole(RECORDED, "Content-Encoding: gzip"), "incorrect header check"),
-    "another encoding": (whole(RECORDED, "Content-Encoding: br"), "encoded as 'br'"),
-    "no http": (sends(os.urandom(4096).replace(b"\n", b"") + b"\n"), "BadStatusLine|LineTooLong"),
-    "a page": (whole(b"<html><body>Welcome</body></html>\n"), "no node_cpu_seconds_total"),
-    "garbage": (whole(b"node_load1{\xff\xfe} }{\n" + RECORDED), "is no sample"),
-    "nothing": (whole(b""), "no node_cpu_seconds_total"),
-    "closes at once": (sends(), "RemoteDisconnected"),
+    "invalid gzip": (complete(RECORDED, "Content-Encoding: gzip"), "incorrect header check"),
+    "another encoding": (complete(RECORDED, "Content-Encoding: br"), "content encoding 'br'"),
+    "not HTTP": (sends(os.urandom(4096).replace(b"\n", b"") + b"\n"), "BadStatusLine|LineTooLong"),
+    "an HTML page": (complete(b"<html><body>Welcome</body></html>\n"), "no node_cpu_seconds_total"),
+    "garbage": (complete(b"node_load1{\xff\xfe} }{\n" + RECORDED), "invalid sample"),
+    "an empty body": (complete(b""), "no node_cpu_seconds_total"),
+    "closes without a response": (sends(), "RemoteDisconnected"),
     "closes early": (
         sends(head(f"Content-Length: {len(RECORDED)}"), RECORDED[:20_000]),
         "closed before the end|middle of a line",
     ),
-    "closes early at a line's end": (
+    "closes early after a line": (
         sends(head(f"Content-Length: {len(RECORDED)}"), RECORDED.partition(b"\n")[0] + b"\n"),
         "closed before the end",
     ),
@@ -417,24 +419,24 @@ FAULTS: dict[str, tuple[Answer, str]] = {
         sends(head("Transfer-Encoding: chunked"), b"ffff\r\n", RECORDED[:20_000]),
         "IncompleteRead",
     ),
-    "500": (sends(head("Content-Length: 0", status="500 Oops")), "the answer is 500 Oops"),
+    "500": (sends(head("Content-Length: 0", status="500 Oops")), "status 500 Oops"),
     "redirect": (
         sends(head("Location: /other", "Content-Length: 0", status="302 Found")),
-        "the answer is 302 Found",
+        "status 302 Found",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_target_at_fault_is_missing_and_the_other_is_collected(fault: str) -> None:
-    answer, reason = FAULTS[fault]
-    with serving(answer) as bad, serving(whole(RECORDED)) as good:
+def test_a_faulty_target_is_missing_and_the_other_is_collected(fault: str) -> None:
+    handler, reason = FAULTS[fault]
+    with serving(handler) as bad, serving(complete(RECORDED)) as good:
         started = time.monotonic()
-        harvest = collect(bad, good, timeout=0.5)
+        result = collect(bad, good, timeout=0.5)
         assert time.monotonic() - started < 1.5
-    assert [record.resource_id for record in harvest.records] == [good]
-    assert harvest.missing == [bad]
-    (failure,) = harvest.failures
+    assert [record.resource_id for record in result.records] == [good]
+    assert result.missing == [bad]
+    (failure,) = result.failures
     assert failure.startswith(f"node_exporter {bad}: ")
     assert re.search(reason, failure)
 
@@ -444,7 +446,7 @@ def test_a_redirect_is_not_followed() -> None:
 
     def count(connection: socket.socket) -> None:
         requests.append(1)
-        whole(RECORDED)(connection)
+        complete(RECORDED)(connection)
 
     with serving(count) as other:
         location = head(f"Location: http://{other}/metrics", "", status="301 Moved Permanently")
@@ -453,20 +455,20 @@ def test_a_redirect_is_not_followed() -> None:
     assert not requests
 
 
-def test_a_target_that_refuses_is_missing_by_name() -> None:
+def test_a_target_that_refuses_connections_is_missing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         target = f"127.0.0.1:{closed.getsockname()[1]}"
-    harvest = collect(target)
-    assert harvest.missing == [target]
-    assert "refused" in harvest.failures[0]
+    result = collect(target)
+    assert result.missing == [target]
+    assert "refused" in result.failures[0]
 
 
-def test_a_target_whose_name_is_unknown_is_missing() -> None:
+def test_a_target_with_an_unknown_name_is_missing() -> None:
     assert collect("web-1.invalid:9100").missing == ["web-1.invalid:9100"]
 
 
-@pytest.mark.parametrize("fault", ["too much, unannounced", "one endless chunk", "a gzip bomb"])
-def test_an_endless_answer_takes_no_more_memory_than_a_whole_one(fault: str) -> None:
+@pytest.mark.parametrize("fault", ["too long without a length", "an endless chunk", "a gzip bomb"])
+def test_an_endless_response_takes_no_more_memory_than_a_complete_one(fault: str) -> None:
     with serving(FAULTS[fault][0]) as target:
         tracemalloc.start()
         try:
@@ -477,52 +479,52 @@ def test_an_endless_answer_takes_no_more_memory_than_a_whole_one(fault: str) -> 
     assert peak < 3 * LIMIT
 
 
-def test_all_targets_are_asked_at_the_same_time() -> None:
-    """Each server answers only once all three have been asked."""
+def test_targets_are_scraped_concurrently() -> None:
+    """Each server responds only when all three have received a request."""
     together = threading.Barrier(3)
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         together.wait(timeout=4)
-        whole(RECORDED)(connection)
+        complete(RECORDED)(connection)
 
-    with serving(answer) as one, serving(answer) as two, serving(answer) as three:
+    with serving(respond) as one, serving(respond) as two, serving(respond) as three:
         assert len(collect(one, two, three).records) == 3
 
 
-def test_more_silent_targets_than_are_asked_at_once_are_all_missing() -> None:
+def test_more_silent_targets_than_threads_are_all_missing() -> None:
     with serving(hang) as target:
-        harvest = source(timeout=0.2).collect(scope("cpu"), [Target(target)] * 40)
-    assert len(harvest.missing) == len(harvest.failures) == 40
+        result = source(timeout=0.2).collect(scope("cpu"), [Target(target)] * 40)
+    assert len(result.missing) == len(result.failures) == 40
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "handler",
     [
-        whole(RECORDED),
+        complete(RECORDED),
         in_chunks(RECORDED),
         sends(head(), RECORDED),
-        whole(gzip.compress(RECORDED), "Content-Encoding: gzip"),
+        complete(gzip.compress(RECORDED), "Content-Encoding: gzip"),
     ],
-    ids=["length", "chunked", "to the end", "gzip"],
+    ids=["length", "chunked", "until close", "gzip"],
 )
-def test_an_answer_in_any_form_is_read_whole(answer: Answer) -> None:
-    with serving(answer) as target:
+def test_a_response_in_any_framing_is_read_completely(handler: Handler) -> None:
+    with serving(handler) as target:
         (record,) = collect(target, metric_type="disk").records
     assert {name: each.last for name, each in record.measurements.items()} == values(
         RECORDED, "disk"
     )
 
 
-def test_an_address_of_version_6_is_a_target_as_well() -> None:
+def test_an_ipv6_address_is_a_target() -> None:
     if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
-    with serving(whole(RECORDED), host="::1") as target:
+        pytest.skip("no IPv6")
+    with serving(complete(RECORDED), host="::1") as target:
         (record,) = collect(target).records
     assert record.resource_id == target
 
 
-def test_the_record_is_the_targets_and_has_the_machines_name_as_a_label() -> None:
-    with serving(whole(RECORDED)) as target:
+def test_the_resource_is_the_target_and_the_host_name_is_a_label() -> None:
+    with serving(complete(RECORDED)) as target:
         (record,) = collect(target).records
     assert (record.resource_id, record.source) == (target, "node_exporter")
     assert record.labels == {"instance": target, "nodename": "vm"}
@@ -530,8 +532,8 @@ def test_the_record_is_the_targets_and_has_the_machines_name_as_a_label() -> Non
     assert record.metric_id is not None
 
 
-def test_a_machine_that_does_not_say_its_name_has_no_such_label() -> None:
-    with serving(whole(without("node_uname_info"))) as target:
+def test_a_host_without_uname_has_no_nodename_label() -> None:
+    with serving(complete(without("node_uname_info"))) as target:
         (record,) = collect(target).records
     assert record.labels == {"instance": target}
 
@@ -539,16 +541,16 @@ def test_a_machine_that_does_not_say_its_name_has_no_such_label() -> None:
 @pytest.mark.parametrize(
     "paths",
     [["/" + "x" * 600], [f"/{number}" for number in range(3000)]],
-    ids=["too long a name", "too many"],
+    ids=["name too long", "too many"],
 )
-def test_what_the_stores_would_refuse_is_missing_before_it_gets_there(paths: Sequence[str]) -> None:
+def test_a_target_with_an_invalid_record_is_missing(paths: Sequence[str]) -> None:
     body = b"".join(file_system(path, "ext4", path, (10, 5, 4)) for path in paths)
-    with serving(whole(body)) as target:
-        harvest = collect(target, metric_type="disk")
-    assert harvest.missing == [target]
+    with serving(complete(body)) as target:
+        result = collect(target, metric_type="disk")
+    assert result.missing == [target]
 
 
-# The real exporter
+# A real exporter
 
 
 @dataclass
@@ -568,7 +570,9 @@ class Exporter:
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     if BINARY is None:
-        pytest.skip("no node_exporter here: apt-get install prometheus-node-exporter")
+        pytest.skip(
+            "prometheus-node-exporter is not installed: apt-get install prometheus-node-exporter"
+        )
     with socket.create_server(("127.0.0.1", 0)) as free:
         target = f"127.0.0.1:{free.getsockname()[1]}"
     log = tmp_path_factory.mktemp("exporter") / "log"
@@ -590,21 +594,21 @@ def wait_for(check: Callable[[], bool], log: Path) -> None:
         time.sleep(0.1)
 
 
-def test_the_real_memory_is_psutils(exporter: Exporter) -> None:
+def test_the_real_memory_equals_psutil(exporter: Exporter) -> None:
     found = exporter.values("memory")
     assert found["total"] == psutil.virtual_memory().total
     assert found["available"] == pytest.approx(psutil.virtual_memory().available, rel=0.05)
 
 
-def test_the_real_root_file_system_is_psutils(exporter: Exporter) -> None:
+def test_the_real_root_file_system_equals_psutil(exporter: Exporter) -> None:
     usage, found = psutil.disk_usage("/"), exporter.values("disk")
     if "used:/" not in found:
-        pytest.skip("the root is an overlay, which node_exporter leaves out")
+        pytest.skip("the root is an overlay, which node_exporter excludes")
     assert found["used:/"] == pytest.approx(usage.used, rel=0.01)
     assert found["free:/"] == pytest.approx(usage.free, rel=0.01)
 
 
-def test_the_real_network_counters_go_on_from_psutils(exporter: Exporter) -> None:
+def test_the_real_network_counters_continue_those_of_psutil(exporter: Exporter) -> None:
     before = psutil.net_io_counters(pernic=True)
     found = exporter.values("network")
     interfaces = [name.partition(":")[2] for name in found if name.startswith("bytes_sent:")]
@@ -614,13 +618,13 @@ def test_the_real_network_counters_go_on_from_psutils(exporter: Exporter) -> Non
         assert (found[f"bytes_received:{name}"] or 0) >= before[name].bytes_recv
 
 
-def test_the_real_machine_has_psutils_cores_and_boot_time(exporter: Exporter) -> None:
+def test_the_real_host_has_the_cores_and_boot_time_of_psutil(exporter: Exporter) -> None:
     found = exporter.values("cpu")
     assert found["cpu_count"] == psutil.cpu_count()
     assert found["boot_time"] == pytest.approx(psutil.boot_time(), abs=2)
 
 
-def test_two_real_scrapes_make_a_utilization(exporter: Exporter) -> None:
+def test_two_real_scrapes_give_a_utilization(exporter: Exporter) -> None:
     first = exporter.record("cpu", end=-timedelta(seconds=10_800))
     until = time.monotonic() + 0.5
     while time.monotonic() < until:
@@ -641,26 +645,26 @@ def test_two_real_scrapes_make_a_utilization(exporter: Exporter) -> None:
 
 
 @pytest.mark.parametrize("metric_type", METRIC_TYPES)
-def test_every_type_of_the_real_exporter_is_a_record(
+def test_the_real_exporter_gives_a_record_of_every_metric_type(
     exporter: Exporter, metric_type: MetricType
 ) -> None:
     assert exporter.record(metric_type).metric_type == metric_type
 
 
-def test_instances_with_a_tag_are_targets_by_their_private_address() -> None:
+def test_instances_with_a_tag_are_targets_with_their_private_address() -> None:
     with mock_aws():
         ec2 = boto3.client("ec2")
         image = ec2.describe_images()["Images"][0]["ImageId"]
 
         def launch(role: str) -> dict[str, Any]:
             tags = [{"ResourceType": "instance", "Tags": [{"Key": "role", "Value": role}]}]
-            answer: Any = ec2.run_instances(
+            response: Any = ec2.run_instances(
                 ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags
             )
-            return dict(answer["Instances"][0])
+            return dict(response["Instances"][0])
 
         web, stopped = launch("web"), launch("web")
         launch("db")
         ec2.stop_instances(InstanceIds=[stopped["InstanceId"]])
-        one = source("ec2+role=web:9100", open_fleets=fleet_opener(SETTINGS))
-        assert names(one.targets(scope("cpu"))) == [f"{web['PrivateIpAddress']}:9100"]
+        exporters = source("ec2+role=web:9100", open_fleets=fleet_opener(SETTINGS))
+        assert names(exporters.targets(scope("cpu"))) == [f"{web['PrivateIpAddress']}:9100"]
