@@ -60,6 +60,8 @@ ROLES = (
     COMPACTION_CLOCK,
 )
 
+THIS_STAGE_ONLY = "InfraMonitoring-ThisStageOnly"
+
 OTHER_ACCOUNT = "210987654321"
 READER = f"arn:aws:iam::{OTHER_ACCOUNT}:role/InfraMonitoringReader"
 READER_POLICY = {
@@ -300,10 +302,17 @@ class Modes:
     def policies_of(self, role: str) -> dict[str, str]:
         """As CloudFormation deployed them, by name."""
         iam = self.cloud.client("iam")
-        return {
-            name: json.dumps(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"])
+        inline = {
+            name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
             for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
         }
+        managed = {
+            each["PolicyName"]: iam.get_policy_version(PolicyArn=each["PolicyArn"], VersionId="v1")[
+                "PolicyVersion"
+            ]["Document"]
+            for each in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+        }
+        return {name: json.dumps(document) for name, document in (inline | managed).items()}
 
 
 def start_instances(clients: Callable[[str], Any], count: int) -> None:
@@ -653,7 +662,7 @@ def test_a_processor_without_a_permission_fails(modes: Modes, less: str) -> None
     assert "AccessDenied" in answer["errorMessage"], less
 
 
-@pytest.mark.parametrize("less", [(PROCESSOR, "TellMissingFromForbidden")], indirect=True)
+@pytest.mark.parametrize("less", [(PROCESSOR, "GetNotFoundForMissingObjects")], indirect=True)
 @pytest.mark.usefixtures("less")
 def test_who_may_not_list_is_refused_a_missing_object(modes: Modes) -> None:
     answer = modes.invoke("log-processor", arrival("raw-metrics/2026/11/22/gone.json"))
@@ -681,7 +690,7 @@ def test_a_notifier_that_may_not_read_tells_all_the_same(modes: Modes) -> None:
     assert "Which hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
 
 
-@pytest.mark.parametrize("less", [(NOTIFIER, "TellPeople")], indirect=True)
+@pytest.mark.parametrize("less", [(NOTIFIER, "Publish")], indirect=True)
 @pytest.mark.usefixtures("less")
 def test_a_notifier_that_may_not_publish_fails(modes: Modes) -> None:
     answer = modes.invoke("notifier", alarm_event())
@@ -745,19 +754,19 @@ def test_a_clock_that_may_not_start_the_pipeline_does_not(modes: Modes) -> None:
 def test_a_stage_reaches_its_own_things_and_not_another_stages(
     role: str, action: str, resource: str, modes: Modes
 ) -> None:
-    """The policy files alone would allow both; ThisStageOnly in the overlay tells them apart."""
+    """The policy files alone allow both; the managed policy denies the other stage's."""
     context = (("aws:ResourceAccount", ACCOUNT), ("aws:PrincipalAccount", ACCOUNT))
     policies = modes.policies_of(role)
     own = resource.replace("%", "")
     other = resource.replace("%", "-dev") if "%" in resource else f"{resource}-dev"
     assert evaluate(Call(action, own, context), policies)
     assert not evaluate(Call(action, other, context), policies)
-    alone = {name: text for name, text in policies.items() if name != "this-stage-only"}
+    alone = {name: text for name, text in policies.items() if name != THIS_STAGE_ONLY}
     assert evaluate(Call(action, other, context), alone)
 
 
 def test_the_guard_covers_every_service_with_a_stages_resource(modes: Modes) -> None:
-    (guard,) = json.loads(modes.policies_of(COLLECTOR)["this-stage-only"])["Statement"]
+    (guard,) = json.loads(modes.policies_of(COLLECTOR)[THIS_STAGE_ONLY])["Statement"]
     services = {
         use.action.partition(":")[0]
         for role in (COLLECTOR, PROCESSOR, NOTIFIER, API)

@@ -13,6 +13,7 @@ from typing import Any
 from moto.cloudformation import parsing  # registers moto's own types before ours
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models.table import Table
+from moto.iam.models import Role
 from moto.s3.models import FakeBucket
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
@@ -162,6 +163,17 @@ def _table(request: Request) -> Table:
         PointInTimeRecoverySpecification=request.properties["PointInTimeRecoverySpecification"],
     )
     return table
+
+
+@_resource_type("AWS::IAM::Role", "RoleName")
+def _role(request: Request) -> Role:
+    role = Role.create_from_cloudformation_json(
+        request.name, {"Properties": request.properties}, request.account, request.region
+    )
+    # moto ignores them.
+    for arn in request.properties.get("ManagedPolicyArns", []):
+        request.clients("iam").attach_role_policy(RoleName=role.name, PolicyArn=arn)
+    return role
 
 
 @_resource_type("AWS::SNS::Subscription")

