@@ -11,20 +11,12 @@ from infra.develop.templates import STANDALONE
 from infra.local.package import MAINTENANCE, OVERLAY, STORAGE
 from tests.conftest import load_template
 
+from .conftest import values
+
 TEMPLATE = load_template(MAINTENANCE)
 RESOURCES = TEMPLATE["Resources"]
 PIPELINE = "InfraMonitoring-Pipeline-Orch"
 STATE_MACHINE_ARN = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine"
-
-
-def values(template: Any, key: str) -> list[Any]:
-    """Every value of a key, at any depth."""
-    if isinstance(template, list):
-        return [found for each in template for found in values(each, key)]
-    if not isinstance(template, dict):
-        return []
-    found = [template[key]] if key in template else []
-    return found + [each for value in template.values() for each in values(value, key)]
 
 
 def test_it_refers_to_the_app_by_the_names_in_the_overlay() -> None:
