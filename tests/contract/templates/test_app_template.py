@@ -181,7 +181,7 @@ def test_items_expire_with_the_objects(name: str, transformed: Template) -> None
         "Fn::ImportValue": {"Fn::Sub": "InfraMonitoring-DataRetentionDays${Suffix}"}
     }
     output = load(STORAGE)["Outputs"]["DataRetentionDays"]
-    assert output["Value"] == {"Ref": "DataRetentionDays"}
+    assert output["Value"] == {"Fn::Sub": "${DataRetentionDays}"}
 
 
 def test_chalice_deploy_expires_items_with_the_objects_of_the_default() -> None:
