@@ -1,4 +1,4 @@
-"""What several tests share: records, settings, a store on moto, a running local cloud."""
+"""Shared records, settings and fixtures: a store on moto, a running local cloud."""
 
 import os
 import queue
@@ -38,7 +38,7 @@ SETTINGS = Settings(
     window_seconds=10_800,
     period_seconds=300,
     retention_days=90,
-    max_ahead_seconds=10**9,  # the tests' window may lie ahead of the clock of the machine
+    max_ahead_seconds=10**9,  # the tests' window may be in the future
     cpu_interval=0.1,
     thresholds={
         "cpu": Threshold(70, 80),
@@ -83,7 +83,7 @@ Template = dict[str, Any]
 
 
 class IntrinsicsLoader(yaml.SafeLoader):
-    """CloudFormation's short forms, as their long ones."""
+    """Load the short forms of CloudFormation's functions, for example !Ref, as the long ones."""
 
 
 def _intrinsic(loader: IntrinsicsLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def point(unit: Any, value: float | None) -> Measurement:
 
 
 def make_record(**changes: Any) -> Record:
-    """A CPU record of host web-1, identified, with whatever a test changes."""
+    """A CPU record of host web-1 with its metric_id; `changes` replace fields."""
     values: dict[str, Any] = {
         "schema_version": 1,
         "timestamp": WINDOW_END,
@@ -126,14 +126,14 @@ def make_record(**changes: Any) -> Record:
     return Record(**values).identified(account_id=ACCOUNT, region=REGION)
 
 
-# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+# A background job of a shell ignores SIGINT, and its child processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test may reach a real account, whatever is configured on this machine."""
+    """Prevent access to a real account, whatever is configured on this machine."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         if name != "AWS_CA_BUNDLE":
             monkeypatch.delenv(name)
@@ -145,7 +145,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Backend:
-    """A bucket and a table on moto, in this process, and a store on them."""
+    """A bucket and a table on moto in this process, and a store that uses them."""
 
     store: MetricStore
     s3: Any
@@ -194,7 +194,7 @@ def settings() -> Settings:
 
 @dataclass(frozen=True)
 class RunningCloud:
-    """A local cloud in a process group of its own, as `python -m infra up` starts it."""
+    """A local cloud, started by `python -m infra up` in a separate process group."""
 
     endpoint: str
     process: "subprocess.Popen[str]"
@@ -205,7 +205,7 @@ class RunningCloud:
 
 
 def start_cloud(*arguments: str) -> RunningCloud:
-    """`python -m infra up` on a free port, waited for until it says that it is ready."""
+    """Start `python -m infra up` on a free port and wait for its line `ready:`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "infra", "up", "--port", "0", *arguments],
         cwd=ROOT,
@@ -218,7 +218,7 @@ def start_cloud(*arguments: str) -> RunningCloud:
     endpoint: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
-        # To its end: a cloud that nobody listens to stops at the next line when the pipe is full.
+        # Read to the end: once the pipe is full, the local cloud blocks at its next line.
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
@@ -251,13 +251,13 @@ def cloud() -> Iterator[RunningCloud]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """Call something until it gives a true value; fails with its last value after a while."""
+    """Call a function until its result is true; fail with the last result after `seconds`."""
 
     def wait(check: Callable[[], Any], *, seconds: float = 120) -> Any:
         until = time.monotonic() + seconds
         while not (value := check()):
             if time.monotonic() > until:
-                pytest.fail(f"not so after {seconds} s; last value: {value!r}")
+                pytest.fail(f"still not true after {seconds} s; last value: {value!r}")
             time.sleep(0.1)
         return value
 

@@ -1,4 +1,4 @@
-"""docs/openapi.yaml: valid, and of the routes that there are."""
+"""docs/openapi.yaml is valid and describes the routes of the app."""
 
 import copy
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from chalicelib import __version__
 from chalicelib.api import parameters, runs
 from tests.support.api import openapi
 
-# What the page adds is for browsers.
+# The routes of the page, which are for browsers.
 _PAGE = ("/", "/page/{file}")
 
 
@@ -23,11 +23,11 @@ def operations() -> Iterator[tuple[str, str, Any]]:
             yield path, method, operation
 
 
-def test_it_is_valid() -> None:
+def test_the_document_is_valid() -> None:
     validate(openapi())
 
 
-def test_the_guard_itself_sees_what_is_not() -> None:
+def test_the_validator_rejects_an_invalid_document() -> None:
     broken = copy.deepcopy(openapi())
     del broken["paths"]["/hosts"]["get"]["responses"]
     broken["paths"]["/hosts"]["get"]["parameters"] = [{"name": "x"}]
@@ -35,7 +35,7 @@ def test_the_guard_itself_sees_what_is_not() -> None:
         validate(broken)
 
 
-def test_it_has_every_route_and_no_other() -> None:
+def test_the_document_has_exactly_the_routes_of_the_app() -> None:
     routes = {
         (path.replace("{identity}", "{id}"), method.lower())
         for path, methods in app.app.routes.items()
@@ -45,25 +45,25 @@ def test_it_has_every_route_and_no_other() -> None:
     assert {(path, method) for path, method, _ in operations()} == routes
 
 
-def test_only_health_is_open() -> None:
-    open_ones = {path for path, _, operation in operations() if operation.get("security") == []}
-    assert open_ones == {"/health"}
+def test_only_health_requires_no_signature() -> None:
+    unsigned = {path for path, _, operation in operations() if operation.get("security") == []}
+    assert unsigned == {"/health"}
     assert openapi()["security"] == [{"signature": []}]
 
 
-def test_every_operation_tells_of_its_errors() -> None:
+def test_every_operation_documents_its_errors() -> None:
     for path, method, operation in operations():
         codes = set(operation["responses"])
         assert "500" in codes, (path, method)
         assert path == "/health" or {"400", "503"} <= codes, (path, method)
 
 
-def test_its_limits_are_the_codes() -> None:
+def test_the_documented_limits_are_those_of_the_code() -> None:
     shared = openapi()["components"]["parameters"]["Limit"]["schema"]
     assert shared["maximum"] == parameters.MAX_LIMIT
     (limit,) = openapi()["paths"]["/runs"]["get"]["parameters"]
     assert limit["schema"]["maximum"] == runs.MAX_RUNS
 
 
-def test_its_version_is_the_apps() -> None:
+def test_the_documented_version_is_that_of_the_app() -> None:
     assert openapi()["info"]["version"] == __version__
