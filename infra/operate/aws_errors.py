@@ -1,4 +1,4 @@
-"""botocore's errors as one line for an operator."""
+"""Error messages for botocore's errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
-"""Named queries, views and compaction in the local cloud, held against polars on the raw objects.
+"""Named queries, views and compaction in the local cloud, compared with polars on the raw objects.
 
-The history is made of real EC2 traces: see nab_history.py.
+The history consists of real EC2 traces: see tests/support/trace_history.py.
 """
 
 import gzip
@@ -21,12 +21,12 @@ from tests.conftest import BUCKET, RunningCloud
 from tests.local_cloud.test_pipeline import ask as ask_athena
 from tests.local_cloud.test_pipeline import machine_arn
 from tests.support.expected_query_results import latest
-from tests.support.query_history import Asked, cloud_with_history, typed
+from tests.support.query_history import HistoryQueries, cloud_with_history, typed
 
 NETWORK = {"metric_type": "network", "measurement": "bytes_received"}
 DISK = {"metric_type": "disk", "measurement": "percent:/"}
 
-ASKED: list[tuple[str, dict[str, Any]]] = [
+EXAMPLES: list[tuple[str, dict[str, Any]]] = [
     ("trend", {}),
     ("trend", {"days": 3, "resource": "web-1", **NETWORK}),
     ("daily", {}),
@@ -50,90 +50,100 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module")
-def asked() -> Iterator[Asked]:
-    with cloud_with_history(compacted=True) as asked:
-        yield asked
+def queries() -> Iterator[HistoryQueries]:
+    with cloud_with_history(compacted=True) as queries:
+        yield queries
 
 
-def _about(value: Any) -> Any:
+def _approximate(value: Any) -> Any:
     return pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), ASKED, ids=[f"{name} {' '.join(map(str, given))}" for name, given in ASKED]
+    ("name", "query_params"),
+    EXAMPLES,
+    ids=[f"{name} {' '.join(map(str, query_params))}" for name, query_params in EXAMPLES],
 )
-def test_an_answer_is_what_polars_works_out(name: str, given: dict[str, Any], asked: Asked) -> None:
-    """Of the raw objects alone. Columns behind these say where a host is, and are left out."""
-    answer = asked.ask(name, **given)
-    expected = asked.expected.answer(name, **given)
+def test_a_query_returns_the_rows_that_polars_computes(
+    name: str, query_params: dict[str, Any], queries: HistoryQueries
+) -> None:
+    """The last columns, such as region and account, are not compared."""
+    result = queries.run(name, **query_params)
+    expected = queries.expected.rows(name, **query_params)
     assert expected
-    found = [typed(row, answer)[: len(expected[0])] for row in answer.rows]
-    assert found == [tuple(map(_about, row)) for row in expected]
+    found = [typed(row, result)[: len(expected[0])] for row in result.rows]
+    assert found == [tuple(map(_approximate, row)) for row in expected]
 
 
-def test_every_named_query_is_asked(asked: Asked) -> None:
-    assert set(asked.named) == {name for name, _ in ASKED}
+def test_every_named_query_is_tested(queries: HistoryQueries) -> None:
+    assert set(queries.named) == {name for name, _ in EXAMPLES}
 
 
-def test_the_history_has_each_raw_row_once_and_restated_ones_as_read_last(asked: Asked) -> None:
-    rows = latest(asked.lines).sort("resource_id", "metric_type", "measurement", "ts")
+def test_history_has_each_measurement_once_with_the_values_collected_last(
+    queries: HistoryQueries,
+) -> None:
+    rows = latest(queries.lines).sort("resource_id", "metric_type", "measurement", "ts")
     names = ["resource_id", "metric_type", "measurement", "ts", "last", "avg", "samples"]
-    assert asked.rows("history") == rows.select(names).rows()
-    assert len(asked.before) > rows.height  # else nothing was restated
+    assert queries.rows("history") == rows.select(names).rows()
+    assert len(queries.before) > rows.height  # some measurements are restated
 
 
-def test_the_history_reads_the_archive_and_not_the_lines_of_older_days(asked: Asked) -> None:
-    s3 = asked.history.cloud.client("s3")
-    older = asked.history.days[0]
+def test_history_reads_older_days_from_the_archive(queries: HistoryQueries) -> None:
+    s3 = queries.history.cloud.client("s3")
+    older = queries.history.days[0]
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"processed/dt={older}/")["Contents"]
     kept = {each["Key"]: s3.get_object(Bucket=BUCKET, Key=each["Key"]) for each in listed}
-    bodies = {key: answer["Body"].read() for key, answer in kept.items()}
-    before = asked.rows("history")
+    bodies = {key: response["Body"].read() for key, response in kept.items()}
+    before = queries.rows("history")
     for key in bodies:
         s3.delete_object(Bucket=BUCKET, Key=key)
     try:
-        assert asked.rows("history") == before
-        asked.history.compact(older)  # and a day without lines stays as it is
-        assert asked.rows("history") == before
+        assert queries.rows("history") == before
+        queries.history.compact(older)  # a day without lines is not changed
+        assert queries.rows("history") == before
     finally:
         for key, body in bodies.items():
             s3.put_object(Bucket=BUCKET, Key=key, Body=body)
 
 
-def test_compacting_twice_gives_the_same_rows_as_once(asked: Asked) -> None:
-    before = asked.rows("archive")
-    asked.history.compact(*asked.history.days[:2])
-    assert asked.rows("archive") == before
+def test_compacting_twice_changes_no_row(queries: HistoryQueries) -> None:
+    before = queries.rows("archive")
+    queries.history.compact(*queries.history.days[:2])
+    assert queries.rows("archive") == before
 
 
-def test_of_two_compactions_at_once_the_second_waits_for_the_first(asked: Asked) -> None:
-    before, cloud = asked.rows("archive"), asked.history.cloud
+def test_a_compaction_waits_for_an_earlier_one(queries: HistoryQueries) -> None:
+    before, cloud = queries.rows("archive"), queries.history.cloud
     sfn, arn = cloud.client("stepfunctions"), machine_arn(cloud, "InfraMonitoring-Compaction")
-    days = json.dumps({"days": asked.history.days[:3]})
+    days = json.dumps({"days": queries.history.days[:3]})
     started = [sfn.start_execution(stateMachineArn=arn, input=days) for _ in range(2)]
     ended = [wait_for(cloud, each["executionArn"]) for each in started]
     assert [each["status"] for each in ended] == ["SUCCEEDED"] * 2
-    assert ended[0]["stopDate"] <= ended[1]["stopDate"]
-    assert asked.rows("archive") == before
+    second = sfn.get_execution_history(executionArn=started[1]["executionArn"], maxResults=1000)
+    entered = [each.get("stateEnteredEventDetails", {}).get("name") for each in second["events"]]
+    assert "WaitForEarlier" in entered
+    assert queries.rows("archive") == before
 
 
-def test_a_compaction_that_was_cut_off_leaves_no_row_twice(asked: Asked) -> None:
-    """What an INSERT that failed half-way has left is deleted first."""
-    s3 = asked.history.cloud.client("s3")
-    day, before = asked.history.days[1], asked.rows("archive")
+def test_a_compaction_after_an_interrupted_one_leaves_no_duplicates(
+    queries: HistoryQueries,
+) -> None:
+    """The objects that a failed INSERT left behind are deleted first."""
+    s3 = queries.history.cloud.client("s3")
+    day, before = queries.history.days[1], queries.rows("archive")
     prefix = f"archive/dt={day}/"
     (entry,) = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
     source = {"Bucket": BUCKET, "Key": entry["Key"]}
     s3.copy_object(Bucket=BUCKET, Key=f"{prefix}half-written", CopySource=source)
-    assert len(asked.rows("archive")) > len(before)
-    asked.history.compact(day)
-    assert asked.rows("archive") == before
+    assert len(queries.rows("archive")) > len(before)
+    queries.history.compact(day)
+    assert queries.rows("archive") == before
 
 
-def test_the_clock_compacts_the_three_days_before(asked: Asked) -> None:
-    cloud = asked.history.cloud
+def test_the_schedule_compacts_the_previous_three_days(queries: HistoryQueries) -> None:
+    cloud = queries.history.cloud
     s3 = cloud.client("s3")
-    last = [str(asked.history.today - timedelta(days=n)) for n in (1, 2, 3)]
+    last = [str(queries.history.today - timedelta(days=n)) for n in (1, 2, 3)]
 
     def archived() -> dict[str, list[str]]:
         return {
@@ -147,29 +157,29 @@ def test_the_clock_compacts_the_three_days_before(asked: Asked) -> None:
         }
 
     before = archived()
-    tick(cloud, "InfraMonitoring-Compaction")
+    trigger(cloud, "InfraMonitoring-Compaction")
     after = archived()
     assert all(after.values())
     assert all(before[day] != after[day] for day in last)
 
 
-def test_hosts_have_their_latest_labels(asked: Asked) -> None:
-    answer = run_query(asked.stage, "SELECT resource_id, labels, last_seen FROM hosts ORDER BY 1")
-    end = f"{asked.history.end:%Y-%m-%d %H:%M:%S}.000"
-    assert [list(row) for row in answer.rows] == [
+def test_hosts_have_their_latest_labels(queries: HistoryQueries) -> None:
+    result = run_query(queries.stage, "SELECT resource_id, labels, last_seen FROM hosts ORDER BY 1")
+    end = f"{queries.history.end:%Y-%m-%d %H:%M:%S}.000"
+    assert [list(row) for row in result.rows] == [
         ["web-1", "{instance_type=m5.large}", end],
         ["web-2", "{instance_type=t3.micro}", end],
     ]
 
 
-def test_a_view_can_be_asked_from_any_database(asked: Asked) -> None:
-    """Its tables are of its own."""
-    execution = ask_athena(asked.history.cloud, "SELECT count(*) FROM infra_monitoring.history")
+def test_a_view_works_from_any_database(queries: HistoryQueries) -> None:
+    """The view names the database of its tables."""
+    execution = ask_athena(queries.history.cloud, "SELECT count(*) FROM infra_monitoring.history")
     assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
 
 
-def test_a_query_reads_only_the_days_that_it_asks_for(asked: Asked) -> None:
-    few, many = asked.ask("trend", days=1), asked.ask("trend", days=30)
+def test_a_query_scans_only_the_selected_days(queries: HistoryQueries) -> None:
+    few, many = queries.run("trend", days=1), queries.run("trend", days=30)
     assert 0 < few.scanned_bytes < many.scanned_bytes / 3
 
 
@@ -182,18 +192,18 @@ def test_a_query_reads_only_the_days_that_it_asks_for(asked: Asked) -> None:
         "\\",
     ],
 )
-def test_a_value_stays_a_value(value: str, asked: Asked) -> None:
-    assert asked.ask("trend", resource=value).rows == []
+def test_a_parameter_is_not_interpreted_as_sql(value: str, queries: HistoryQueries) -> None:
+    assert queries.run("trend", resource=value).rows == []
 
 
-def test_a_query_that_fails_says_athenas_reason(asked: Asked) -> None:
-    with pytest.raises(CommandError, match=r"FAILED: TABLE_NOT_FOUND.*nowhere"):
-        run_query(asked.stage, "SELECT * FROM nowhere")
+def test_a_failed_query_raises_athenas_reason(queries: HistoryQueries) -> None:
+    with pytest.raises(CommandError, match=r"FAILED: TABLE_NOT_FOUND.*missing"):
+        run_query(queries.stage, "SELECT * FROM missing")
 
 
-def test_a_query_that_reads_too_much_is_cancelled(asked: Asked) -> None:
-    """10 MB are the least that a work group can be limited to."""
-    cloud, key = asked.history.cloud, "processed/dt=2026-02-02/large.json.gz"
+def test_a_query_over_the_scan_limit_is_cancelled(queries: HistoryQueries) -> None:
+    """10 MB is the minimum for the limit of a work group."""
+    cloud, key = queries.history.cloud, "processed/dt=2026-02-02/large.json.gz"
     cloud.client("athena").create_work_group(
         Name="infra-monitoring-tight", Configuration={"BytesScannedCutoffPerQuery": 10_000_000}
     )
@@ -201,13 +211,13 @@ def test_a_query_that_reads_too_much_is_cancelled(asked: Asked) -> None:
     body = gzip.compress(b"".join(lines), compresslevel=1)
     cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
     sql = "SELECT count(metric_id) FROM infra_monitoring.metrics WHERE dt = '2026-02-02'"
-    assert run_query(asked.stage, sql).scanned_bytes == pytest.approx(len(body), rel=1e-3)
+    assert run_query(queries.stage, sql).scanned_bytes == pytest.approx(len(body), rel=1e-3)
     with pytest.raises(CommandError, match=r"CANCELLED: Bytes scanned limit.*fewer days"):
         run_query(Stage("tight", endpoint=cloud.endpoint), sql)
 
 
 def wait_for(cloud: RunningCloud, execution: str) -> Any:
-    """An execution that has ended."""
+    """Wait until an execution ends and return its description."""
     sfn, until = cloud.client("stepfunctions"), time.monotonic() + 120
     while time.monotonic() < until:
         described = sfn.describe_execution(executionArn=execution)
@@ -217,12 +227,12 @@ def wait_for(cloud: RunningCloud, execution: str) -> Any:
     return pytest.fail("the execution did not end")
 
 
-def tick(cloud: RunningCloud, rule: str) -> None:
-    """Let a scheduled rule fire now, and wait until what it has started has succeeded."""
+def trigger(cloud: RunningCloud, rule: str) -> None:
+    """Trigger a scheduled rule and wait until its execution succeeds."""
     sfn, arn = cloud.client("stepfunctions"), machine_arn(cloud, rule)
     known = len(sfn.list_executions(stateMachineArn=arn)["executions"])
     requests.post(f"{cloud.endpoint}/_local/tick/{rule}", timeout=30).raise_for_status()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         listed = sfn.list_executions(stateMachineArn=arn)["executions"]
         if len(listed) > known and listed[0]["status"] != "RUNNING":

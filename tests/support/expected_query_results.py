@@ -1,4 +1,4 @@
-"""What every named query has to answer, worked out by polars from the raw objects' rows."""
+"""Expected results of the named queries, computed with polars from the raw objects."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,23 +16,23 @@ Rows = list[tuple[Any, ...]]
 
 
 def latest(lines: Sequence[Line]) -> pl.DataFrame:
-    """Of a restated measurement the one that was read last."""
+    """The measurements; of restated ones, the one collected last."""
     identity = ["resource_id", "metric_type", "measurement", "ts"]
     frame = pl.DataFrame(lines, infer_schema_length=None)
     return frame.sort("collected").unique(identity, keep="last", maintain_order=True)
 
 
-class Expected:
-    """The answers to queries with their parameters, as rows of Python values."""
+class ExpectedResults:
+    """The expected rows of each named query, as Python values."""
 
     def __init__(self, lines: Sequence[Line], today: date) -> None:
         self._all = pl.DataFrame(lines, infer_schema_length=None)
         self._latest = latest(lines)
         self._today = today
 
-    def answer(self, query: str, **given: Any) -> Rows:
-        worked_out: Callable[..., pl.DataFrame] = getattr(self, query.replace("-", "_"))
-        return worked_out(**given).rows()
+    def rows(self, query: str, **query_params: Any) -> Rows:
+        build: Callable[..., pl.DataFrame] = getattr(self, query.replace("-", "_"))
+        return build(**query_params).rows()
 
     def _since(self, days: int, frame: pl.DataFrame | None = None) -> pl.DataFrame:
         first = self._today - timedelta(days=days - 1)
@@ -48,11 +48,13 @@ class Expected:
     def trend(self, days: int = 7, resource: str = "", **metric: str) -> pl.DataFrame:
         named = pl.col("resource_id") == resource if resource else pl.lit(True)
         rows = self._measured(days, **metric).filter(named)
-        # NAB's traces are judged as docs/records.md says: by the 95th percentile.
+        # The status depends on the 95th percentile: docs/records.md.
         critical = pl.when(pl.col("p95") >= 80).then(pl.lit("critical"))
         status = critical.when(pl.col("p95") >= 70).then(pl.lit("warning")).otherwise(pl.lit("ok"))
-        judged = status if metric.get("metric_type", "cpu") == "cpu" else pl.lit("ok")
-        chosen = rows.select("resource_id", "ts", "avg", "p95", "max", judged.alias("status"))
+        status_of_type = status if metric.get("metric_type", "cpu") == "cpu" else pl.lit("ok")
+        chosen = rows.select(
+            "resource_id", "ts", "avg", "p95", "max", status_of_type.alias("status")
+        )
         return chosen.sort("resource_id", "ts")
 
     def daily(self, days: int = 30, **metric: str) -> pl.DataFrame:
