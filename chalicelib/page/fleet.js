@@ -323,7 +323,7 @@ function hostList(parameters, replaceUrl) {
   }
 
   const content = [
-    h("div", { class: "tiles", role: "group", "aria-label": "Filter by status" }, tiles),
+    h("div", { class: "tiles", role: "group", "aria-label": "Show hosts with status" }, tiles),
     h(
       "div",
       { class: "tools" },
