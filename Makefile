@@ -4,14 +4,15 @@ STAGE ?= prod
 BIN := .venv/bin
 SETUP := .local/setup
 # Tests of one file run in one worker, because most share a local cloud (half a gigabyte each).
-# File order is kept, so that the few long tests do not run last.
-TEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# File order is kept: files that start a local cloud first, short files last.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 LOCKS := requirements.txt requirements-dev.txt infra/local/requirements-lambda.txt
 export AWS_DEFAULT_REGION ?= eu-west-1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check audit check-ministack package pictures format lock clean
+.PHONY: help setup run up test test-fast test-scale check audit check-ministack package pictures format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -35,8 +36,14 @@ run: setup  ## run the whole pipeline once on this machine and print a report
 up: setup  ## run a local cloud on port 4566 until Ctrl-C
 	@$(BIN)/python -m infra up
 
-test: setup  ## run the whole test suite
-	@$(BIN)/python -m pytest $(TEST)
+test: setup  ## run the test suite without the large simulations (8 minutes on two cores)
+	@$(PYTEST) $(TEST)
+
+test-fast: setup  ## run the unit and contract tests, which start no local cloud (a minute)
+	@$(PYTEST) tests/contract tests/unit
+
+test-scale: setup  ## run the large simulations: 2,000 instances, alarm replay, faults (an hour)
+	@$(PYTEST) tests/scale
 
 check: setup  ## run ruff, mypy --strict and cfn-lint on every template
 	@$(BIN)/ruff format --check .

@@ -84,7 +84,7 @@ LAMBDA_PYTHON = ROOT / ".local" / "lambda" / "bin" / "python"
 _ADMINISTRATOR = Credentials("local", "local")
 
 # The functions' processes end when nobody answers them any more, so an end is never in vain.
-_STOP_SECONDS = 45
+_STOP_SECONDS = 300
 
 Progress = Callable[[str], None]
 

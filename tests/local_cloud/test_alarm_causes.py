@@ -32,8 +32,7 @@ from tests.conftest import (
     point,
 )
 from tests.local_cloud.test_iam import arrival
-
-pytestmark = pytest.mark.timeout(400)
+from tests.support.waiting import wait_until
 
 DOCUMENT = ROOT / "docs" / "alarms.md"
 
@@ -192,10 +191,7 @@ class Story:
         self.until(lambda: self.cloud.wiring.idle)
 
     def until(self, is_so: Callable[[], bool]) -> None:
-        end = time.monotonic() + 120
-        while not is_so():
-            assert time.monotonic() < end, "it does not come to be"
-            time.sleep(0.05)
+        wait_until(is_so, every=0.05)
 
     # --- Machines -------------------------------------------------------------------------------
 

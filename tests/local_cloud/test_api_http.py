@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tests.conftest import (
 from tests.local_cloud.test_pipeline import control, machine_arn
 from tests.support.api import assert_conforms, last_scheduled_time
 from tests.support.chalice_local import chalice_local, hides_internals
+from tests.support.waiting import wait_until
 
 Eventually = Callable[..., Any]
 
@@ -37,7 +37,7 @@ class Api:
         self.address = address
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        return requests.request(method, f"{self.address}{path}", timeout=60, **options)
+        return requests.request(method, f"{self.address}{path}", timeout=300, **options)
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.ask("GET", path, params=query)
@@ -57,25 +57,25 @@ class Api:
         """A named query's whole answer."""
         started = self.ask("POST", "/queries", json={"name": name, "parameters": parameters})
         assert started.status_code == 202, started.text
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+
+        def ended() -> Any:
             answer = self.get(f"/queries/{started.json()['id']}")
             assert_conforms(answer, "Answer")
-            if answer["state"] not in {"QUEUED", "RUNNING"}:
-                return answer
-            time.sleep(0.1)
-        pytest.fail("the query does not end")
+            return answer["state"] not in {"QUEUED", "RUNNING"} and answer
+
+        return wait_until(ended)
 
 
 @pytest.fixture(scope="module")
 def api(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """Over a cloud whose clock has ticked once, and whose objects are processed."""
-    sfn, until = cloud.client("stepfunctions"), time.monotonic() + 90
-    while time.monotonic() < until:
+    sfn = cloud.client("stepfunctions")
+
+    def processed() -> bool:
         listed = sfn.list_executions(stateMachineArn=machine_arn(cloud))["executions"]
-        if listed and listed[-1]["status"] != "RUNNING" and control(cloud, "idle"):
-            break
-        time.sleep(0.1)
+        return bool(listed) and listed[-1]["status"] != "RUNNING" and control(cloud, "idle")
+
+    wait_until(processed)
     with chalice_local(cloud.endpoint, tmp_path_factory.mktemp("project")) as address:
         yield Api(address)
 
@@ -145,12 +145,12 @@ def test_one_run_at_a_time_can_be_started(api: Api, eventually: Eventually) -> N
         (run,) = [each for each in api.get("/runs")["runs"] if each["name"] == name]
         return str(run["status"])
 
-    eventually(lambda: api.get("/runs")["runs"][0]["status"] != "RUNNING", seconds=60)
+    eventually(lambda: api.get("/runs")["runs"][0]["status"] != "RUNNING")
     started = api.ask("POST", "/runs")
     assert started.status_code == 202
     name = started.json()["name"]
     assert "a run is in progress" in api.refused(409, "POST", "/runs")
-    eventually(lambda: status(name) == "SUCCEEDED", seconds=90)
+    eventually(lambda: status(name) == "SUCCEEDED")
 
 
 def test_alarms_have_their_state_and_their_runbook(api: Api) -> None:

@@ -18,6 +18,7 @@ from infra.__main__ import main
 from infra.local import cloud as cloud_module
 from infra.local.package import CHALICE
 from tests.conftest import ROOT, start_cloud, stop_cloud
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 SCHEDULED_EVENT = {
     "version": "0",
@@ -38,7 +39,7 @@ def infra(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
 
@@ -111,7 +112,7 @@ def test_a_run_that_exceeds_the_timeout_is_reported_as_still_running() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1, done.stderr
@@ -188,7 +189,7 @@ def test_a_signal_stops_all_processes_and_removes_all_files(
     assert len(children) >= 2, "each function runs in its own process"
     stop_cloud(running, how)
     assert running.process.returncode == 0
-    psutil.wait_procs(children, timeout=120)
+    psutil.wait_procs(children, timeout=LIMIT_SECONDS)
     left = [each for each in psutil.process_iter() if _group(each.pid) == group]
     assert left == []
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +202,7 @@ def test_functions_end_with_a_killed_cloud() -> None:
     running.process.wait()
     assert running.process.stdout is not None
     running.process.stdout.close()
-    _, alive = psutil.wait_procs(children, timeout=120)
+    _, alive = psutil.wait_procs(children, timeout=LIMIT_SECONDS)
     assert alive == []
 
 
@@ -230,11 +231,10 @@ def test_chalice_local_serves_health() -> None:
 
 
 def _get(url: str) -> object:
-    until = time.monotonic() + 120
-    while True:
+    def answer() -> object:
         try:
-            return requests.get(url, timeout=5).json()
+            return requests.get(url, timeout=300).json()
         except requests.ConnectionError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
+            return None
+
+    return wait_until(answer)

@@ -7,10 +7,10 @@ permission that is missing denies a call here, and one that nothing uses fails a
 import base64
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import boto3
@@ -37,6 +37,7 @@ from tests.conftest import (
     stop_cloud,
 )
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
+from tests.support.waiting import wait_until
 from tests.unit.notify.test_messages import alarm_event
 
 COLLECTOR = "DataPipelineLambdaRole-data-collector"
@@ -122,20 +123,18 @@ class Modes:
         self._settle()
 
     def _settle(self) -> None:
-        until = time.monotonic() + 30
-        while not control(self.cloud, "idle") and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: control(self.cloud, "idle"))
 
     def _measure_the_host(self) -> None:
         """On the clock's tick."""
-        requests.post(f"{self.cloud.endpoint}/_local/tick", timeout=30)
+        requests.post(f"{self.cloud.endpoint}/_local/tick", timeout=300)
         sfn = self.cloud.client("stepfunctions")
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+
+        def ended() -> bool:
             listed = sfn.list_executions(stateMachineArn=machine_arn(self.cloud))["executions"]
-            if listed and listed[0]["status"] != "RUNNING":
-                break
-            time.sleep(0.1)
+            return bool(listed) and listed[0]["status"] != "RUNNING"
+
+        wait_until(ended)
         self._settle()
 
     def _measure_a_fleet_in_chunks(self) -> None:
@@ -153,7 +152,7 @@ class Modes:
     def _compact(self) -> None:
         """On the clock's rule; then a day with lines, and again over what that wrote."""
         rule = f"{self.cloud.endpoint}/_local/tick/{COMPACTION}"
-        requests.post(rule, timeout=30).raise_for_status()
+        requests.post(rule, timeout=300).raise_for_status()
         for _ in range(2):
             days = {"days": [f"{TICK:%Y-%m-%d}"]}
             execution = execute(self.cloud, machine_arn(self.cloud, COMPACTION), days)
@@ -270,14 +269,13 @@ class Modes:
         assert self.ask_api("POST", "/runs")["name"]
         for name in ("trend", "data-quality", "by-label"):
             identity = self.ask_api("POST", "/queries", body={"name": name})["id"]
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                answer = self.ask_api("GET", "/queries/{identity}", identity=identity)
-                if answer["state"] not in {"QUEUED", "RUNNING"}:
-                    break
-                time.sleep(0.1)
+            answer = wait_until(partial(self._ended_query, identity))
             assert answer["state"] == "SUCCEEDED", answer
         self._settle()
+
+    def _ended_query(self, identity: str) -> Event:
+        answer = self.ask_api("GET", "/queries/{identity}", identity=identity)
+        return answer if answer["state"] not in {"QUEUED", "RUNNING"} else {}
 
     def ask_api(self, method: str, path: str, body: Event | None = None, **names: str) -> Event:
         """What the deployed function answers to a request of API Gateway's."""
@@ -711,7 +709,7 @@ def test_a_run_that_may_not_invoke_the_notifier_tells_plainly(modes: Modes) -> N
 def test_a_clock_that_may_not_start_the_pipeline_does_not(modes: Modes) -> None:
     sfn = modes.cloud.client("stepfunctions")
     before = sfn.list_executions(stateMachineArn=machine_arn(modes.cloud))["executions"]
-    requests.post(f"{modes.cloud.endpoint}/_local/tick", timeout=30)
+    requests.post(f"{modes.cloud.endpoint}/_local/tick", timeout=300)
     after = sfn.list_executions(stateMachineArn=machine_arn(modes.cloud))["executions"]
     assert modes.iam["denied"][-1]["call"]["action"] == "states:StartExecution"
     assert len(after) == len(before)

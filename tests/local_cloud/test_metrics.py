@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from tests.conftest import (
 )
 from tests.local_cloud.test_iam import arrival
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
+from tests.support.waiting import wait_until
 
 Eventually = Callable[..., Any]
 
@@ -59,9 +59,7 @@ class Observed:
         self.throttle()
 
     def settle(self) -> None:
-        until = time.monotonic() + 60
-        while not control(self.cloud, "idle") and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: control(self.cloud, "idle"))
 
     def push(self, end: datetime, used: float) -> None:
         breach = {"last": 95.0, "avg": 85.0, "max": 99.0, "samples": 36, "breach_seconds": 1800.0}

@@ -4,7 +4,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.local_cloud.test_pipeline import (
     items,
     machine_arn,
 )
+from tests.support.waiting import wait_until
 
 EXPORTER = shutil.which("prometheus-node-exporter")
 
@@ -38,18 +38,18 @@ def exporter(port: int) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(requests.ConnectionError):
-                requests.get(f"http://127.0.0.1:{port}/", timeout=1)
-                break
-            if time.monotonic() > until:
-                pytest.fail("the exporter did not start")
-            time.sleep(0.05)
+        wait_until(lambda: is_up(port))
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def is_up(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=300).ok
+    except requests.ConnectionError:
+        return False
 
 
 class Runs:
@@ -76,9 +76,7 @@ class Runs:
         execution = execute(self.cloud, machine_arn(self.cloud), {"time": scheduled_time})
         assert execution["status"] == "SUCCEEDED", execution
         self.cpu_times.append(psutil.cpu_times())
-        until = time.monotonic() + 20
-        while not control(self.cloud, "idle") and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: control(self.cloud, "idle"))
         self.mails.append(control(self.cloud, "mails")[-1]["body"])
 
     def value(self, run: int, metric_type: str, name: str) -> float | None:

@@ -26,6 +26,7 @@ from tests.conftest import (
     make_record,
     point,
 )
+from tests.support.waiting import wait_until
 from tests.unit.notify.test_messages import OVER, alarm_event
 
 Eventually = Callable[..., Any]
@@ -43,13 +44,12 @@ def execute(cloud: RunningCloud, arn: str, document: dict[str, Any]) -> dict[str
     """Run a state machine to its end."""
     sfn = cloud.client("stepfunctions")
     execution = sfn.start_execution(stateMachineArn=arn, input=json.dumps(document))
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        described: dict[str, Any] = sfn.describe_execution(executionArn=execution["executionArn"])
-        if described["status"] != "RUNNING":
-            return described
-        time.sleep(0.1)
-    pytest.fail("the execution did not end")
+
+    def ended() -> Any:
+        described = sfn.describe_execution(executionArn=execution["executionArn"])
+        return described["status"] != "RUNNING" and described
+
+    return dict(wait_until(ended))
 
 
 def keys(cloud: RunningCloud, prefix: str) -> set[str]:
@@ -82,7 +82,7 @@ def item_of(cloud: RunningCloud, record: Record) -> dict[str, Any]:
 
 
 def control(cloud: RunningCloud, path: str) -> Any:
-    return requests.get(f"{cloud.endpoint}/_local/{path}", timeout=5).json()
+    return requests.get(f"{cloud.endpoint}/_local/{path}", timeout=300).json()
 
 
 def test_the_clock_is_a_rule_at_three_hours_on_the_state_machine(cloud: RunningCloud) -> None:
@@ -259,15 +259,13 @@ def ask(cloud: RunningCloud, sql: str, **arguments: Any) -> dict[str, Any]:
     started = athena.start_query_execution(
         QueryString=sql, WorkGroup="infra-monitoring", **arguments
     )
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        execution: dict[str, Any] = athena.get_query_execution(
-            QueryExecutionId=started["QueryExecutionId"]
-        )["QueryExecution"]
-        if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
-            break
-        time.sleep(0.05)
-    return execution
+
+    def ended() -> Any:
+        execution = athena.get_query_execution(QueryExecutionId=started["QueryExecutionId"])
+        execution = execution["QueryExecution"]
+        return execution["Status"]["State"] not in ("QUEUED", "RUNNING") and execution
+
+    return dict(wait_until(ended))
 
 
 def rows(cloud: RunningCloud, execution: dict[str, Any]) -> list[list[str | None]]:
@@ -540,7 +538,7 @@ def test_an_alarm_goes_off_on_what_is_put(cloud: RunningCloud, alarm: str) -> No
     (before,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
     assert before["StateValue"] == "INSUFFICIENT_DATA"
     cloudwatch.put_metric_data(Namespace="Test", MetricData=[{"MetricName": "Burning", "Value": 1}])
-    changes = requests.post(f"{cloud.endpoint}/_local/alarms", timeout=5).json()
+    changes = requests.post(f"{cloud.endpoint}/_local/alarms", timeout=300).json()
     assert changes[alarm] == "ALARM"
     (after,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
     assert after["StateReason"].startswith("Threshold Crossed: 1 out of the last 1 datapoints [1.0")

@@ -6,7 +6,6 @@ The history consists of real EC2 traces: see tests/support/trace_history.py.
 import gzip
 import json
 import os
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from tests.local_cloud.test_pipeline import ask as ask_athena
 from tests.local_cloud.test_pipeline import machine_arn
 from tests.support.expected_query_results import latest
 from tests.support.query_history import HistoryQueries, cloud_with_history, typed
+from tests.support.waiting import wait_until
 
 NETWORK = {"metric_type": "network", "measurement": "bytes_received"}
 DISK = {"metric_type": "disk", "measurement": "percent:/"}
@@ -218,24 +218,24 @@ def test_a_query_over_the_scan_limit_is_cancelled(queries: HistoryQueries) -> No
 
 def wait_for(cloud: RunningCloud, execution: str) -> Any:
     """Wait until an execution ends and return its description."""
-    sfn, until = cloud.client("stepfunctions"), time.monotonic() + 120
-    while time.monotonic() < until:
+    sfn = cloud.client("stepfunctions")
+
+    def ended() -> Any:
         described = sfn.describe_execution(executionArn=execution)
-        if described["status"] != "RUNNING":
-            return described
-        time.sleep(0.2)
-    return pytest.fail("the execution did not end")
+        return described["status"] != "RUNNING" and described
+
+    return wait_until(ended)
 
 
 def trigger(cloud: RunningCloud, rule: str) -> None:
     """Trigger a scheduled rule and wait until its execution succeeds."""
     sfn, arn = cloud.client("stepfunctions"), machine_arn(cloud, rule)
     known = len(sfn.list_executions(stateMachineArn=arn)["executions"])
-    requests.post(f"{cloud.endpoint}/_local/tick/{rule}", timeout=30).raise_for_status()
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+    requests.post(f"{cloud.endpoint}/_local/tick/{rule}", timeout=300).raise_for_status()
+
+    def ended() -> Any:
         listed = sfn.list_executions(stateMachineArn=arn)["executions"]
-        if len(listed) > known and listed[0]["status"] != "RUNNING":
-            break
-        time.sleep(0.2)
+        return len(listed) > known and listed[0]["status"] != "RUNNING" and listed
+
+    listed = wait_until(ended)
     assert listed[0]["status"] == "SUCCEEDED", listed[0]

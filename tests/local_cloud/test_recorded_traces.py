@@ -8,7 +8,6 @@ import csv
 import itertools
 import sqlite3
 import statistics
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +26,7 @@ from tests.local_cloud.test_pipeline import (
     items,
     machine_arn,
 )
+from tests.support.waiting import wait_until
 
 HOUR = 3600
 # The end of two windows, far enough from the current time to contain no other data.
@@ -132,9 +132,7 @@ class Fleet:
             self.cloud, machine_arn(self.cloud), {"time": scheduled_time.isoformat()}
         )
         assert execution["status"] == "SUCCEEDED", execution
-        until = time.monotonic() + 20
-        while not control(self.cloud, "idle") and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: control(self.cloud, "idle"))
 
     def _stored(self) -> dict[tuple[str, str, datetime], dict[str, Any]]:
         return {

@@ -258,7 +258,7 @@ def test_a_failed_run_has_one_dead_letter_with_the_reason_and_is_started_again(
     notifier = "InvokeFunction arn:aws:lambda:*:*:function:notifier*"
     with denied(cloud_day.cloud, role, sns="Publish *", **{"lambda": notifier}):
         start(cloud_day, "no-mail", state_machine, scheduled_event("no-mail"))
-        cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1, seconds=120)
+        cloud_day.eventually(lambda: message_count(cloud_day.cloud) == 1)
     output = redrive(cloud_day, "--list")[1]
     assert "events 0, executions 1" in output, "the dead letter and the listed execution are one"
     assert "FAILED: SNS." in output

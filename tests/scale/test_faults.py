@@ -28,7 +28,7 @@ from benchmarks.faults.scenario import BUCKET, draw
 from benchmarks.faults.verification import VerifyResult, find_problems
 from tests.support.broken_functions import BREAKAGES
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(7200)
 
 
 def test_no_fault_loses_or_duplicates_data() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from tests.conftest import REGION, ROOT
+from tests.support.waiting import LIMIT_SECONDS
 
 CHALICE = Path(sys.executable).with_name("chalice")
 
@@ -51,7 +52,7 @@ def chalice_local(
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=LIMIT_SECONDS)
 
 
 def _credentials(endpoint: str) -> dict[str, str]:
@@ -75,7 +76,7 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            requests.get(address, timeout=5)
+            requests.get(address, timeout=300)
         except requests.ConnectionError:
             time.sleep(0.1)
         else:

@@ -21,6 +21,7 @@ from tests.conftest import (
     RunningCloud,
 )
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
+from tests.support.waiting import LIMIT_SECONDS
 
 WINDOW = timedelta(hours=3)
 DAYS = 14
@@ -67,8 +68,9 @@ class History:
 
 def settle(cloud: RunningCloud) -> None:
     """Wait until every object has been processed."""
-    until, quiet = time.monotonic() + 120, 0
-    while quiet < 5 and time.monotonic() < until:
+    limit, quiet = time.monotonic() + LIMIT_SECONDS, 0
+    while quiet < 5:
+        assert time.monotonic() < limit, "the local cloud does not become idle"
         quiet = quiet + 1 if control(cloud, "idle") else 0
         time.sleep(0.1)
 

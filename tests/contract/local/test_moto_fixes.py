@@ -57,13 +57,13 @@ def test_a_write_of_a_key_waits_until_a_read_of_it_is_done(
     def slow(*arguments: Any, **options: Any) -> Any:
         if not reading.is_set():
             reading.set()
-            go_on.wait(timeout=30)
+            go_on.wait(timeout=300)
         return get_item(*arguments, **options)
 
     monkeypatch.setattr(Table, "get_item", slow)
     with ThreadPoolExecutor() as pool:
         read = pool.submit(dynamodb.get_item, TableName=TABLE, Key=KEY)
-        assert reading.wait(timeout=30)
+        assert reading.wait(timeout=300)
         written = pool.submit(dynamodb.put_item, TableName=TABLE, Item=KEY)
         try:
             with pytest.raises(NotDone):
@@ -95,7 +95,7 @@ def test_an_execution_that_is_stopped_between_two_states_was_stopped(
     def pause(environment: Environment, name: str) -> None:
         if name == where:
             reached.set()
-            go_on.wait(timeout=30)
+            go_on.wait(timeout=300)
         moto_next.fset(environment, name)
 
     monkeypatch.setattr(Environment, "next_state_name", moto_next.setter(pause))
@@ -107,13 +107,13 @@ def test_an_execution_that_is_stopped_between_two_states_was_stopped(
     )["stateMachineArn"]
     arn = sfn.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
     try:
-        assert reached.wait(timeout=30)
+        assert reached.wait(timeout=300)
         sfn.stop_execution(executionArn=arn, error="Operator", cause="by mistake")
         assert sfn.describe_execution(executionArn=arn)["status"] == "ABORTED", "at once"
     finally:
         go_on.set()
     for thread in TMP_THREADS:
-        thread.join(timeout=30)
+        thread.join(timeout=300)
         assert not thread.is_alive()
     told = sfn.describe_execution(executionArn=arn)
     assert (told["status"], told["error"], told["cause"]) == ("ABORTED", "Operator", "by mistake")

@@ -115,11 +115,11 @@ def test_failing_events_that_wait_for_a_retry_stall_no_other(
 ) -> None:
     """More of them than the pool has workers."""
     functions = FailingFunctions()
-    wiring = make(functions, async_retry_seconds=(60, 60))
+    wiring = make(functions, async_retry_seconds=(86_400, 86_400))
     for _ in range(40):
         send(wiring, '"fail"')
     send(wiring, '"pass"')
-    eventually(lambda: b'"pass"' in functions.payloads, seconds=5)
+    eventually(lambda: b'"pass"' in functions.payloads)
 
 
 def test_a_failing_event_is_tried_three_times_and_is_pending_till_then(
@@ -159,9 +159,7 @@ def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
     make().start()
     eventually(lambda: sfn.list_executions(stateMachineArn=broken)["executions"])
     sfn.start_execution(stateMachineArn=whole, name="second")
-    assert eventually(
-        lambda: logs.describe_log_streams(logGroupName="whole")["logStreams"], seconds=8
-    )
+    assert eventually(lambda: logs.describe_log_streams(logGroupName="whole")["logStreams"])
 
 
 @pytest.fixture
@@ -216,7 +214,7 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
         events.put_rule(Name=name, ScheduleExpression="rate(1 minute)")
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": target, "RoleArn": ROLE}])
     make_installed().start()
-    assert eventually(lambda: sfn.list_executions(stateMachineArn=whole)["executions"], seconds=8)
+    assert eventually(lambda: sfn.list_executions(stateMachineArn=whole)["executions"])
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ from tests.conftest import (
     SETTINGS,
     WINDOW_END,
 )
+from tests.support.waiting import LIMIT_SECONDS
 
 # A scrape of Debian 12's prometheus-node-exporter on a virtual machine with a bind mount, a tmpfs
 # and two ifb interfaces.
@@ -374,9 +375,9 @@ def forever(*start: bytes, line: bytes = b"# more\n") -> Handler:
 BOMB = gzip.compress(b"# zeros\n" * (8 * LIMIT))
 
 FAULTS: dict[str, tuple[Handler, str]] = {
-    "hangs": (hang, "no complete response within 0.5 s"),
-    "dribbles": (dribble, "no complete response within 0.5 s"),
-    "dribbles headers": (dribble_headers, "no complete response within 0.5 s"),
+    "hangs": (hang, "no complete response within 3 s"),
+    "dribbles": (dribble, "no complete response within 3 s"),
+    "dribbles headers": (dribble_headers, "no complete response within 3 s"),
     "too long with a length": (forever(head(f"Content-Length: {1 << 30}")), "longer than 1048576"),
     "too long without a length": (forever(head()), "longer than 1048576"),
     "an endless line": (forever(head(), line=b"x"), "a line is longer than 8192"),
@@ -388,7 +389,7 @@ FAULTS: dict[str, tuple[Handler, str]] = {
     "endless interim responses": (
         forever(line=b"HTTP/1.1 100 Continue\r\n\r\n"),
         # http.client of Python 3.14 stops after a hundred of them.
-        "longer than 1048576|within 0.5 s|interim responses",
+        "longer than 1048576|interim responses",
     ),
     "a gzip bomb": (complete(BOMB, "Content-Encoding: gzip"), "longer than 1048576"),
     "truncated gzip": (
@@ -431,9 +432,7 @@ FAULTS: dict[str, tuple[Handler, str]] = {
 def test_a_faulty_target_is_missing_and_the_other_is_collected(fault: str) -> None:
     handler, reason = FAULTS[fault]
     with serving(handler) as bad, serving(complete(RECORDED)) as good:
-        started = time.monotonic()
-        result = collect(bad, good, timeout=0.5)
-        assert time.monotonic() - started < 1.5
+        result = collect(bad, good, timeout=3 if "no complete response" in reason else 60)
     assert [record.resource_id for record in result.records] == [good]
     assert result.missing == [bad]
     (failure,) = result.failures
@@ -484,7 +483,7 @@ def test_targets_are_scraped_concurrently() -> None:
     together = threading.Barrier(3)
 
     def respond(connection: socket.socket) -> None:
-        together.wait(timeout=4)
+        together.wait(timeout=60)
         complete(RECORDED)(connection)
 
     with serving(respond) as one, serving(respond) as two, serving(respond) as three:
@@ -517,7 +516,7 @@ def test_a_response_in_any_framing_is_read_completely(handler: Handler) -> None:
 
 def test_an_ipv6_address_is_a_target() -> None:
     if not socket.has_ipv6:
-        pytest.skip("no IPv6")
+        pytest.skip("this machine has no IPv6")
     with serving(complete(RECORDED), host="::1") as target:
         (record,) = collect(target).records
     assert record.resource_id == target
@@ -583,14 +582,14 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
         yield Exporter(target)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LIMIT_SECONDS)
 
 
 def wait_for(check: Callable[[], bool], log: Path) -> None:
-    until = time.monotonic() + 10
+    limit = time.monotonic() + LIMIT_SECONDS
     while not check():
-        if time.monotonic() > until:
-            pytest.fail(f"node_exporter does not answer:\n{log.read_text()}")
+        if time.monotonic() > limit:
+            pytest.fail(f"node_exporter does not respond:\n{log.read_text()}")
         time.sleep(0.1)
 
 
@@ -603,7 +602,7 @@ def test_the_real_memory_equals_psutil(exporter: Exporter) -> None:
 def test_the_real_root_file_system_equals_psutil(exporter: Exporter) -> None:
     usage, found = psutil.disk_usage("/"), exporter.values("disk")
     if "used:/" not in found:
-        pytest.skip("the root is an overlay, which node_exporter excludes")
+        pytest.skip("this machine has an overlay as root, which node_exporter excludes")
     assert found["used:/"] == pytest.approx(usage.used, rel=0.01)
     assert found["free:/"] == pytest.approx(usage.free, rel=0.01)
 

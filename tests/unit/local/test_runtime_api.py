@@ -48,7 +48,7 @@ def server(outcomes: Outcomes) -> Iterator[RuntimeApiServer]:
 
 def connection(server: RuntimeApiServer) -> socket.socket:
     """A client that, like the kernel for a killed process, resets what it has not read."""
-    client = socket.create_connection(("127.0.0.1", server.server_port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", server.server_port), timeout=300)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return client
 
@@ -58,7 +58,7 @@ def test_a_process_that_is_killed_after_its_report_leaves_no_traceback(
 ) -> None:
     with connection(server) as client:
         client.sendall(INIT_ERROR)
-        assert outcomes.reported.get(timeout=10) == (b"{}", True)
+        assert outcomes.reported.get(timeout=300) == (b"{}", True)
     server.server_close()
     assert capfd.readouterr().err == ""
 
@@ -70,7 +70,7 @@ def test_an_outcome_counts_though_nobody_reads_the_answer(
         with connection(server) as client:
             client.sendall(INIT_ERROR)
     for _ in range(RESETS):
-        assert outcomes.reported.get(timeout=10) == (b"{}", True)
+        assert outcomes.reported.get(timeout=300) == (b"{}", True)
     server.server_close()
     assert capfd.readouterr().err == ""
 
