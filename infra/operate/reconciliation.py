@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from chalicelib.model import dynamodb
+from chalicelib.model.dynamodb import Item
 from chalicelib.model.items import version
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.windows import format_utc
@@ -184,19 +186,19 @@ def _value(measurement: Measurement) -> Value:
     return measurement.unit, *(getattr(measurement, name) for name in _STATISTICS)
 
 
-def read_item(item: Mapping[str, Any]) -> tuple[RecordKey, StoredItem]:
+def read_item(item: Item) -> tuple[RecordKey, StoredItem]:
     """Parse an item of the DynamoDB API."""
-    measurements = item.get("measurements", {}).get("M", {})
-    return (item["metric_id"]["S"], item["timestamp"]["S"]), StoredItem(
-        source=item.get("source_object", {}).get("S", ""),
-        version=item.get("version", {}).get("S", ""),
+    measurements = dynamodb.mapping(item, "measurements")
+    return dynamodb.key_values(item), StoredItem(
+        source=dynamodb.text(item, "source_object"),
+        version=dynamodb.text(item, "version"),
         values={name: _item_value(each["M"]) for name, each in measurements.items()},
     )
 
 
-def _item_value(measurement: Mapping[str, Any]) -> Value:
-    numbers = (measurement.get(name, {}).get("N") for name in _STATISTICS)
-    return measurement["unit"]["S"], *(None if n is None else float(n) for n in numbers)
+def _item_value(measurement: Item) -> Value:
+    numbers = (dynamodb.number(measurement, name) for name in _STATISTICS)
+    return dynamodb.text(measurement, "unit"), *numbers
 
 
 def read_processed_line(key: str, text: bytes) -> ProcessedLine:

@@ -1,12 +1,13 @@
 """Read raw objects, items, processed lines and quarantined lines of a stage."""
 
 import gzip
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.model.dynamodb import INDEX_NAME, Item
 from chalicelib.model.metric_types import METRIC_TYPES
 
 from .deployment import Stage
@@ -78,13 +79,13 @@ class Stores:
                 yield from map(read_item, response["Responses"].get(self._stage.table, []))
                 batch = response.get("UnprocessedKeys", {}).get(self._stage.table, {}).get("Keys")
 
-    def items_of(self, day: date) -> Iterator[Mapping[str, Any]]:
+    def items_of(self, day: date) -> Iterator[Item]:
         """Keys, metric type, host and source of the items of a day."""
         pages = self._stage.client("dynamodb").get_paginator("query")
         for metric_type in METRIC_TYPES:
             for page in pages.paginate(
                 TableName=self._stage.table,
-                IndexName="metric_type-timestamp-index",
+                IndexName=INDEX_NAME,
                 KeyConditionExpression="metric_type = :type AND begins_with(#time, :day)",
                 ProjectionExpression="metric_id, #time, metric_type, resource_id, source_object",
                 ExpressionAttributeNames={"#time": "timestamp"},

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from chalicelib.model import dynamodb
 from chalicelib.model.object_keys import PROCESSED_PREFIX, QUARANTINE_PREFIX
 from chalicelib.model.windows import parse_utc
 from chalicelib.process.output_keys import OutputKeys
@@ -230,8 +231,8 @@ class Reconciliation:
                     "dynamodb",
                     "item without a raw object",
                     source.removeprefix(f"s3://{self._bucket}/"),
-                    item["metric_type"]["S"],
-                    item.get("resource_id", {}).get("S", ""),
+                    dynamodb.text(item, "metric_type"),
+                    dynamodb.text(item, "resource_id"),
                     record_key[1],
                 )
 

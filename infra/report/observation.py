@@ -9,6 +9,7 @@ from typing import Any
 
 from chalicelib.aws.athena import read_page, start_query, wait_for_query
 from chalicelib.aws.pipeline import read_history
+from chalicelib.model.dynamodb import decode
 from chalicelib.model.execution_history import Branch, Event, branches, failure_reason
 from chalicelib.model.query_results import Page
 
@@ -44,7 +45,7 @@ class Alarm:
 class Observation:
     """A run, finished or not, and the data it has written.
 
-    `objects` has key and size by prefix, `invocations` are by function.
+    `items` are decoded, `objects` has key and size by prefix, `invocations` are by function.
     """
 
     execution: str
@@ -178,7 +179,7 @@ def billed_metrics(alarm: Mapping[str, Any]) -> int:
 
 def _items(cloud: LocalCloud, table: str) -> list[dict[str, Any]]:
     pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=table)
-    return [item for page in pages for item in page["Items"]]
+    return [decode(item) for page in pages for item in page["Items"]]
 
 
 def _objects(cloud: LocalCloud, bucket: str, prefix: str) -> list[tuple[str, int]]:

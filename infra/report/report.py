@@ -77,13 +77,15 @@ def _measurements(observation: Observation) -> RenderableType:
     table = _table("host", "type", "measurement", right=("value",), then=("status",))
     items = sorted(
         observation.items,
-        key=lambda item: (item["resource_id"]["S"], METRIC_TYPES.index(item["metric_type"]["S"])),
+        key=lambda item: (item["resource_id"], METRIC_TYPES.index(item["metric_type"])),
     )
     for item in items:
-        host, kind = item["resource_id"]["S"], item["metric_type"]["S"]
-        for name, measurement in item["measurements"]["M"].items():
-            table.add_row(host, kind, name, _value(measurement["M"]), _styled(_status(item, name)))
-            host = kind = ""
+        host, metric_type = item["resource_id"], item["metric_type"]
+        for name, measurement in item["measurements"].items():
+            table.add_row(
+                host, metric_type, name, _value(measurement), _styled(_status(item, name))
+            )
+            host = metric_type = ""
     if any(not each.cold for each in observation.invocations.get("data-collector", ())):
         return Group(table, Text(WARM_RUN_NOTE, style="dim"))
     return table
@@ -92,7 +94,7 @@ def _measurements(observation: Observation) -> RenderableType:
 def _status(item: dict[str, Any], measurement: str) -> str:
     """The record's status, for the measurement that determines it; otherwise ''."""
     has_status = measurement.partition(":")[0] in ("utilization", "percent")
-    return item.get("status", {}).get("S", "not enriched") if has_status else ""
+    return item.get("status", "not enriched") if has_status else ""
 
 
 def _stored(observation: Observation) -> RenderableType:
@@ -194,10 +196,10 @@ def _styled(status: str) -> Text:
 
 
 def _value(measurement: dict[str, Any]) -> str:
-    if "NULL" in measurement["last"]:
+    value = measurement["last"]
+    if value is None:
         return "unknown"
-    value, unit = float(measurement["last"]["N"]), measurement["unit"]["S"]
-    match unit:
+    match measurement["unit"]:
         case "percent":
             return f"{value:.1f} %"
         case "bytes":
