@@ -158,7 +158,7 @@ def _alarms(observation: Observation) -> RenderableType:
     cost = Text(
         f"{metrics} alarm metrics ({FREE_ALARM_METRICS} are free, {billed} at $0.10) and"
         f" {composite} composite at $0.50: ${billed * 0.1 + composite * 0.5:.2f} a month;"
-        " AlarmSet=FreeTier: nothing",
+        " $0 with AlarmSet=FreeTier",
         style="dim",
     )
     return Group(table, cost)
