@@ -23,7 +23,7 @@ from chalicelib.aws.store import MetricStore
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.settings import Settings
 from chalicelib.model.status import Threshold
-from infra.local.cloud import create_client
+from infra.local.clients import create_client
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 # Examples are neither timed nor rejected as slow: that would depend on the machine's load.

@@ -196,8 +196,8 @@ class _ReplayClock(Clock):
     def now(self) -> datetime:
         return self._replay_time()
 
-    def when(self, stamped: datetime) -> datetime:
-        return stamped
+    def from_system_time(self, moment: datetime) -> datetime:
+        return moment
 
 
 class _Replay:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ..local.cloud import REGION
+from ..local.clients import REGION
 from ..local.package import MAINTENANCE, OBSERVABILITY, QUERIES, STORAGE, package, transform
 
 STANDALONE = (STORAGE, QUERIES, MAINTENANCE, OBSERVABILITY)

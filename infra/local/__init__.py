@@ -1,8 +1,7 @@
-"""The local cloud: runs what ships, on loopback, without Docker or an AWS account.
+"""Local cloud: deploys the app to moto and runs it on loopback, without Docker or an AWS account.
 
-moto's server answers the AWS APIs; `resources` teaches its CloudFormation the types that it
-lacks, `functions` runs the built zip under AWS's runtime client, `joints` carries events
-between services, `athena` answers SQL. `cloud` puts them together.
+Each sub-package emulates the behaviour of one AWS service that moto lacks. `cloud` starts moto's
+server, installs these parts and deploys the stacks; `wiring` delivers events between services.
 """
 
 from functools import cache

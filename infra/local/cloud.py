@@ -1,4 +1,4 @@
-"""The local cloud as one object: start, deploy, use, stop."""
+"""The local cloud: starts moto's server and the functions, deploys the stacks, stops them."""
 
 import contextlib
 import faulthandler
@@ -16,9 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import boto3
-from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.config import default_user_config
@@ -33,6 +30,7 @@ from werkzeug.serving import make_server
 
 from . import moto_fixes
 from .athena import query_executions
+from .clients import ADMINISTRATOR, REGION, create_client
 from .cloudformation import resources
 from .cloudwatch import alarms, metric_index
 from .cloudwatch.alarm_changes import change_publisher
@@ -61,9 +59,7 @@ from .package import (
 from .stepfunctions import athena_tasks, distributed_map
 from .wiring import Mail, Wiring
 
-REGION = "eu-west-1"
-
-# Stage local of .chalice/config.json connects to this port.
+# The `local` stage in .chalice/config.json connects to this port.
 DEFAULT_PORT = 4566
 ACCOUNT = "123456789012"
 HOST = "127.0.0.1"
@@ -77,25 +73,35 @@ MAINTENANCE_STACK = "infra-monitoring-maintenance"
 STACKS = (STORAGE_STACK, QUERIES_STACK, APP_STACK, MAINTENANCE_STACK, OBSERVABILITY_STACK)
 _ARTIFACTS = "infra-monitoring-artifacts"
 
-# Made by `make setup`: boto3 and AWS's runtime client, what Lambda has and nothing else.
+# Created by `make setup`; has only what Lambda's runtime has: boto3 and AWS's runtime client.
 LAMBDA_PYTHON = ROOT / ".local" / "lambda" / "bin" / "python"
 
-# moto asks for none; whoever has no role's credentials may do everything.
-_ADMINISTRATOR = Credentials("local", "local")
-
-# The functions' processes end when nobody answers them any more, so an end is never in vain.
+# Stopping takes about three seconds. After this time, the process prints the stacks of all
+# threads and exits; the functions' processes then exit too.
 _STOP_SECONDS = 300
 
 Progress = Callable[[str], None]
 
 
 class LocalCloud:
-    """moto's server, the functions' processes and the joints between them, on loopback.
+    """A local cloud with the deployed app, as a context manager.
 
-    A context manager: leaving it stops everything that was started. `between` may put
-    something between the functions and the cloud: it is given the endpoint, and gives the one
-    that the functions call. `thresholds` are parameters of infra/observability.yaml; `clock` is
-    CloudWatch's.
+    Args:
+        port: port on the loopback interface; 0 selects a free one.
+        email: subscriber of the notifications.
+        settings: overrides of the functions' environment variables.
+        progress: called with a description of each step.
+        on_mail: called with each captured e-mail.
+        async_retry_seconds: delays before the retries of asynchronous invocations.
+        alarm_seconds: interval at which the alarms are evaluated.
+        thresholds: parameters of infra/observability.yaml.
+        clock: CloudWatch's clock.
+        proxy: maps the cloud's endpoint to the endpoint that the functions use, for tests that
+            start a proxy in front of the cloud.
+
+    Attributes:
+        endpoint: URL of every AWS API.
+        faults: exceptions in the cloud itself, each in one line.
     """
 
     def __init__(
@@ -107,7 +113,7 @@ class LocalCloud:
         progress: Progress = lambda _: None,
         on_mail: Callable[[Mail], None] = lambda _: None,
         async_retry_seconds: Sequence[float] = ASYNC_RETRY_SECONDS,
-        alarm_seconds: float = alarms.EVERY_SECONDS,
+        alarm_seconds: float = alarms.INTERVAL_SECONDS,
         thresholds: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         proxy: Callable[[str], str] = str,
@@ -148,7 +154,6 @@ class LocalCloud:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # It takes three seconds; whoever waits longer is told where every thread is.
         faulthandler.dump_traceback_later(_STOP_SECONDS, exit=True)
         try:
             self._exit.close()
@@ -156,12 +161,12 @@ class LocalCloud:
             faulthandler.cancel_dump_traceback_later()
 
     def client(self, service: str, role_arn: str = "") -> Any:
-        """A boto3 client of this cloud: the administrator's, or under a role."""
+        """Return a boto3 client, with the administrator's credentials or with those of a role."""
         with self._lock:
             if (service, role_arn) not in self._cached_clients:
                 session = self.iam.assume(role_arn, "service") if role_arn else None
                 self._cached_clients[service, role_arn] = create_client(
-                    service, self.endpoint, session.credentials if session else _ADMINISTRATOR
+                    service, self.endpoint, session.credentials if session else ADMINISTRATOR
                 )
             return self._cached_clients[service, role_arn]
 
@@ -169,16 +174,14 @@ class LocalCloud:
 
     def _start(self) -> None:
         if not LAMBDA_PYTHON.exists():
-            raise LocalCloudError(
-                f"the functions' interpreter {LAMBDA_PYTHON} is missing: run `make setup`"
-            )
+            raise LocalCloudError(f"interpreter {LAMBDA_PYTHON} does not exist: run `make setup`")
         server_socket = _listen(self._port)
         self._exit.callback(server_socket.close)
         port = server_socket.getsockname()[1]
         self.endpoint = f"http://{HOST}:{port}"
         work = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="infra-monitoring-"))
         self._work = Path(work)
-        # moto's state is the process's: what an earlier cloud in it has left is gone.
+        # moto's state is global; an earlier cloud in this process may have left some.
         moto_api_backend.reset()
         backend = cloudwatch_backends[ACCOUNT][REGION]
         self.metrics = Metrics(backend)
@@ -200,27 +203,31 @@ class LocalCloud:
         )
         self._progress("starting moto's server")
         self._serve(server_socket, port)
+        self._replace_parts_of_moto()
+        self.alarms = alarms.Alarms(
+            backend, self.metrics, on_change=change_publisher(self.client), now=self.clock.now
+        )
+        self._exit.callback(self.functions.close)
+        self._exit.callback(self.wiring.close)
+        self._exit.callback(self.alarms.close)
+
+    def _replace_parts_of_moto(self) -> None:
+        # Keeps a reference: moto finds resource types only while their classes exist.
         self._resource_types = resources.install(self.client)
         moto_fixes.install()
         distributed_map.install()
         athena_tasks.install()
+        metric_index.install()
+        alarms.install()
+        instances.install()
         enforcement.install(self.iam)
         self.wiring.install()
         self._exit.callback(
             query_executions.install(self.client, self.iam.role_of, self._work / "athena")
         )
-        metric_index.install()
-        alarms.install()
-        self.alarms = alarms.Alarms(
-            backend, self.metrics, on_change=change_publisher(self.client), now=self.clock.now
-        )
-        instances.install()
-        self._exit.callback(self.functions.close)
-        self._exit.callback(self.wiring.close)
-        self._exit.callback(self.alarms.close)
 
     def _serve(self, server_socket: socket.socket, port: int) -> None:
-        # moto's Step Functions finds the other services through this variable.
+        # moto's Step Functions calls other services at this port.
         os.environ["MOTO_PORT"] = str(port)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -240,20 +247,20 @@ class LocalCloud:
             request_handler=MotoRequestHandler,
             fd=server_socket.fileno(),
         )
-        server.daemon_threads = True  # type: ignore[attr-defined]  # of the mixin
+        server.daemon_threads = True  # type: ignore[attr-defined]  # an attribute of ThreadingMixIn
         threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
         self._exit.callback(server.shutdown)
 
     def _put_log_lines(self, role_arn: str, group: str, stream: str, lines: Iterable[str]) -> None:
-        """As on AWS, logging that fails does not make the invocation fail."""
+        """Write log lines; as on AWS, an error does not fail the invocation."""
         try:
             self._put_log_events(self.client("logs", role_arn), group, stream, lines)
             self._service_metrics.record_log_lines(group, lines)
         except (ClientError, BotoCoreError) as error:
-            self.faults.append(f"log lines of {group} are lost: {error}")
+            self.faults.append(f"log lines of {group} were lost: {error}")
 
     def _put_log_events(self, logs: Any, group: str, stream: str, lines: Iterable[str]) -> None:
-        # As on AWS, a function whose log group nobody made makes it itself, if its role may.
+        # As on AWS, a function creates a missing log group if its role has the permission.
         try:
             with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
                 logs.create_log_stream(logGroupName=group, logStreamName=stream)
@@ -267,17 +274,17 @@ class LocalCloud:
     # --- Deploy -------------------------------------------------------------------------
 
     def _deploy(self) -> None:
-        self._progress("packaging the app, deploying infra/observability.yaml meanwhile")
-        # It stands alone, and packaging is another process's work.
+        self._progress("packaging the app and deploying infra/observability.yaml")
+        # In parallel: the stack depends on no other, and packaging runs in a process.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            alone = pool.submit(
+            observability = pool.submit(
                 self._create_stack,
                 OBSERVABILITY_STACK,
                 OBSERVABILITY.read_text(),
                 {"Suffix": "", "AlarmSet": "All"} | self._thresholds,
             )
             built = package(STAGE, self._work / "package", region=REGION)
-            alone.result()
+            observability.result()
         self._override_settings(built.template)
         self._progress("deploying infra/storage.yaml")
         self._create_stack(
@@ -311,7 +318,7 @@ class LocalCloud:
         known = {name for variables in environments for name in variables}
         if unknown := sorted(set(self._settings) - known):
             raise LocalCloudError(
-                f"--set {', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}"
+                f"--set {', '.join(unknown)}: unknown; the settings are {', '.join(sorted(known))}"
             )
         for variables in environments:
             variables.update({n: v for n, v in self._settings.items() if n in variables})
@@ -336,21 +343,8 @@ class LocalCloud:
             raise LocalCloudError(f"stack {name}: {stack['StackStatus']}")
 
 
-def create_client(service: str, endpoint: str, credentials: Credentials = _ADMINISTRATOR) -> Any:
-    """A boto3 client for a local cloud; the administrator's by default."""
-    session = boto3.Session(
-        region_name=REGION,
-        aws_access_key_id=credentials.access_key,
-        aws_secret_access_key=credentials.secret_key,
-        aws_session_token=credentials.token,
-    )
-    factory: Any = session.client
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=300, max_pool_connections=50)
-    return factory(service, endpoint_url=endpoint, config=config)
-
-
 def _listen(port: int) -> socket.socket:
-    """A listening socket on loopback; port 0 takes any free one."""
+    """Return a listening socket on the loopback interface; port 0 selects a free port."""
     server_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -358,7 +352,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         server_socket.close()
         raise LocalCloudError(
-            f"port {port} cannot be used ({error.strerror}); choose another with --port"
+            f"port {port} is not available ({error.strerror}); choose another with --port"
         ) from error
     server_socket.listen(128)
     return server_socket

@@ -1,4 +1,4 @@
-"""Errors of the local cloud; each message is one line that says what to do."""
+"""Errors of the local cloud. Each message is one line and says what to do."""
 
 from ..command_line import CommandError
 

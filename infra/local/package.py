@@ -1,4 +1,4 @@
-"""From the source tree to CloudFormation: `chalice package`, then the SAM transform."""
+"""Packaging of the app: `chalice package`, then the SAM transform."""
 
 import contextlib
 import hashlib
@@ -27,14 +27,14 @@ QUERIES = ROOT / "infra" / "queries.yaml"
 MAINTENANCE = ROOT / "infra" / "maintenance.yaml"
 OBSERVABILITY = ROOT / "infra" / "observability.yaml"
 
-# Filled by `make setup`, so that packaging needs no network later.
+# `make setup` downloads the wheels, so packaging needs no network.
 WHEELS = ROOT / ".local" / "wheels"
 
-# Results of `chalice package`, the newest ones.
+# Cache of `chalice package` results, limited to the newest ones.
 PACKAGES = ROOT / ".local" / "packages"
-_KEPT = 10
+_MAX_CACHED = 10
 
-# Chalice of this very interpreter: it decides the Lambda runtime.
+# Chalice of the running interpreter, whose version determines the Lambda runtime.
 CHALICE = [sys.executable, str(Path(sys.executable).with_name("chalice"))]
 
 Template = dict[str, Any]
@@ -42,20 +42,20 @@ Template = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What `chalice package` made: the SAM template with the overlay merged in, and the zip."""
+    """The output of `chalice package`: the SAM template merged with the overlay, and the zip."""
 
     template: Template
     archive: Path
 
 
 def package(stage: str, out: Path, *, region: str, overlay: Path | None = OVERLAY) -> Package:
-    """Run `chalice package` for a stage, with the overlay merged in, or reuse an earlier result.
+    """Run `chalice package` for a stage and merge the overlay, or reuse a cached result.
 
-    Results are kept in `.local/packages`, under a hash of everything they are made from.
-    `out` gets sam.yaml, sam.json (the same template) and deployment.zip.
+    Results are cached in `.local/packages` by a hash of all inputs. `out` receives sam.yaml,
+    sam.json (the same template) and deployment.zip.
 
     Raises:
-        LocalCloudError: with Chalice's output.
+        LocalCloudError: Chalice failed; the message contains its output.
     """
     key = _input_hash(stage, region, overlay)
     out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def package(stage: str, out: Path, *, region: str, overlay: Path | None = OVERLA
         _build(stage, out, region=region, overlay=overlay)
         # An input may have changed during the build.
         if _input_hash(stage, region, overlay) == key:
-            _keep(out, PACKAGES / key)
+            _cache(out, PACKAGES / key)
     return Package(json.loads((out / "sam.json").read_text()), out / "deployment.zip")
 
 
@@ -74,17 +74,17 @@ def _build(stage: str, out: Path, *, region: str, overlay: Path | None) -> None:
     command = [*CHALICE, "package", "--stage", stage, "--template-format", "yaml"]
     command += ["--merge-template", str(overlay)] if overlay else []
     command.append(str(out))
-    done = subprocess.run(  # nosec B603 # noqa: S603 - our own interpreter
+    result = subprocess.run(  # nosec B603 # noqa: S603 - our own interpreter
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise LocalCloudError(f"chalice package failed:\n{done.stdout}{done.stderr}".rstrip())
+    if result.returncode:
+        raise LocalCloudError(f"chalice package failed:\n{result.stdout}{result.stderr}".rstrip())
     template = yaml.safe_load((out / "sam.yaml").read_text())
     (out / "sam.json").write_text(json.dumps(template))
 
 
 def _input_hash(stage: str, region: str, overlay: Path | None) -> str:
-    """A hash of the sources, the lock file, the wheels, the versions and the arguments."""
+    """Return a hash of the sources, lock file, wheels, versions and arguments."""
     folders = [ROOT / name for name in ("chalicelib", ".chalice", "vendor")]
     files = [ROOT / "app.py", ROOT / "requirements.txt", Path(__file__)]
     for folder in folders:
@@ -102,38 +102,36 @@ def _is_input(file: Path) -> bool:
     return outputs.isdisjoint(file.relative_to(ROOT).parts)
 
 
-def _restore(kept: Path, out: Path) -> bool:
+def _restore(cached: Path, out: Path) -> bool:
+    """Copy a cached result; return False if there is none."""
     try:
-        shutil.copytree(kept, out, dirs_exist_ok=True)
+        shutil.copytree(cached, out, dirs_exist_ok=True)
     except (OSError, shutil.Error):
-        return False  # never built, or removed by another process
+        return False  # not built yet, or removed by another process
     return True
 
 
-def _keep(out: Path, kept: Path) -> None:
-    """Copy a result to its place in one step; another process may do the same."""
+def _cache(out: Path, cached: Path) -> None:
+    """Add a result to the cache atomically, because other processes use it too; trim the cache."""
     PACKAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PACKAGES, prefix="new-") as folder:
-        copied = Path(folder) / kept.name
-        copied.mkdir()
+        copy = Path(folder) / cached.name
+        copy.mkdir()
         for name in ("sam.yaml", "sam.json", "deployment.zip"):
-            shutil.copy(out / name, copied)
+            shutil.copy(out / name, copy)
         with contextlib.suppress(OSError):
-            copied.rename(kept)
+            copy.rename(cached)
     with contextlib.suppress(OSError):
-        kept_ones = [each for each in PACKAGES.iterdir() if not each.name.startswith("new-")]
-        for old in sorted(kept_ones, key=lambda each: each.stat().st_mtime)[:-_KEPT]:
+        results = [each for each in PACKAGES.iterdir() if not each.name.startswith("new-")]
+        for old in sorted(results, key=lambda each: each.stat().st_mtime)[:-_MAX_CACHED]:
             shutil.rmtree(old, ignore_errors=True)
 
 
 def transform(
     template: Template, *, code: dict[str, str], parameters: dict[str, str], region: str
 ) -> Template:
-    """The template as CloudFormation sees it after the real SAM transform.
-
-    `code` is the S3 location of the zip: `{"Bucket": ..., "Key": ...}`.
-    """
-    template = json.loads(json.dumps(template))  # the translator changes what it is given
+    """Apply the SAM transform; `code` is the zip's S3 location: `{"Bucket": ..., "Key": ...}`."""
+    template = json.loads(json.dumps(template))  # the translator modifies its input
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = code
@@ -144,27 +142,27 @@ def transform(
 
 
 def without_rest_api(template: Template) -> Template:
-    """The template less API Gateway, whose SAM form moto does not take.
+    """Remove API Gateway and everything that refers to it from a transformed template.
 
-    `chalice local` serves the API instead.
+    moto rejects the REST API that SAM generates; `chalice local` serves the API instead.
     """
     resources = template["Resources"]
-    gone = {
+    removed = {
         name for name, each in resources.items() if each["Type"].startswith("AWS::ApiGateway::")
     }
     kept = {
         name: each
         for name, each in resources.items()
-        if name not in gone and not _mentions(each, gone)
+        if name not in removed and not _refers_to(each, removed)
     }
     outputs = {
         name: each
         for name, each in template.get("Outputs", {}).items()
-        if not _mentions(each, gone)
+        if not _refers_to(each, removed)
     }
     return {**template, "Resources": kept, "Outputs": outputs}
 
 
-def _mentions(value: Any, names: set[str]) -> bool:
+def _refers_to(value: Any, names: set[str]) -> bool:
     text = json.dumps(value)
     return any(f'"{name}"' in text or f"${{{name}" in text for name in names)

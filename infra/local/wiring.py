@@ -1,8 +1,8 @@
-"""The wiring between services that moto lacks.
+"""Wiring between the services of the local cloud, where moto has none or a different one.
 
-Lambda invocations go to `functions`; EventBridge rules reach Lambda and Step Functions;
-rules with a rate fire; SNS e-mails are kept; executions of state machines are logged, and
-EventBridge hears of their end. What replaces a method of moto's is named in `install`.
+Lambda invocations run in `lambda_`. EventBridge rules reach Lambda functions and state machines,
+and scheduled rules are triggered. E-mails that SNS would send are captured. Executions of state
+machines are logged, and their ends become EventBridge events. Queue depths become metrics.
 """
 
 import copy
@@ -19,22 +19,19 @@ from moto.sns.models import Subscription
 
 from chalicelib.model.windows import format_utc
 
+from .clients import Clients
 from .cloudwatch.service_metrics import ServiceMetrics
-from .eventbridge.events import Events, is_ours
+from .eventbridge.events import Events, is_delivered_here
 from .lambda_.functions import Functions
 from .lambda_.invocations import ASYNC_RETRY_SECONDS, Invocations
-from .shared import Clients
+from .patching import original, patch
 from .sqs.queues import Queues
 from .stepfunctions.executions import Executions
-
-# Taken before anything is replaced: a second cloud in one process must not call the first's.
-_MOTO_SEND_TO_TARGETS = Rule.send_to_targets
-_MOTO_PUBLISH = Subscription.publish
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """An e-mail that SNS would have sent."""
+    """An e-mail that SNS would send."""
 
     to: str
     subject: str
@@ -43,7 +40,7 @@ class Mail:
 
 
 class Wiring:
-    """Everything that moves between the services; one for each local cloud."""
+    """The connections between the services of one local cloud, and their background threads."""
 
     def __init__(
         self,
@@ -64,7 +61,7 @@ class Wiring:
         self.mails: list[Mail] = []
 
     def install(self) -> None:
-        """Put this in the place of moto's own ends."""
+        """Replace moto's Lambda invocation, its event delivery and its SNS delivery."""
         wiring = self
 
         def invoke(
@@ -76,27 +73,27 @@ class Wiring:
             if not wiring.events.send(rule, event):
                 return
             for target in rule.targets:
-                if not is_ours(target):
-                    # Each with an event of its own, for moto rewrites it for some targets.
-                    alone = copy.copy(rule)
-                    alone.targets = [target]
-                    alone.event_pattern = EventPattern.load(None)  # matched it has already
-                    _MOTO_SEND_TO_TARGETS(alone, copy.deepcopy(event), *args, **kwargs)
+                if not is_delivered_here(target):
+                    # One copy of the event for each target: moto modifies it for some targets.
+                    single = copy.copy(rule)
+                    single.targets = [target]
+                    single.event_pattern = EventPattern.load(None)  # the event already matched
+                    original(Rule, "send_to_targets")(single, copy.deepcopy(event), *args, **kwargs)
 
         def publish(subscription: Subscription, message: str, *args: Any, **kwargs: Any) -> None:
             if subscription.protocol == "email":
-                wiring._mail_if_wanted(subscription, message, **kwargs)
+                wiring._deliver_mail(subscription, message, **kwargs)
             else:
-                _MOTO_PUBLISH(subscription, message, *args, **kwargs)
+                original(Subscription, "publish")(subscription, message, *args, **kwargs)
 
-        LambdaFunction.invoke = invoke  # type: ignore[method-assign, assignment]  # in the place of moto's
-        Rule.send_to_targets = send_to_targets  # type: ignore[method-assign, assignment]  # in the place of moto's
-        Subscription.publish = publish  # type: ignore[method-assign, assignment]  # in the place of moto's
+        patch(LambdaFunction, "invoke", invoke)
+        patch(Rule, "send_to_targets", send_to_targets)
+        patch(Subscription, "publish", publish)
 
     def start(self) -> None:
-        """Start the clock, what tells of executions and queues, and the retries."""
+        """Start the threads for schedules, executions, queues and asynchronous retries."""
         for work in (
-            self.events.run_clock,
+            self.events.run_schedules,
             self._executions.run,
             self._queues.run,
             self.invocations.run_retries,
@@ -108,6 +105,7 @@ class Wiring:
             thread.start()
 
     def close(self) -> None:
+        """Stop the threads and discard pending retries."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=5)
@@ -115,36 +113,37 @@ class Wiring:
 
     @property
     def idle(self) -> bool:
-        """Whether no asynchronous invocation is waiting or under way."""
+        """Whether no asynchronous invocation is pending or running."""
         return self.invocations.idle
 
     @property
     def only_retries_left(self) -> bool:
-        """Whether no asynchronous invocation is under way; some may wait to be tried again."""
+        """Whether every pending asynchronous invocation is waiting for its next retry."""
         return self.invocations.only_retries_left
 
     def trigger_all(self) -> list[str]:
-        """Let every enabled rule with a rate fire now; the events' IDs."""
+        """Trigger every enabled rule with a rate now; return the IDs of the events."""
         return self.events.trigger_all()
 
-    def fire(self, rule: str) -> str:
-        """Let one scheduled rule fire now; the event's ID."""
-        return self.events.fire_named(rule)
+    def trigger(self, rule: str) -> str:
+        """Trigger one scheduled rule by name now; return the ID of the event."""
+        return self.events.trigger(rule)
 
-    def _mail_if_wanted(self, subscription: Subscription, message: str, **sent: Any) -> None:
-        """An e-mail, unless the subscription's filter policy is against it."""
+    def _deliver_mail(self, subscription: Subscription, message: str, **kwargs: Any) -> None:
+        """Capture an e-mail if the message matches the subscription's filter policy."""
         matcher = subscription._filter_policy_matcher
-        attributes = sent.get("message_attributes")
-        # To moto `"exists": false` holds without any attribute, too; to AWS nothing does then:
+        attributes = kwargs.get("message_attributes")
+        # In moto, `"exists": false` matches a message without attributes. On AWS, a message
+        # without attributes matches no filter policy:
         # https://docs.aws.amazon.com/sns/latest/dg/attribute-key-matching.html
         if matcher and not (attributes and matcher.matches(attributes, message)):
             return
-        if sent.get("message_structure") == "json":
+        if kwargs.get("message_structure") == "json":
             texts = json.loads(message)
             message = texts.get("email", texts["default"])
-        self._mail(subscription.endpoint, sent.get("subject"), message)
+        self._capture(subscription.endpoint, kwargs.get("subject"), message)
 
-    def _mail(self, to: str, subject: str | None, body: str) -> None:
+    def _capture(self, to: str, subject: str | None, body: str) -> None:
         mail = Mail(to, subject or "AWS Notification Message", body, format_utc(datetime.now(UTC)))
         self.mails.append(mail)
         self._on_mail(mail)

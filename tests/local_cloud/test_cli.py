@@ -79,7 +79,7 @@ def test_set_overrides_settings() -> None:
 def test_an_unknown_setting_is_an_error() -> None:
     done = infra("run", "--set", "NO_SUCH=1", "CPU_THRESHOLDS=1,2")
     assert done.returncode == 1
-    assert "--set NO_SUCH: no such setting; there are" in done.stderr
+    assert "--set NO_SUCH: unknown; the settings are" in done.stderr
 
 
 def test_an_assignment_without_a_value_is_an_error() -> None:
@@ -154,7 +154,7 @@ def test_a_port_in_use_is_an_error_message() -> None:
         done = infra("up", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert "cannot be used (Address already in use); choose another with --port" in line
+    assert "is not available (Address already in use); choose another with --port" in line
 
 
 def test_a_missing_interpreter_is_an_error_message(
@@ -162,7 +162,8 @@ def test_a_missing_interpreter_is_an_error_message(
 ) -> None:
     monkeypatch.setattr(cloud_module, "LAMBDA_PYTHON", Path("/missing/bin/python"))
     assert main(["run"]) == 1
-    assert "interpreter /missing/bin/python is missing: run `make setup`" in capfd.readouterr().err
+    message = "interpreter /missing/bin/python does not exist: run `make setup`"
+    assert message in capfd.readouterr().err
 
 
 def test_a_failed_deployment_is_an_error_message(

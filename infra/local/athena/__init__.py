@@ -1,0 +1,1 @@
+"""Athena: queries over the Glue catalog and the bucket, executed by DuckDB."""

@@ -1,8 +1,8 @@
-"""The Glue catalog for DuckDB: the tables and views that a statement names, as views of it.
+"""The Glue catalog in DuckDB: the tables and views that a statement names.
 
-They are what CloudFormation put there: columns, location, partition keys and the SQL of views are
-read at each query, so a wrong definition shows here. Glue and S3 are asked with the clients of
-whoever asks, as Athena does.
+The definitions come from Glue at each query, as CloudFormation created them: columns, location,
+partition keys and the SQL of views. Glue and S3 are called with the caller's clients, as Athena
+does.
 """
 
 import base64
@@ -23,30 +23,32 @@ _VIEW = re.compile(r"/\* Presto View: (\S+) \*/")
 
 
 class QueryFailedError(Exception):
-    """A query that Athena would fail too; the message becomes its StateChangeReason."""
+    """Athena would fail this query too; the message becomes the StateChangeReason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One statement and what it is asked with: `limit` is how many bytes it may read.
+class Query:
+    """One statement, its context and its limit.
 
-    `owner` is who asks, and `clients` are theirs.
+    `clients` have the permissions of `role`, the name of the caller's role; '' stands for the
+    administrator. `bytes_limit` is the work group's limit of bytes scanned.
     """
 
     sql: str
     clients: Callable[[str], Any]
-    owner: str = ""
+    role: str = ""
     database: str = "default"
     parameters: Sequence[str] = ()
-    limit: int | None = None
+    bytes_limit: int | None = None
 
 
-Files = Callable[[Question, str], list[Path]]
+# (query, S3 location) -> the objects below the location, as local files
+Files = Callable[[Query, str], list[Path]]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the catalog; its types are DuckDB's. `view` is the SQL of a view."""
+    """A table of the catalog, with DuckDB's types; `view` is the SQL of a view, else ''."""
 
     location: str
     columns: dict[str, str]
@@ -56,53 +58,51 @@ class Table:
     view: str
 
     @classmethod
-    def of(cls, described: dict[str, Any]) -> "Table":
-        storage, parameters = described["StorageDescriptor"], described.get("Parameters", {})
-        found = _VIEW.fullmatch(described.get("ViewOriginalText", ""))
+    def from_glue(cls, table: dict[str, Any]) -> "Table":
+        """Convert a table of Glue's GetTable."""
+        storage, parameters = table["StorageDescriptor"], table.get("Parameters", {})
+        view = _VIEW.fullmatch(table.get("ViewOriginalText", ""))
         return cls(
             location=storage.get("Location", ""),
             columns={each["Name"]: _type(each) for each in storage["Columns"]},
-            partitions={each["Name"]: _type(each) for each in described.get("PartitionKeys", [])},
+            partitions={each["Name"]: _type(each) for each in table.get("PartitionKeys", [])},
             parquet="Parquet" in storage.get("InputFormat", ""),
             compression=parameters.get("parquet.compression", "GZIP"),
-            view=json.loads(base64.b64decode(found[1]))["originalSql"] if found else "",
+            view=json.loads(base64.b64decode(view[1]))["originalSql"] if view else "",
         )
 
 
 class Catalog:
-    """What a question names, in a DuckDB of its own."""
+    """The tables and views of a query, as views in a DuckDB connection."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, question: Question, files: Files
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: Query, files: Files) -> None:
         self.connection = connection
-        self.question = question
+        self.query = query
         self._files = files
         self._attached: set[tuple[str, str]] = set()
 
     def table(self, named: exp.Table) -> Table:
-        """What Glue has of a table.
+        """Return a table or view from Glue.
 
         Raises:
-            QueryFailedError: there is none.
+            QueryFailedError: it does not exist.
         """
-        database = named.db or self.question.database
-        glue = self.question.clients("glue")
+        database = named.db or self.query.database
+        glue = self.query.clients("glue")
         try:
-            return Table.of(glue.get_table(DatabaseName=database, Name=named.name)["Table"])
+            return Table.from_glue(glue.get_table(DatabaseName=database, Name=named.name)["Table"])
         except glue.exceptions.EntityNotFoundException as error:
             raise QueryFailedError(
                 f"TABLE_NOT_FOUND: Table 'awsdatacatalog.{database}.{named.name}' does not exist"
             ) from error
 
-    def attach_all(self, query: exp.Expr, database: str = "") -> None:
-        """Make every table that a query names known, and name each with its database.
+    def attach_all(self, statement: exp.Expr, default_database: str = "") -> None:
+        """Create a view for each table in a statement, and qualify each name with its database.
 
-        Without one it is of `database`, as in a view's SQL, or of the question's.
+        Names without a database are in `default_database`, or in that of the query.
         """
-        own = database or self.question.database
-        for named in tables(query):
-            database = named.db or own
+        for named in tables(statement):
+            database = named.db or default_database or self.query.database
             named.set("db", exp.to_identifier(database))
             if (database, named.name) not in self._attached:
                 self._attached.add((database, named.name))
@@ -111,17 +111,17 @@ class Catalog:
     def _attach(self, database: str, named: exp.Table) -> None:
         table = self.table(named)
         if table.view:
-            query = sqlglot.parse_one(table.view, read="athena")
-            self.attach_all(query, database)
-            source = query.sql(dialect="duckdb")
+            statement = sqlglot.parse_one(table.view, read="athena")
+            self.attach_all(statement, database)
+            source = statement.sql(dialect="duckdb")
         else:
-            source = _source(table, self._files(self.question, table.location))
+            source = _source(table, self._files(self.query, table.location))
         self.connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{database}"')
         self.connection.execute(f'CREATE VIEW "{database}"."{named.name}" AS {source}')
 
     @contextmanager
-    def measured(self) -> Iterator[Callable[[], int]]:
-        """How many bytes were read of files meanwhile; known at the end."""
+    def measure(self) -> Iterator[Callable[[], int]]:
+        """Measure the bytes read from files; call the yielded function after the block."""
         read: list[int] = []
         self.connection.execute("PRAGMA enable_profiling = 'no_output'")
         yield lambda: read[0]
@@ -131,15 +131,15 @@ class Catalog:
 
 
 def tables(statement: exp.Expr) -> Iterator[exp.Table]:
-    """The places where a query names tables of the catalog, not its own WITH names."""
-    own = {each.alias_or_name for each in statement.find_all(exp.CTE)}
+    """Yield the references to tables of the catalog, without those to WITH names."""
+    with_names = {each.alias_or_name for each in statement.find_all(exp.CTE)}
     for each in list(statement.find_all(exp.Table)):
-        if each.name and (each.db or each.name not in own):
+        if each.name and (each.db or each.name not in with_names):
             yield each
 
 
 def literal(value: Any) -> str:
-    """A Python value as a literal of DuckDB's SQL."""
+    """Format a Python value as a literal of DuckDB's SQL."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -148,11 +148,11 @@ def literal(value: Any) -> str:
 
 
 def _source(table: Table, files: Sequence[Path]) -> str:
-    """SQL for a table's rows; DuckDB reads of them what a query needs."""
+    """Return the SQL for a table's rows; DuckDB reads only the data that a query needs."""
     columns = table.columns | table.partitions
     if not files:
-        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
-        return f"SELECT {nothing} WHERE false"
+        nulls = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+        return f"SELECT {nulls} WHERE false"
     paths = literal([str(file) for file in files])
     layout = f"hive_partitioning = true, hive_types = {literal(table.partitions)}"
     if table.parquet:

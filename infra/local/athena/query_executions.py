@@ -1,4 +1,4 @@
-"""Athena: queries that are really run, in the background, in the place of moto's."""
+"""Query executions that run in the background and replace those of moto, which runs no SQL."""
 
 import csv
 import io
@@ -13,51 +13,54 @@ from moto.athena.models import AthenaBackend, Execution, QueryResults
 from moto.athena.responses import AthenaResponse
 from moto.s3.models import s3_backends
 
-from .catalog import Question
-from .query_engine import Answer, BytesLimitError, QueryEngine
+from ..clients import Clients
+from ..patching import original, patch
+from .catalog import Query
+from .query_engine import BytesLimitError, QueryEngine, ResultSet
 
-# (service, role ARN or "" for the administrator)
-Clients = Callable[[str, str], Any]
-Failure = tuple[str, dict[str, int]]
+# Error response: body, headers with the status
+ErrorResponse = tuple[str, dict[str, int]]
 
 _PAGE_ROWS = 1000
 
 
-class _QueryExecution(Execution):
-    """An execution whose state is the query's own, not one that moto lets pass by itself."""
+class QueryExecution(Execution):
+    """A query execution with the real state of its query."""
 
     status: Any = "QUEUED"
     reason = ""
     scanned_bytes = 0
     inserted = 0
-    owner = ""
+    role = ""
 
-    def __init__(self, **what: Any) -> None:
-        super().__init__(**what)
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
         self._interrupt: Callable[[], None] = lambda: None
 
     @property
     def configuration(self) -> dict[str, Any]:
+        """The configuration of the work group."""
         configuration: dict[str, Any] = self.workgroup.configuration if self.workgroup else {}
         return configuration
 
-    def started(self, interrupt: Callable[[], None]) -> None:
+    def set_interrupt(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
 
     def stop(self) -> None:
+        """Cancel the query unless it has ended."""
         if self.status in {"QUEUED", "RUNNING"}:
             self.end("CANCELLED", "Query was cancelled")
             self._interrupt()
 
     def end(self, status: str, reason: str = "") -> None:
-        """How it ended; the first end counts."""
+        """Set the final state; only the first call has an effect."""
         if self.status in {"QUEUED", "RUNNING"}:
             self.reason, self.end_time = reason, time.time()
             self.status = status
 
 
-class Athena:
-    """The queries of one local cloud."""
+class QueryExecutions:
+    """The query executions of one local cloud."""
 
     def __init__(self, clients: Clients, role_of: Callable[[str], str], cache: Path) -> None:
         self._clients = clients
@@ -67,101 +70,98 @@ class Athena:
         self.submit = self._pool.submit
 
     def close(self) -> None:
-        """Stop; the query under way is waited for."""
+        """Discard the queued queries and wait for the running ones."""
         self._pool.shutdown(cancel_futures=True)
 
-    def start(self, response: AthenaResponse) -> str | Failure:
+    def start(self, response: AthenaResponse) -> str | ErrorResponse:
+        """Handle StartQueryExecution."""
         backend, name = response.athena_backend, response._get_param("WorkGroup") or "primary"
         if name not in backend.work_groups:
             return response.error(f"WorkGroup {name} is not found.", 400)
-        execution = _QueryExecution(
+        execution = QueryExecution(
             query=response._get_param("QueryString"),
             context=response._get_param("QueryExecutionContext") or {},
             config=response._get_param("ResultConfiguration") or {},
             workgroup=backend.work_groups[name],
             execution_parameters=response._get_param("ExecutionParameters"),
         )
-        execution.owner = self._role_of(response.get_access_key())
+        execution.role = self._role_of(response.get_access_key())
         backend.executions[execution.id] = execution
         self.submit(self._run, backend, execution)
         return json.dumps({"QueryExecutionId": execution.id})
 
-    def _run(self, backend: AthenaBackend, execution: _QueryExecution) -> None:
+    def _run(self, backend: AthenaBackend, execution: QueryExecution) -> None:
         if execution.status != "QUEUED":
             return
         execution.status = "RUNNING"
 
         def clients(service: str) -> Any:
-            return self._clients(service, execution.owner)
+            return self._clients(service, execution.role)
 
         context: Any = execution.context
-        question = Question(
+        query = Query(
             sql=execution.query,
             clients=clients,
-            owner=execution.owner.rpartition("/")[2],
+            role=execution.role.rpartition("/")[2],
             database=context.get("Database", "default"),
             parameters=execution.execution_parameters or (),
-            limit=execution.configuration.get("BytesScannedCutoffPerQuery"),
+            bytes_limit=execution.configuration.get("BytesScannedCutoffPerQuery"),
         )
         try:
-            answer = self._engine.answer(question, execution.started)
-            execution.scanned_bytes = answer.scanned_bytes
-            execution.inserted = answer.inserted
-            backend.query_results[execution.id] = _results(answer)
-            _store(clients, execution, answer)
+            result = self._engine.execute(query, execution.set_interrupt)
+            execution.scanned_bytes = result.scanned_bytes
+            execution.inserted = result.inserted
+            backend.query_results[execution.id] = _query_results(result)
+            _write_result(clients, execution, result)
             execution.end("SUCCEEDED")
         except BytesLimitError as error:
             execution.end("CANCELLED", str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller polls until told
+        except Exception as error:  # noqa: BLE001 - the caller polls until the query has ended
             execution.end("FAILED", str(error))
 
 
 def install(clients: Clients, role_of: Callable[[str], str], cache: Path) -> Callable[[], None]:
-    """Let moto's Athena run its queries here, in the background, as Athena does.
+    """Replace moto's query executions; return a function that stops them.
 
-    A query has the permissions of who started it: `role_of` tells the role of an access key.
-    Returns what stops it.
+    A query has the permissions of the role that started it: `role_of` returns the role ARN of an
+    access key, or '' for the administrator's. `cache` is a directory for fetched objects.
     """
-    athena = Athena(clients, role_of, cache)
+    executions = QueryExecutions(clients, role_of, cache)
 
-    def start_query_execution(response: AthenaResponse) -> str | Failure:
-        return athena.start(response)
+    def start_query_execution(response: AthenaResponse) -> str | ErrorResponse:
+        return executions.start(response)
 
-    AthenaResponse.start_query_execution = start_query_execution  # type: ignore[method-assign, assignment]  # in the place of moto's
-    AthenaResponse.stop_query_execution = _known(_stop)  # type: ignore[method-assign, assignment]  # in the place of moto's
-    AthenaResponse.get_query_execution = _known(_describe)  # type: ignore[method-assign, assignment]  # in the place of moto's
-    AthenaResponse.get_query_results = _known(_page)  # type: ignore[method-assign, assignment]  # in the place of moto's
-    AthenaResponse.get_named_query = _get_named_query  # type: ignore[method-assign, assignment]  # in the place of moto's
-    return athena.close
-
-
-_MOTO_GET_QUERY_EXECUTION = AthenaResponse.get_query_execution
-_MOTO_GET_NAMED_QUERY = AthenaResponse.get_named_query
+    patch(AthenaResponse, "start_query_execution", start_query_execution)
+    patch(AthenaResponse, "stop_query_execution", _for_execution(_stop))
+    patch(AthenaResponse, "get_query_execution", _for_execution(_describe))
+    patch(AthenaResponse, "get_query_results", _for_execution(_page))
+    patch(AthenaResponse, "get_named_query", _get_named_query)
+    return executions.close
 
 
-def _known(
-    answer: Callable[[AthenaResponse, _QueryExecution], str | Failure],
-) -> Callable[[AthenaResponse], str | Failure]:
-    """An answer about an execution; of one that nobody started, Athena's error."""
+def _for_execution(
+    handler: Callable[[AthenaResponse, QueryExecution], str | ErrorResponse],
+) -> Callable[[AthenaResponse], str | ErrorResponse]:
+    """Look up the request's execution for a handler; an unknown ID gets Athena's error."""
 
-    def answered(response: AthenaResponse) -> str | Failure:
-        identity = response._get_param("QueryExecutionId")
-        execution = response.athena_backend.executions.get(identity)
-        if not isinstance(execution, _QueryExecution):
-            return response.error(f"QueryExecution {identity} was not found", 400)
-        return answer(response, execution)
+    def handle(response: AthenaResponse) -> str | ErrorResponse:
+        query_id = response._get_param("QueryExecutionId")
+        execution = response.athena_backend.executions.get(query_id)
+        if not isinstance(execution, QueryExecution):
+            return response.error(f"QueryExecution {query_id} was not found", 400)
+        return handler(response, execution)
 
-    return answered
+    return handle
 
 
-def _stop(_: AthenaResponse, execution: _QueryExecution) -> str:
+def _stop(_: AthenaResponse, execution: QueryExecution) -> str:
     execution.stop()
     return "{}"
 
 
-def _describe(response: AthenaResponse, execution: _QueryExecution) -> str:
-    answer = json.loads(_MOTO_GET_QUERY_EXECUTION(response))
-    detail = answer["QueryExecution"]
+def _describe(response: AthenaResponse, execution: QueryExecution) -> str:
+    body = json.loads(original(AthenaResponse, "get_query_execution")(response))
+    detail = body["QueryExecution"]
     if execution.query.lstrip().upper().startswith("INSERT"):
         detail["StatementType"] = "DML"
     if execution.reason:
@@ -174,27 +174,27 @@ def _describe(response: AthenaResponse, execution: _QueryExecution) -> str:
         "EngineExecutionTimeInMillis": milliseconds,
         "TotalExecutionTimeInMillis": milliseconds,
     }
-    return json.dumps(answer)
+    return json.dumps(body)
 
 
-def _page(response: AthenaResponse, execution: _QueryExecution) -> str | Failure:
-    """Some rows, the header first of all; the token is the number of the next row."""
+def _page(response: AthenaResponse, execution: QueryExecution) -> str | ErrorResponse:
+    """Handle GetQueryResults: the first row is the header; the token is the next row's number."""
     if execution.status != "SUCCEEDED":
         return response.error(f"Query has not yet finished. Current state: {execution.status}", 400)
-    if not _is_kept(execution):
+    if not _has_results(execution):
         return response.error("Could not find results", 400)
-    whole = response.athena_backend.query_results[execution.id]
+    results = response.athena_backend.query_results[execution.id]
     first = int(response._get_param("NextToken") or 0)
     last = first + min(int(response._get_param("MaxResults") or _PAGE_ROWS), _PAGE_ROWS)
-    answer = QueryResults(whole.rows[first:last], whole.column_info).to_dict()
-    answer["UpdateCount"] = execution.inserted
-    if last < len(whole.rows):
-        answer["NextToken"] = str(last)
-    return json.dumps(answer)
+    body = QueryResults(results.rows[first:last], results.column_info).to_dict()
+    body["UpdateCount"] = execution.inserted
+    if last < len(results.rows):
+        body["NextToken"] = str(last)
+    return json.dumps(body)
 
 
-def _is_kept(execution: _QueryExecution) -> bool:
-    """Whether the results' object is still there, where there was one."""
+def _has_results(execution: QueryExecution) -> bool:
+    """Whether the results' object still exists; true for an execution that wrote none."""
     location = (execution.config or {}).get("OutputLocation", "")
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not key.endswith(f"{execution.id}.csv"):
@@ -203,33 +203,34 @@ def _is_kept(execution: _QueryExecution) -> bool:
     return s3_backends[owner][partition].get_object(bucket, key) is not None
 
 
-def _get_named_query(response: AthenaResponse) -> str | Failure:
-    identity = response._get_param("NamedQueryId")
-    if identity not in response.athena_backend.named_queries:
-        return response.error(f"NamedQuery {identity} was not found", 400)
-    return _MOTO_GET_NAMED_QUERY(response)
+def _get_named_query(response: AthenaResponse) -> Any:
+    query_id = response._get_param("NamedQueryId")
+    if query_id not in response.athena_backend.named_queries:
+        return response.error(f"NamedQuery {query_id} was not found", 400)
+    return original(AthenaResponse, "get_named_query")(response)
 
 
-def _store(clients: Callable[[str], Any], execution: _QueryExecution, answer: Answer) -> None:
-    """The answer as CSV at the work group's result location."""
-    result = execution.configuration.get("ResultConfiguration", {})
-    if "OutputLocation" not in result:
+def _write_result(clients: Clients, execution: QueryExecution, result: ResultSet) -> None:
+    """Write the result as CSV to the work group's result location, if it has one."""
+    configuration = execution.configuration.get("ResultConfiguration", {})
+    if "OutputLocation" not in configuration:
         return
-    location = f"{result['OutputLocation'].rstrip('/')}/{execution.id}.csv"
+    location = f"{configuration['OutputLocation'].rstrip('/')}/{execution.id}.csv"
     execution.config = {**(execution.config or {}), "OutputLocation": location}
     bucket, _, key = location.removeprefix("s3://").partition("/")
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerow([name for name, _ in answer.columns])
-    writer.writerows(answer.rows)
+    writer.writerow([name for name, _ in result.columns])
+    writer.writerows(result.rows)
     clients("s3").put_object(Bucket=bucket, Key=key, Body=text.getvalue().encode())
 
 
-def _results(answer: Answer) -> QueryResults:
-    rows = [{"Data": [{"VarCharValue": name} for name, _ in answer.columns]}] * bool(answer.columns)
+def _query_results(result: ResultSet) -> QueryResults:
+    """Convert a result to moto's form, with the header as the first row."""
+    rows = [{"Data": [{"VarCharValue": name} for name, _ in result.columns]}] * bool(result.columns)
     rows += [
         {"Data": [{} if value is None else {"VarCharValue": value} for value in row]}
-        for row in answer.rows
+        for row in result.rows
     ]
-    info = [{"Name": name, "Label": name, "Type": kind} for name, kind in answer.columns]
+    info = [{"Name": name, "Label": name, "Type": kind} for name, kind in result.columns]
     return QueryResults(rows=rows, column_info=info)

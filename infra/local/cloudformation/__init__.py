@@ -1,0 +1,1 @@
+"""CloudFormation: resource types that moto lacks or supports only in part."""

@@ -1,8 +1,8 @@
-"""CloudFormation types that moto's CloudFormation lacks or takes only in part.
+"""CloudFormation resource types that moto lacks or supports only in part.
 
-moto finds its types through `CloudFormationModel.__subclasses__()`, the last one of a name
-winning. Each function here does what CloudFormation does for its type: it calls the
-service's API with the resource's properties.
+moto finds resource types through `CloudFormationModel.__subclasses__()`; the last class of a type
+wins. Each function here creates a resource as CloudFormation does: it calls the service's API
+with the resource's properties.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moto.cloudformation import parsing  # registers moto's own types before ours
+from moto.cloudformation import parsing  # registers moto's types before those below
 from moto.core.common_models import CloudFormationModel
 from moto.dynamodb.models.table import Table
 from moto.iam.models import Role
@@ -18,40 +18,42 @@ from moto.s3.models import FakeBucket
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
+from ..clients import Clients
 from ..errors import LocalCloudError
 
 Properties = dict[str, Any]
-ClientFactory = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What CloudFormation is asked to create, and the clients to do it with."""
+class CreateRequest:
+    """A resource to create; `name` is its name property or a generated name."""
 
-    clients: ClientFactory
+    clients: Clients
     name: str
     properties: Properties
     account: str
     region: str
 
 
-# Returns the resource: its physical ID, or moto's own model of it.
-Create = Callable[[Request], Any]
-
+# Returns the resource's physical ID, or moto's model of the resource.
+Create = Callable[[CreateRequest], Any]
 
 _TYPES: list[tuple[str, str, Create]] = []
 
 
-def install(clients: ClientFactory) -> list[type]:
-    """Make the types below known to moto, which holds them weakly: keep what this returns."""
+def install(clients: Clients) -> list[type]:
+    """Register the resource types below with moto.
+
+    Keep a reference to the returned classes: moto finds them only while they exist.
+    """
     models = [_model(clients, *each) for each in _TYPES]
-    # moto keeps what it found first, which in a second cloud of a process would be the first's.
-    for kept in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
-        kept.cache_clear()
+    # moto caches the types; a second cloud in the same process would use those of the first.
+    for cached in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
+        cached.cache_clear()
     return models
 
 
-def _model(clients: ClientFactory, type_name: str, name_property: str, create: Create) -> type:
+def _model(clients: Clients, type_name: str, name_property: str, create: Create) -> type:
     def create_from_cloudformation_json(
         cls: Any,
         resource_name: str,
@@ -61,7 +63,7 @@ def _model(clients: ClientFactory, type_name: str, name_property: str, create: C
         **_: Any,
     ) -> Any:
         properties = cloudformation_json.get("Properties", {})
-        created = create(Request(clients, resource_name, properties, account_id, region_name))
+        created = create(CreateRequest(clients, resource_name, properties, account_id, region_name))
         if not isinstance(created, str):
             return created
         resource = cls()
@@ -82,17 +84,17 @@ def _model(clients: ClientFactory, type_name: str, name_property: str, create: C
 
 
 def _resource_type(type_name: str, name_property: str = "") -> Callable[[Create], Create]:
-    """Note a function that creates resources of a type; `name_property` holds their name."""
+    """Register a function that creates resources of a type; `name_property` has their names."""
 
-    def note(create: Create) -> Create:
+    def register(create: Create) -> Create:
         _TYPES.append((type_name, name_property, create))
         return create
 
-    return note
+    return register
 
 
 @_resource_type("AWS::S3::Bucket", "BucketName")
-def _bucket(request: Request) -> FakeBucket:
+def _bucket(request: CreateRequest) -> FakeBucket:
     bucket = FakeBucket.create_from_cloudformation_json(
         request.name, {"Properties": request.properties}, request.account, request.region
     )
@@ -121,7 +123,7 @@ def _bucket(request: Request) -> FakeBucket:
 
 
 def _lifecycle(rule: Properties) -> dict[str, Any]:
-    """A lifecycle rule in the API's form, which nests what CloudFormation's has flat."""
+    """Convert a lifecycle rule from CloudFormation's flat form to the API's nested one."""
     api = {
         "ID": rule["Id"],
         "Status": rule["Status"],
@@ -136,20 +138,20 @@ def _lifecycle(rule: Properties) -> dict[str, Any]:
             {"StorageClass": each["StorageClass"], "Days": each["TransitionInDays"]}
             for each in rule["Transitions"]
         ]
-    for same in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"):
-        if same in rule:
-            api[same] = rule[same]
+    for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"):
+        if name in rule:
+            api[name] = rule[name]
     return api
 
 
 @_resource_type("AWS::S3::BucketPolicy")
-def _bucket_policy(request: Request) -> str:
-    # Kept, not put: it denies what is not TLS, and loopback is plain HTTP.
+def _bucket_policy(request: CreateRequest) -> str:
+    # Not applied: the policy denies requests without TLS, and loopback uses plain HTTP.
     return f"{request.properties['Bucket']}-policy"
 
 
 @_resource_type("AWS::DynamoDB::Table", "TableName")
-def _table(request: Request) -> Table:
+def _table(request: CreateRequest) -> Table:
     table = Table.create_from_cloudformation_json(
         request.name, {"Properties": request.properties}, request.account, request.region
     )
@@ -166,28 +168,28 @@ def _table(request: Request) -> Table:
 
 
 @_resource_type("AWS::IAM::Role", "RoleName")
-def _role(request: Request) -> Role:
+def _role(request: CreateRequest) -> Role:
     role = Role.create_from_cloudformation_json(
         request.name, {"Properties": request.properties}, request.account, request.region
     )
-    # moto ignores them.
+    # moto ignores managed policies of a role.
     for arn in request.properties.get("ManagedPolicyArns", []):
         request.clients("iam").attach_role_policy(RoleName=role.name, PolicyArn=arn)
     return role
 
 
 @_resource_type("AWS::SNS::Subscription")
-def _subscription(request: Request) -> str:
-    answer = request.clients("sns").subscribe(
+def _subscription(request: CreateRequest) -> str:
+    response = request.clients("sns").subscribe(
         TopicArn=request.properties["TopicArn"],
         Protocol=request.properties["Protocol"],
         Endpoint=request.properties["Endpoint"],
     )
-    return str(answer["SubscriptionArn"])
+    return str(response["SubscriptionArn"])
 
 
 @_resource_type("AWS::SNS::TopicPolicy")
-def _topic_policy(request: Request) -> str:
+def _topic_policy(request: CreateRequest) -> str:
     policy = json.dumps(request.properties["PolicyDocument"])
     for arn in request.properties["Topics"]:
         request.clients("sns").set_topic_attributes(
@@ -197,7 +199,7 @@ def _topic_policy(request: Request) -> str:
 
 
 @_resource_type("AWS::SQS::QueuePolicy")
-def _queue_policy(request: Request) -> str:
+def _queue_policy(request: CreateRequest) -> str:
     policy = json.dumps(request.properties["PolicyDocument"])
     for url in request.properties["Queues"]:
         request.clients("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
@@ -205,13 +207,13 @@ def _queue_policy(request: Request) -> str:
 
 
 @_resource_type("AWS::Glue::Database")
-def _glue_database(request: Request) -> str:
+def _glue_database(request: CreateRequest) -> str:
     request.clients("glue").create_database(DatabaseInput=request.properties["DatabaseInput"])
     return str(request.properties["DatabaseInput"]["Name"])
 
 
 @_resource_type("AWS::Glue::Table")
-def _glue_table(request: Request) -> str:
+def _glue_table(request: CreateRequest) -> str:
     request.clients("glue").create_table(
         DatabaseName=request.properties["DatabaseName"], TableInput=request.properties["TableInput"]
     )
@@ -219,7 +221,7 @@ def _glue_table(request: Request) -> str:
 
 
 @_resource_type("AWS::Athena::WorkGroup", "Name")
-def _work_group(request: Request) -> str:
+def _work_group(request: CreateRequest) -> str:
     request.clients("athena").create_work_group(
         Name=request.name,
         Description=request.properties["Description"],
@@ -229,19 +231,19 @@ def _work_group(request: Request) -> str:
 
 
 @_resource_type("AWS::Athena::NamedQuery")
-def _named_query(request: Request) -> str:
-    answer = request.clients("athena").create_named_query(
+def _named_query(request: CreateRequest) -> str:
+    response = request.clients("athena").create_named_query(
         Name=request.properties["Name"],
         Description=request.properties["Description"],
         Database=request.properties["Database"],
         QueryString=request.properties["QueryString"],
         WorkGroup=request.properties["WorkGroup"],
     )
-    return str(answer["NamedQueryId"])
+    return str(response["NamedQueryId"])
 
 
 @_resource_type("AWS::Lambda::EventInvokeConfig")
-def _event_invoke_config(request: Request) -> str:
+def _event_invoke_config(request: CreateRequest) -> str:
     request.clients("lambda").put_function_event_invoke_config(
         FunctionName=request.properties["FunctionName"],
         MaximumRetryAttempts=request.properties["MaximumRetryAttempts"],
@@ -251,18 +253,18 @@ def _event_invoke_config(request: Request) -> str:
 
 
 @_resource_type("AWS::CloudWatch::Alarm", "AlarmName")
-def _alarm(request: Request) -> str:
+def _alarm(request: CreateRequest) -> str:
     request.clients("cloudwatch").put_metric_alarm(**_numbers(request.properties))
     return request.name
 
 
 @_resource_type("AWS::CloudWatch::CompositeAlarm", "AlarmName")
-def _composite_alarm(request: Request) -> str:
+def _composite_alarm(request: CreateRequest) -> str:
     request.clients("cloudwatch").put_composite_alarm(**request.properties)
     return request.name
 
 
-_NUMBERS: dict[str, type[float]] = {
+_NUMBER_TYPES: dict[str, type[float]] = {
     "DatapointsToAlarm": int,
     "EvaluationPeriods": int,
     "Period": int,
@@ -271,22 +273,22 @@ _NUMBERS: dict[str, type[float]] = {
 
 
 def _numbers(value: Any, name: str = "") -> Any:
-    """A parameter of type Number comes as text."""
+    """Convert the values of Number parameters, which CloudFormation passes as strings."""
     if isinstance(value, dict):
         return {key: _numbers(each, key) for key, each in value.items()}
     if isinstance(value, list):
         return [_numbers(each) for each in value]
-    return _NUMBERS[name](value) if name in _NUMBERS else value
+    return _NUMBER_TYPES[name](value) if name in _NUMBER_TYPES else value
 
 
 @_resource_type("AWS::Logs::QueryDefinition")
-def _query_definition(request: Request) -> str:
-    # Kept, not put: moto has no saved queries.
+def _query_definition(request: CreateRequest) -> str:
+    # Not created: moto does not support query definitions.
     return str(request.properties["Name"])
 
 
 def _definition(properties: Properties) -> str:
-    """The definition in JSON, with its substitutions inserted as CloudFormation inserts them."""
+    """Return the definition as JSON with CloudFormation's substitutions."""
     definition = json.dumps(properties["Definition"])
     for name, value in properties.get("DefinitionSubstitutions", {}).items():
         definition = definition.replace(f"${{{name}}}", value)
@@ -294,9 +296,9 @@ def _definition(properties: Properties) -> str:
 
 
 @_resource_type("AWS::StepFunctions::StateMachine", "StateMachineName")
-def _state_machine(request: Request) -> StateMachine:
+def _state_machine(request: CreateRequest) -> StateMachine:
     destinations = request.properties["LoggingConfiguration"]["Destinations"]
-    answer = request.clients("stepfunctions").create_state_machine(
+    response = request.clients("stepfunctions").create_state_machine(
         name=request.properties["StateMachineName"],
         type=request.properties["StateMachineType"],
         roleArn=request.properties["RoleArn"],
@@ -321,6 +323,6 @@ def _state_machine(request: Request) -> StateMachine:
     )
     backend = stepfunctions_parser_backends[request.account][request.region]
     for machine in backend.state_machines:
-        if machine.arn == answer["stateMachineArn"]:
+        if machine.arn == response["stateMachineArn"]:
             return machine
     raise LocalCloudError(f"state machine {request.name} was not created")

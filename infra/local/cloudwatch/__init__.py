@@ -1,0 +1,1 @@
+"""CloudWatch: metrics from an index, service metrics, and alarms evaluated by AWS's rules."""

@@ -1,7 +1,7 @@
-"""What CloudWatch says of an alarm that changed its state: to EventBridge, and to topics.
+"""The event and the messages that CloudWatch sends when an alarm changes its state.
 
-The forms are those of the CloudWatch user guide ("Alarm events and EventBridge") and of the
-messages that SNS delivers for an alarm's actions.
+Their formats are those of the CloudWatch user guide ("Alarm events and EventBridge") and of the
+messages that SNS delivers for alarm actions.
 """
 
 import json
@@ -15,15 +15,16 @@ from moto.cloudwatch.models import Alarm, MetricDataQuery
 
 from .alarm_rules import Rule
 
-# SNS's messages name the region so; others by their code.
+# Region names in messages to SNS topics; for other regions, the code is used.
 _REGION_NAMES = {"eu-west-1": "EU (Ireland)"}
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmChange:
-    """An alarm that went from one state into another, as CloudWatch tells of it.
+    """A state change of an alarm.
 
-    `event` is EventBridge's; `actions` are the topics of the new state, which get `message`.
+    `event` is the event for EventBridge. `actions` are the ARNs of the new state's topics, which
+    receive `message`.
     """
 
     event: Mapping[str, Any]
@@ -40,9 +41,9 @@ class AlarmChange:
 
 
 def change_publisher(clients: Callable[[str], Any]) -> Callable[[AlarmChange], None]:
-    """What CloudWatch does with a change: an event on the default bus, messages to topics."""
+    """Return a function that sends a change to the default event bus and to the topics."""
 
-    def tell(change: AlarmChange) -> None:
+    def publish(change: AlarmChange) -> None:
         event = change.event
         clients("events").put_events(
             Entries=[
@@ -63,28 +64,29 @@ def change_publisher(clients: Callable[[str], Any]) -> Callable[[AlarmChange], N
                 Message=json.dumps(change.message),
             )
 
-    return tell
+    return publish
 
 
 def rule_of(alarm: Alarm) -> Rule:
-    """The rule of one of moto's metric alarms."""
+    """Return the rule of a metric alarm in moto."""
     stats = [query.metric_stat for query in alarm.metric_data_queries if query.metric_stat]
     namespaces = {alarm.namespace, *(stat.metric.namespace for stat in stats)}
     periods = int(alarm.evaluation_periods)
     # AWS: "Alarms that evaluate metrics in the AWS/DynamoDB namespace always ignore missing data
     # even if you choose a different option".
-    ignores = "AWS/DynamoDB" in namespaces
+    ignores_missing = "AWS/DynamoDB" in namespaces
     return Rule(
         operator=alarm.comparison_operator,
         threshold=float(alarm.threshold),
         period=int(alarm.period or max((int(stat.period) for stat in stats), default=0)),
         periods=periods,
         to_alarm=int(alarm.datapoints_to_alarm or periods),
-        treatment="ignore" if ignores else alarm.treat_missing_data or "missing",
+        treatment="ignore" if ignores_missing else alarm.treat_missing_data or "missing",
     )
 
 
 def change_of(alarm: Alarm, before: Mapping[str, str]) -> AlarmChange:
+    """Return the change from the state `before`, as `state_of` returns it, to the current one."""
     region, account = alarm.alarm_arn.split(":")[3:5]
     after = state_of(alarm)
     event = {
@@ -113,11 +115,12 @@ def change_of(alarm: Alarm, before: Mapping[str, str]) -> AlarmChange:
 
 
 def state_of(alarm: Alarm) -> dict[str, str]:
+    """Return the state of an alarm as EventBridge events have it."""
     return {
         "value": alarm.state_value,
         "reason": alarm.state_reason,
         "reasonData": alarm.state_reason_data,
-        "timestamp": stamp(alarm.state_updated_timestamp),
+        "timestamp": format_timestamp(alarm.state_updated_timestamp),
     }
 
 
@@ -163,7 +166,7 @@ def _query(query: MetricDataQuery) -> dict[str, Any]:
 def _message(
     alarm: Alarm, before: Mapping[str, str], after: Mapping[str, str], account: str, region: str
 ) -> dict[str, Any]:
-    """What CloudWatch publishes to a topic; its form is older than EventBridge's."""
+    """Return the message to a topic, whose format differs from that of the event."""
     return {
         "AlarmName": alarm.name,
         "AlarmDescription": alarm.description,
@@ -183,7 +186,7 @@ def _message(
 
 def _trigger(alarm: Alarm) -> dict[str, Any]:
     rule = rule_of(alarm)
-    watched: dict[str, Any] = {
+    metric: dict[str, Any] = {
         "MetricName": alarm.metric_name,
         "Namespace": alarm.namespace,
         "StatisticType": "Statistic" if alarm.statistic else "ExtendedStatistic",
@@ -192,9 +195,9 @@ def _trigger(alarm: Alarm) -> dict[str, Any]:
         "Dimensions": [{"name": each.name, "value": each.value} for each in alarm.dimensions],
     }
     if not alarm.metric_name:
-        watched = {"Metrics": [_query(each) for each in alarm.metric_data_queries]}
+        metric = {"Metrics": [_query(each) for each in alarm.metric_data_queries]}
     return {
-        **watched,
+        **metric,
         "Period": rule.period,
         "EvaluationPeriods": rule.periods,
         "DatapointsToAlarm": rule.to_alarm,
@@ -206,11 +209,11 @@ def _trigger(alarm: Alarm) -> dict[str, Any]:
 
 
 def is_returned(query: MetricDataQuery) -> bool:
-    """Whether this is what the alarm watches; moto has it as a boolean, annotated as text."""
+    """Whether the alarm watches this query; moto annotates the boolean as a string."""
     return query.return_data not in (False, "false")
 
 
-def stamp(moment: datetime) -> str:
-    """`2026-11-22T18:00:00.000+0000`; moto's times are UTC without a zone."""
+def format_timestamp(moment: datetime) -> str:
+    """Format as `2026-11-22T18:00:00.000+0000`; a time without a time zone is UTC."""
     at = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}+0000"

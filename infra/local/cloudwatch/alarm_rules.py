@@ -1,6 +1,6 @@
-"""CloudWatch's rules for alarms as AWS publishes them: values in, a state and its reason out.
+"""The rules by which CloudWatch evaluates alarms: from values to a state and its reason.
 
-From the CloudWatch user guide ("Using CloudWatch alarms", "Configuring how CloudWatch alarms
+Sources: the CloudWatch user guide ("Using CloudWatch alarms", "Configuring how CloudWatch alarms
 treat missing data", "Combining alarms", "Using math expressions") and the API reference of
 PutMetricAlarm and PutCompositeAlarm.
 """
@@ -17,12 +17,12 @@ from ..errors import LocalCloudError
 
 State: TypeAlias = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 
-# A value for each period, oldest first; None where nothing was received.
-Points: TypeAlias = Sequence[float | None]
+# One value for each period, oldest first; None for a period without data.
+Datapoints: TypeAlias = Sequence[float | None]
 
-# How far beyond the evaluation periods CloudWatch looks for data. AWS says that it depends on
-# the period and publishes one case, 5 points for 3 periods; here it is the same for all.
-_BEYOND = 2
+# Periods that CloudWatch retrieves in addition to the evaluation periods. AWS documents that the
+# number depends on the period, and one case: 5 datapoints for 3 periods. Here it is constant.
+_EXTRA_PERIODS = 2
 
 DAY, WEEK = 86_400, 604_800
 
@@ -38,7 +38,10 @@ _TREATED_AS = {"breaching": "Breaching", "notBreaching": "NonBreaching"}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When a metric alarm is in ALARM: `to_alarm` (M) of `periods` (N), each `period` seconds."""
+    """The rule of a metric alarm: `to_alarm` (M) out of `periods` (N) datapoints must breach.
+
+    `period` is in seconds; `treatment` is the alarm's TreatMissingData.
+    """
 
     operator: str
     threshold: float
@@ -48,73 +51,80 @@ class Rule:
     treatment: str = "missing"
 
     @property
-    def retrieved(self) -> int:
-        """How many periods CloudWatch retrieves: the evaluation range."""
-        return self.periods + _BEYOND
+    def evaluation_range(self) -> int:
+        """The number of periods that CloudWatch retrieves."""
+        return self.periods + _EXTRA_PERIODS
 
     def breaches(self, value: float) -> bool:
         return _OPERATORS[self.operator][0](value, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A state and what it rests on: (age in periods, value) of points, newest first at age 1."""
+class Evaluation:
+    """The state of a metric alarm and the datapoints used for it.
+
+    `datapoints` are (age, value) pairs, newest first; the newest period has age 1. `missing` is
+    the number of evaluation periods without a datapoint.
+    """
 
     state: State
-    points: Sequence[tuple[int, float]]
-    filled: int
+    datapoints: Sequence[tuple[int, float]]
+    missing: int
 
 
-# --- One alarm ----------------------------------------------------------------------------
+# --- Metric alarms ------------------------------------------------------------------------
 
 
-def evaluate(rule: Rule, points: Points, current: State) -> Verdict:
-    """The state after the points of the evaluation range, as far back as they are needed."""
-    received = [(age, value) for age, value in enumerate(reversed(points), 1) if value is not None]
+def evaluate(rule: Rule, datapoints: Datapoints, current: State) -> Evaluation:
+    """Evaluate a metric alarm; `datapoints` cover the evaluation range."""
+    received = [
+        (age, value) for age, value in enumerate(reversed(datapoints), 1) if value is not None
+    ]
     used = received[: rule.periods]
-    filled = rule.periods - len(used)
-    return Verdict(_state(rule, used, filled, current), used, filled)
+    missing = rule.periods - len(used)
+    return Evaluation(_state(rule, used, missing, current), used, missing)
 
 
-def _state(rule: Rule, used: Sequence[tuple[int, float]], filled: int, current: State) -> State:
+def _state(rule: Rule, used: Sequence[tuple[int, float]], missing: int, current: State) -> State:
     breaching = sum(rule.breaches(value) for _, value in used)
-    seen = breaching + (filled if rule.treatment == "breaching" else 0)
-    if seen >= rule.to_alarm:
+    counted = breaching + (missing if rule.treatment == "breaching" else 0)
+    if counted >= rule.to_alarm:
         return "ALARM"
-    if not filled or rule.treatment in _TREATED_AS or breaching < len(used):
+    if not missing or rule.treatment in _TREATED_AS or breaching < len(used):
         return "OK"
-    # Whatever was received breaches, but it is less than M.
+    # Every received datapoint breaches, but there are fewer than M.
     if rule.treatment == "ignore":
         return current
     if not used:
         return "INSUFFICIENT_DATA"
-    # "Premature": not while what comes next may still be good.
+    # AWS avoids a premature ALARM: while the oldest datapoint is newer than M periods, the next
+    # datapoint can still be within the threshold.
     oldest, _ = used[-1]
     return "ALARM" if oldest >= rule.to_alarm else current
 
 
-def reason(rule: Rule, verdict: Verdict, start: Callable[[int], datetime]) -> str:
-    """StateReason in CloudWatch's words; `start` gives the start of the period of an age."""
-    if verdict.state == "INSUFFICIENT_DATA":
+def state_reason(rule: Rule, evaluation: Evaluation, start: Callable[[int], datetime]) -> str:
+    """Return the StateReason in CloudWatch's wording; `start` maps an age to its period's start."""
+    if evaluation.state == "INSUFFICIENT_DATA":
         return f"Insufficient Data: {_count(rule.periods, 'datapoint')} unknown."
-    missing = f"{_count(verdict.filled, 'missing datapoint')} treated as"
+    missing = f"{_count(evaluation.missing, 'missing datapoint')} treated as"
     treated = f"{missing} [{_TREATED_AS.get(rule.treatment, rule.treatment)}]."
-    if not verdict.points:
+    if not evaluation.datapoints:
         received = f"no datapoints were received for {_plural(rule.periods, 'period')}"
         return f"Threshold Crossed: {received} and {treated}"
-    alarm = verdict.state == "ALARM"
-    of_state = [each for each in verdict.points if rule.breaches(each[1]) is alarm]
-    values = ", ".join(f"{value!r} ({start(age):%d/%m/%y %H:%M:%S})" for age, value in of_state)
-    was = ("was" if len(of_state) == 1 else "were") + ("" if alarm else " not")
+    alarm = evaluation.state == "ALARM"
+    decisive = [each for each in evaluation.datapoints if rule.breaches(each[1]) is alarm]
+    values = ", ".join(f"{value!r} ({start(age):%d/%m/%y %H:%M:%S})" for age, value in decisive)
+    was = ("was" if len(decisive) == 1 else "were") + ("" if alarm else " not")
     threshold = f"{was} {_OPERATORS[rule.operator][1]} the threshold ({rule.threshold!r})"
-    if verdict.filled and rule.treatment in _TREATED_AS:
-        points = f"{_plural(len(of_state), 'datapoint')} [{values}]"
-        return f"Threshold Crossed: {points} {threshold} and {treated}"
+    if evaluation.missing and rule.treatment in _TREATED_AS:
+        datapoints = f"{_plural(len(decisive), 'datapoint')} [{values}]"
+        return f"Threshold Crossed: {datapoints} {threshold} and {treated}"
     needed = rule.to_alarm if alarm else rule.periods - rule.to_alarm + 1
-    change = "OK -> ALARM" if alarm else "ALARM -> OK"
+    transition = "OK -> ALARM" if alarm else "ALARM -> OK"
     return (
-        f"Threshold Crossed: {len(of_state)} out of the last {rule.periods} datapoints [{values}]"
-        f" {threshold} (minimum {_plural(needed, 'datapoint')} for {change} transition)."
+        f"Threshold Crossed: {len(decisive)} out of the last {rule.periods} datapoints [{values}]"
+        f" {threshold} (minimum {_plural(needed, 'datapoint')} for {transition} transition)."
     )
 
 
@@ -127,22 +137,23 @@ def _count(count: int, noun: str) -> str:
 
 
 def window_end(rule: Rule, now: datetime) -> datetime:
-    """The end of the newest period: periods slide with the minute, of multi-day alarms by hours.
+    """Return the end of the newest period: the next full minute.
 
-    The minute that is under way counts here, so that nobody waits for its end.
+    For an alarm of more than a day it is the last full hour. The current minute is included, so
+    that its data counts at once.
     """
     if rule.period * rule.periods > DAY:
         return now.replace(minute=0, second=0, microsecond=0)
     return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
-# --- What CloudWatch refuses ----------------------------------------------------------------
+# --- Validation -----------------------------------------------------------------------------
 
 
-def fault(rule: Rule, *, statistics: Collection[str]) -> str:
-    """Why CloudWatch refuses an alarm, in its words; empty if it does not."""
+def validation_error(rule: Rule, *, statistics: Collection[str]) -> str:
+    """Return CloudWatch's error message for an invalid alarm, or '' for a valid one."""
     total = rule.period * rule.periods
-    for wrong, words in (
+    for invalid, message in (
         (rule.operator not in _OPERATORS, f"Unknown ComparisonOperator {rule.operator}"),
         (
             rule.treatment not in _TREATMENTS,
@@ -170,8 +181,8 @@ def fault(rule: Rule, *, statistics: Collection[str]) -> str:
             " be <= 604800) for alarms using period >= 3600",
         ),
     ):
-        if wrong:
-            return words
+        if invalid:
+            return message
     return ""
 
 
@@ -181,71 +192,71 @@ def _is_statistic(name: str) -> bool:
     return bool(re.fullmatch(r"p(\d{1,2}(\.\d{1,10})?|100)", name))
 
 
-# --- Metric maths ---------------------------------------------------------------------------
+# --- Metric math ----------------------------------------------------------------------------
 
 
-def compute(expression: str, series: Mapping[str, Points]) -> list[float | None]:
-    """An expression of metric maths over series of equal length.
+def compute(expression: str, metrics: Mapping[str, Datapoints]) -> list[float | None]:
+    """Evaluate a metric math expression; `metrics` are datapoints of equal length by ID.
 
-    Known are `+`, FILL(series, number), SUM([...]) and MAX([...]): what the templates use.
+    Supports what the templates use: `+`, FILL(metric, number), SUM([...]) and MAX([...]).
 
     Raises:
-        LocalCloudError: for anything else.
+        LocalCloudError: for any other expression.
     """
     try:
-        return _series(ast.parse(expression, mode="eval").body, series)
+        return _compute(ast.parse(expression, mode="eval").body, metrics)
     except (SyntaxError, KeyError, ValueError) as error:
-        raise LocalCloudError(f"metric maths of {expression!r}: {error}") from error
+        raise LocalCloudError(f"metric math expression {expression!r}: {error}") from error
 
 
-def _series(node: ast.expr, series: Mapping[str, Points]) -> list[float | None]:
+def _compute(node: ast.expr, metrics: Mapping[str, Datapoints]) -> list[float | None]:
     match node:
         case ast.Name(name):
-            return list(series[name])
+            return list(metrics[name])
         case ast.BinOp(left, ast.Add(), right):
-            # Where one of both is missing, so is the sum.
-            both = zip(_series(left, series), _series(right, series), strict=True)
-            return [None if a is None or b is None else a + b for a, b in both]
-        case ast.Call(ast.Name("FILL"), [filled, ast.Constant(int() | float() as value)]):
-            return [float(value) if v is None else v for v in _series(filled, series)]
+            # The sum is missing if either operand is.
+            pairs = zip(_compute(left, metrics), _compute(right, metrics), strict=True)
+            return [None if a is None or b is None else a + b for a, b in pairs]
+        case ast.Call(ast.Name("FILL"), [metric, ast.Constant(int() | float() as value)]):
+            return [float(value) if v is None else v for v in _compute(metric, metrics)]
         case ast.Call(ast.Name("SUM" | "MAX" as name), [ast.List(elements)]):
             reduce = sum if name == "SUM" else max
-            columns = zip(*(_series(each, series) for each in elements), strict=True)
+            columns = zip(*(_compute(each, metrics) for each in elements), strict=True)
             received = [[v for v in column if v is not None] for column in columns]
             return [reduce(values) if values else None for values in received]
         case _:
-            raise ValueError(f"{ast.unparse(node)} is not known here")
+            raise ValueError(f"{ast.unparse(node)} is not supported")
 
 
 # --- Composite alarms -----------------------------------------------------------------------
 
 _TERM = re.compile(r'\b(ALARM|OK|INSUFFICIENT_DATA)\s*\(\s*"?([^")]+?)"?\s*\)')
-_WORDS = {"TRUE": "True", "FALSE": "False", "AND": "and", "OR": "or", "NOT": "not"}
+_KEYWORDS = {"TRUE": "True", "FALSE": "False", "AND": "and", "OR": "or", "NOT": "not"}
 
 
 def children(rule: str) -> list[str]:
-    """The names of the alarms in a composite alarm's rule, which may have them as ARNs."""
-    return [_name(term[2]) for term in _TERM.finditer(rule)]
+    """Return the names of the child alarms in a composite alarm's rule, which may have ARNs."""
+    return [_alarm_name(term[2]) for term in _TERM.finditer(rule)]
 
 
-def holds(rule: str, states: Mapping[str, State]) -> bool:
-    """Whether a composite alarm's rule is true.
+def evaluate_composite(rule: str, states: Mapping[str, State]) -> bool:
+    """Return whether a composite alarm's rule is true; `states` are those of all alarms by name.
 
     Raises:
-        LocalCloudError: the rule is none, or names an alarm that is not there.
+        LocalCloudError: the rule is invalid, or names an alarm that does not exist.
     """
     if unknown := sorted(set(children(rule)) - set(states)):
         raise LocalCloudError(f"AlarmRule refers to alarms that do not exist: {unknown}")
-    truths = _TERM.sub(lambda term: str(states[_name(term[2])] == term[1]), rule)
-    words = re.sub(r"[A-Z]{2,}", lambda word: _WORDS.get(word[0], word[0]), truths)
+    terms = _TERM.sub(lambda term: str(states[_alarm_name(term[2])] == term[1]), rule)
+    python = re.sub(r"[A-Z]{2,}", lambda word: _KEYWORDS.get(word[0], word[0]), terms)
     try:
-        return _truth(ast.parse(" ".join(words.split()), mode="eval").body)
+        return _truth(ast.parse(" ".join(python.split()), mode="eval").body)
     except (SyntaxError, ValueError) as error:
         raise LocalCloudError(f"AlarmRule {rule!r}: {error}") from error
 
 
-def _name(term: str) -> str:
-    return term.rpartition(":alarm:")[2]
+def _alarm_name(name_or_arn: str) -> str:
+    return name_or_arn.rpartition(":alarm:")[2]
 
 
 def _truth(node: ast.expr) -> bool:
@@ -259,9 +270,9 @@ def _truth(node: ast.expr) -> bool:
         case ast.BoolOp(ast.Or(), values):
             return any(map(_truth, values))
         case _:
-            raise ValueError(f"{ast.unparse(node)} is not known")
+            raise ValueError(f"{ast.unparse(node)} is not supported")
 
 
 def as_state(text: str) -> State:
-    """What moto keeps as text."""
+    """Cast moto's state, a plain string."""
     return cast("State", text)

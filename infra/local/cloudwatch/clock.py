@@ -1,32 +1,32 @@
-"""CloudWatch's clock: the machine's, unless it is set to another time.
+"""CloudWatch's clock: the system clock, unless it is set to another time.
 
-Alarms look hours back. What happens stays real and takes the time that it takes; set three
-hours on, what happens next has happened three hours later for whoever looks at metrics.
+Alarms evaluate hours of data. A test that sets this clock three hours ahead gets the metrics of
+everything that happens next three hours later, without waiting.
 """
 
 from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Runs as fast as the machine's clock; `at` is its time now."""
+    """A clock that starts at `at` and runs as fast as the system clock."""
 
     def __init__(self, at: datetime | None = None) -> None:
-        self._began = datetime.now(UTC)
-        self._ahead = timedelta(0)
+        self._created = datetime.now(UTC)
+        self._offset = timedelta(0)
         if at is not None:
             self.set(at)
 
     def set(self, at: datetime) -> None:
-        """It is `at` now."""
-        self._ahead = at - datetime.now(UTC)
+        """Set the current time to `at`."""
+        self._offset = at - datetime.now(UTC)
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self._ahead
+        return datetime.now(UTC) + self._offset
 
-    def when(self, stamped: datetime) -> datetime:
-        """When it was by this clock as somebody looked at the machine's and saw `stamped`.
+    def from_system_time(self, moment: datetime) -> datetime:
+        """Convert a time of the system clock to a time of this clock.
 
-        A time before all that happened here is no such look: it is data's own, as the end of
-        a window is.
+        A time before this clock was created is returned as it is: it comes from the data, for
+        example the end of a window, and not from the system clock.
         """
-        return stamped + self._ahead if stamped >= self._began else stamped
+        return moment + self._offset if moment >= self._created else moment

@@ -1,4 +1,4 @@
-"""Embedded metric format: what CloudWatch Logs makes of a log line that holds metrics.
+"""Embedded metric format (EMF): the metrics that CloudWatch Logs extracts from log lines.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _MAX_METRICS, _MAX_VALUES, _MAX_DIMENSIONS = 100, 100, 30
-_OLDEST, _AHEAD = timedelta(days=14), timedelta(hours=2)
+_MAX_AGE, _MAX_AHEAD = timedelta(days=14), timedelta(hours=2)
 
 
 class EmbeddedMetricError(Exception):
-    """A line claims to hold metrics, and CloudWatch would not take them."""
+    """A log line is in EMF, but invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedMetric:
-    """Values of one metric under one set of dimensions."""
+    """Values of one metric with one set of dimensions."""
 
     namespace: str
     name: str
@@ -31,38 +31,38 @@ class EmbeddedMetric:
 
 
 def parse_line(line: str, now: datetime) -> list[EmbeddedMetric]:
-    """The metrics in a log line; none in one that does not claim to have any.
+    """Return the metrics in a log line; empty if the line is not in EMF.
 
     Raises:
-        EmbeddedMetricError: says what is wrong with it.
+        EmbeddedMetricError: CloudWatch rejects the line.
     """
     if not line.lstrip().startswith("{") or '"_aws"' not in line:
         return []
     try:
-        document = json.loads(line, parse_constant=_refuse)
+        document = json.loads(line, parse_constant=_reject_constant)
     except ValueError as error:
-        raise EmbeddedMetricError(f"it is no JSON: {error}") from error
+        raise EmbeddedMetricError(f"invalid JSON: {error}") from error
     try:
-        return list(_read(document, now))
+        return list(_parse(document, now))
     except (KeyError, TypeError, AttributeError) as error:
         raise EmbeddedMetricError(f"{type(error).__name__}: {error}") from error
 
 
-def _read(document: Mapping[str, Any], now: datetime) -> Iterator[EmbeddedMetric]:
+def _parse(document: Mapping[str, Any], now: datetime) -> Iterator[EmbeddedMetric]:
     at = datetime.fromtimestamp(document["_aws"]["Timestamp"] / 1000, UTC)
-    if not now - _OLDEST < at < now + _AHEAD:
-        raise EmbeddedMetricError(f"{at} is more than 14 days ago or 2 hours ahead")
+    if not now - _MAX_AGE < at < now + _MAX_AHEAD:
+        raise EmbeddedMetricError(f"{at} is more than 14 days old or 2 hours ahead")
     for directive in document["_aws"]["CloudWatchMetrics"]:
         if len(directive["Metrics"]) > _MAX_METRICS:
             raise EmbeddedMetricError(f"more than {_MAX_METRICS} metrics")
         for names in directive["Dimensions"]:
             if len(names) > _MAX_DIMENSIONS:
                 raise EmbeddedMetricError(f"more than {_MAX_DIMENSIONS} dimensions")
-            dimensions = {name: _text(document[name]) for name in names}
+            dimensions = {name: _string(document[name]) for name in names}
             for metric in directive["Metrics"]:
                 name = metric["Name"]
                 yield EmbeddedMetric(
-                    namespace=_text(directive["Namespace"]),
+                    namespace=_string(directive["Namespace"]),
                     name=name,
                     dimensions=dimensions,
                     values=_values(document[name], name),
@@ -71,25 +71,25 @@ def _read(document: Mapping[str, Any], now: datetime) -> Iterator[EmbeddedMetric
                 )
 
 
-def _values(found: Any, name: str) -> list[float]:
-    values = found if isinstance(found, list) else [found]
+def _values(member: Any, name: str) -> list[float]:
+    values = member if isinstance(member, list) else [member]
     if not 0 < len(values) <= _MAX_VALUES:
-        raise EmbeddedMetricError(f"{name} has {len(values)} values: 1 to {_MAX_VALUES} are taken")
+        raise EmbeddedMetricError(f"{name} has {len(values)} values, not 1 to {_MAX_VALUES}")
     for value in values:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
             or not math.isfinite(value)
         ):
-            raise EmbeddedMetricError(f"{name} has {value!r}, which is no number")
+            raise EmbeddedMetricError(f"{name}: {value!r} is not a number")
     return [float(value) for value in values]
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise EmbeddedMetricError(f"{value!r} is no text")
+        raise EmbeddedMetricError(f"{value!r} is not a non-empty string")
     return value
 
 
-def _refuse(constant: str) -> Any:
-    raise EmbeddedMetricError(f"{constant} is no number in JSON")
+def _reject_constant(constant: str) -> Any:
+    raise EmbeddedMetricError(f"{constant} is not a JSON number")

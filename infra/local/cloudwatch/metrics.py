@@ -1,7 +1,7 @@
-"""CloudWatch's metrics of the local cloud: what is put, and statistics of it.
+"""Metrics of the local cloud: writing data and computing statistics.
 
-They are in moto's CloudWatch, so GetMetricData and ListMetrics answer with them too, and what
-anybody puts through the API counts here.
+The data is in moto's CloudWatch, so GetMetricData and ListMetrics return it, and data from
+PutMetricData is included in the statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Metrics:
     def __init__(self, backend: CloudWatchBackend) -> None:
         self._backend = backend
 
-    def put(  # noqa: PLR0917 - what a datum of PutMetricData has
+    def put(  # noqa: PLR0917 - the fields of PutMetricData
         self,
         namespace: str,
         name: str,
@@ -27,12 +27,12 @@ class Metrics:
         unit: str,
         at: datetime,
     ) -> None:
-        """Put one datum for each value; `unit` is one of CloudWatch's, such as Count."""
+        """Put values of a metric; `unit` is a CloudWatch unit, for example Count."""
         datum = {
             "MetricName": name,
             "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
             "Unit": unit,
-            # moto compares it with what the API's calls bring, which have no zone.
+            # moto compares it with the times in API requests, which have no time zone.
             "Timestamp": at.astimezone(UTC).replace(tzinfo=None),
         }
         if values:
@@ -49,10 +49,10 @@ class Metrics:
         period: int,
         periods: int,
     ) -> list[float | None]:
-        """The statistic of each period (of `period` seconds) from `start` on, oldest first.
+        """Return a statistic of each period of `period` seconds from `start`, oldest first.
 
         `statistic` is Sum, Average, Minimum, Maximum, SampleCount or a percentile such as p95.
-        None is a period without data.
+        None stands for a period without data.
         """
         return metric_index.statistics(
             self._backend,

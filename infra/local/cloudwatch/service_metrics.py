@@ -1,6 +1,6 @@
-"""What AWS's services tell CloudWatch of themselves, from what happens in the local cloud.
+"""Metrics that AWS services publish to CloudWatch, for the local cloud's services.
 
-Names, units and dimensions are those of AWS's documentation of each service's metrics.
+Names, units and dimensions are those in each service's documentation.
 """
 
 import json
@@ -14,17 +14,17 @@ from .clock import Clock
 from .embedded_metrics import EmbeddedMetricError, parse_line
 from .metrics import Metrics
 
-# A queue is measured each minute on AWS; here also when its number has changed.
+# AWS publishes a queue's depth each minute; here each change of the depth is published too.
 _QUEUE_INTERVAL = timedelta(minutes=1)
 
-_ENDS = {
+_EXECUTION_METRICS = {
     "SUCCEEDED": "ExecutionsSucceeded",
     "FAILED": "ExecutionsFailed",
     "TIMED_OUT": "ExecutionsTimedOut",
     "ABORTED": "ExecutionsAborted",
 }
 
-_THROTTLES = frozenset(
+_THROTTLING_ERRORS = frozenset(
     {"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"}
 )
 READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
@@ -32,7 +32,7 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"})
 
 
 class ServiceMetrics:
-    """Puts metrics for what it is told of."""
+    """Records the metrics of AWS/Logs, AWS/Lambda, AWS/States, AWS/SQS and AWS/DynamoDB."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
@@ -40,57 +40,56 @@ class ServiceMetrics:
         self._queues: dict[str, tuple[int, datetime]] = {}
 
     def record_log_lines(self, group: str, lines: Iterable[str]) -> None:
-        """Log lines have come to a log group: those in embedded metric format are metrics."""
-        now = datetime.now(UTC)  # the lines have this one's time
+        """Record the metrics in log lines that are in embedded metric format."""
+        now = datetime.now(UTC)  # EMF timestamps are in system time
         for line in lines:
             try:
                 found = parse_line(line, now)
             except EmbeddedMetricError:
-                # CloudWatch says no more than this either.
-                own = {"LogGroupName": group}
-                self._count("AWS/Logs", "EMFValidationErrors", own, self._clock.now())
+                # CloudWatch reports an invalid line only through this metric.
+                dimensions = {"LogGroupName": group}
+                self._count("AWS/Logs", "EMFValidationErrors", dimensions, self._clock.now())
                 continue
             for each in found:
-                at = self._clock.when(each.at)
+                at = self._clock.from_system_time(each.at)
                 self._metrics.put(
                     each.namespace, each.name, each.dimensions, each.values, each.unit, at
                 )
 
     def record_invocation(self, spec: FunctionSpec, invocation: Invocation) -> None:
-        """A function has answered, or failed."""
-        own = {"FunctionName": spec.name}
-        began = self._clock.now() - timedelta(milliseconds=invocation.duration_ms)
+        """Record a finished invocation."""
+        dimensions = {"FunctionName": spec.name}
+        started = self._clock.now() - timedelta(milliseconds=invocation.duration_ms)
         for name, value in (
             ("Invocations", 1),
             ("Errors", int(invocation.error)),
             ("Throttles", 0),
         ):
-            self._count("AWS/Lambda", name, own, began, value)
-        self._metrics.put(
-            "AWS/Lambda", "Duration", own, [invocation.duration_ms], "Milliseconds", began
-        )
+            self._count("AWS/Lambda", name, dimensions, started, value)
+        durations = [invocation.duration_ms]
+        self._metrics.put("AWS/Lambda", "Duration", dimensions, durations, "Milliseconds", started)
 
     def record_execution_start(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
-        """An execution has been seen for the first time."""
-        own = {"StateMachineArn": machine_arn}
-        started = self._clock.when(execution["startDate"])
-        self._count("AWS/States", "ExecutionsStarted", own, started)
+        """Record the start of an execution; `execution` is an entry of ListExecutions."""
+        dimensions = {"StateMachineArn": machine_arn}
+        started = self._clock.from_system_time(execution["startDate"])
+        self._count("AWS/States", "ExecutionsStarted", dimensions, started)
 
     def record_execution_end(self, machine_arn: str, execution: Mapping[str, Any]) -> None:
-        """An execution does not run any more."""
-        own = {"StateMachineArn": machine_arn}
-        stopped = self._clock.when(execution["stopDate"])
-        self._count("AWS/States", _ENDS[execution["status"]], own, stopped)
+        """Record the end of an execution; `execution` is an entry of ListExecutions."""
+        dimensions = {"StateMachineArn": machine_arn}
+        stopped = self._clock.from_system_time(execution["stopDate"])
+        self._count("AWS/States", _EXECUTION_METRICS[execution["status"]], dimensions, stopped)
         milliseconds = 1000 * (execution["stopDate"] - execution["startDate"]).total_seconds()
         self._metrics.put(
-            "AWS/States", "ExecutionTime", own, [milliseconds], "Milliseconds", stopped
+            "AWS/States", "ExecutionTime", dimensions, [milliseconds], "Milliseconds", stopped
         )
 
     def record_queue_depth(self, name: str, visible: int) -> None:
-        """So many messages wait in a queue."""
+        """Record the number of visible messages of a queue."""
         now = self._clock.now()
-        before, when = self._queues.get(name, (-1, now))
-        if visible == before and now - when < _QUEUE_INTERVAL:
+        last_visible, recorded = self._queues.get(name, (-1, now))
+        if visible == last_visible and now - recorded < _QUEUE_INTERVAL:
             return
         self._queues[name] = visible, now
         self._count(
@@ -98,11 +97,11 @@ class ServiceMetrics:
         )
 
     def record_dynamodb_response(
-        self, target: str, request: bytes, status: int, answer: bytes
+        self, target: str, request: bytes, status: int, response: bytes
     ) -> None:
-        """DynamoDB has answered a request (`target` is its X-Amz-Target)."""
+        """Record the throttles in a DynamoDB response; `target` is the X-Amz-Target header."""
         now = self._clock.now()
-        for name, dimensions, count in throttles(target, request, status, answer):
+        for name, dimensions, count in throttles(target, request, status, response):
             self._count("AWS/DynamoDB", name, dimensions, now, count)
 
     def _count(
@@ -111,52 +110,52 @@ class ServiceMetrics:
         self._metrics.put(namespace, name, dimensions, [value], "Count", at)
 
 
+# Metric name, dimensions, count
 Throttle = tuple[str, dict[str, str], int]
 
 
-def throttles(target: str, request: bytes, status: int, answer: bytes) -> Iterator[Throttle]:
-    """The metrics of a throttled answer of DynamoDB: name, dimensions, count.
+def throttles(target: str, request: bytes, status: int, response: bytes) -> Iterator[Throttle]:
+    """Yield the metrics of a response in which DynamoDB throttled a request.
 
-    A request that is refused is a throttled request, and an event of its table or, where
-    AWS says so in ThrottlingReasons, of an index. A batch of which a part comes back is
-    throttle events only.
+    A throttled request counts as ThrottledRequests, and as throttle events of its table or of
+    the indexes in ThrottlingReasons. Unprocessed items of a batch count only as throttle events.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
     """
     operation = target.rpartition(".")[2]
-    kind = "ReadThrottleEvents" if operation in READS else "WriteThrottleEvents"
+    event_metric = "ReadThrottleEvents" if operation in READS else "WriteThrottleEvents"
     if status == 200:
         if operation.startswith("Batch"):
-            for table, count in _unprocessed(json.loads(answer or b"{}")).items():
-                yield kind, {"TableName": table}, count
+            for table, count in _unprocessed(json.loads(response or b"{}")).items():
+                yield event_metric, {"TableName": table}, count
         return
-    refusal = json.loads(answer or b"{}") if answer.lstrip().startswith(b"{") else {}
-    if str(refusal.get("__type", "")).rpartition("#")[2] not in _THROTTLES:
+    error = json.loads(response or b"{}") if response.lstrip().startswith(b"{") else {}
+    if str(error.get("__type", "")).rpartition("#")[2] not in _THROTTLING_ERRORS:
         return
-    for table, count in items(json.loads(request)).items():
+    for table, count in items_by_table(json.loads(request)).items():
         yield "ThrottledRequests", {"TableName": table, "Operation": operation}, 1
-        indexes = [{"GlobalSecondaryIndexName": index} for index in _indexes(refusal)]
-        for where in indexes or [{}]:
-            yield kind, {"TableName": table, **where}, count
+        indexes = [{"GlobalSecondaryIndexName": index} for index in _indexes(error)]
+        for index in indexes or [{}]:
+            yield event_metric, {"TableName": table, **index}, count
 
 
-def _unprocessed(answer: Mapping[str, Any]) -> Counter[str]:
-    left = answer.get("UnprocessedItems") or answer.get("UnprocessedKeys") or {}
-    return items({"RequestItems": left})
+def _unprocessed(response: Mapping[str, Any]) -> Counter[str]:
+    unprocessed = response.get("UnprocessedItems") or response.get("UnprocessedKeys") or {}
+    return items_by_table({"RequestItems": unprocessed})
 
 
-def items(request: Mapping[str, Any]) -> Counter[str]:
-    """How many items a request is about, by table."""
+def items_by_table(request: Mapping[str, Any]) -> Counter[str]:
+    """Count the items that a request reads or writes, by table."""
     if "TableName" in request:
         return Counter({request["TableName"]: 1})
     return Counter(
         {
-            table: len(wanted["Keys"] if isinstance(wanted, dict) else wanted)
-            for table, wanted in request.get("RequestItems", {}).items()
+            table: len(each["Keys"] if isinstance(each, dict) else each)
+            for table, each in request.get("RequestItems", {}).items()
         }
     )
 
 
-def _indexes(refusal: Mapping[str, Any]) -> set[str]:
-    reasons = refusal.get("ThrottlingReasons") or refusal.get("throttlingReasons") or []
-    named = [str(reason.get("resource", "")).partition("/index/")[2] for reason in reasons]
-    return {index for index in named if index}
+def _indexes(error: Mapping[str, Any]) -> set[str]:
+    reasons = error.get("ThrottlingReasons") or error.get("throttlingReasons") or []
+    names = [str(reason.get("resource", "")).partition("/index/")[2] for reason in reasons]
+    return {name for name in names if name}

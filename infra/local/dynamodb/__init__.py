@@ -1,0 +1,1 @@
+"""DynamoDB: throttling at the provisioned capacity, and fast reads of many items."""

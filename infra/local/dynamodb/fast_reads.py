@@ -1,10 +1,9 @@
-"""Reads of many items, which cost moto milliseconds each: a page of 500 hosts would take a minute.
+"""Fast reads of many items. moto takes milliseconds for each, a minute for a page of 500 hosts.
 
-A Query of a global index whose conditions are comparisons joined by AND, and a BatchGetItem.
-Any other request is moto's own; tests hold these answers against moto's.
+Supports a Query of a global secondary index whose conditions are comparisons joined by AND, and
+BatchGetItem. moto handles every other request. Tests compare the responses with moto's.
 """
 
-import io
 import json
 import operator
 import re
@@ -15,12 +14,12 @@ from typing import Any
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from ..shared import Wsgi
+from ..wsgi import WsgiApplication, read_body
 
-# What one answer has at most, before attributes are projected.
+# Size limit of one response, before attributes are projected.
 _PAGE_BYTES = 1_000_000
 
-# What a request may say to be answered here.
+# The supported parameters of Query, of BatchGetItem, and of each table in BatchGetItem.
 _QUERY = frozenset(
     """TableName IndexName KeyConditionExpression FilterExpression ProjectionExpression Limit
     ExpressionAttributeNames ExpressionAttributeValues ScanIndexForward ExclusiveStartKey""".split()
@@ -29,10 +28,10 @@ _BATCH = frozenset({"RequestItems"})
 _KEYS = frozenset({"Keys", "ProjectionExpression", "ExpressionAttributeNames", "ConsistentRead"})
 
 _CONDITION = re.compile(
-    r"(?P<name>#?\w+) (?:(?P<sign>=|<>|<=|>=|<|>) (?P<value>:\w+)"
-    r"|BETWEEN (?P<least>:\w+) AND (?P<most>:\w+))"
+    r"(?P<name>#?\w+) (?:(?P<operator>=|<>|<=|>=|<|>) (?P<value>:\w+)"
+    r"|BETWEEN (?P<low>:\w+) AND (?P<high>:\w+))"
 )
-_SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
+_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "<>": operator.ne,
     "<": operator.lt,
@@ -45,27 +44,25 @@ Request = Mapping[str, Any]
 Condition = Callable[[Any], bool]
 
 
-def with_fast_reads(application: Wsgi, backend: DynamoDBBackend) -> Wsgi:
-    """The application, some of whose reads are answered in front of it."""
+def with_fast_reads(application: WsgiApplication, backend: DynamoDBBackend) -> WsgiApplication:
+    """Wrap an application so that the supported reads do not reach moto."""
 
-    def answering(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "").removeprefix("DynamoDB_20120810.")
         if operation not in {"Query", "BatchGetItem"}:
             return application(environ, start_response)
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
-        request = json.loads(body or b"{}")
-        answer = (query if operation == "Query" else batch_get)(backend, request)
-        if answer is None:
+        request = json.loads(read_body(environ) or b"{}")
+        response = (query if operation == "Query" else batch_get)(backend, request)
+        if response is None:
             return application(environ, start_response)
         start_response("200 OK", [("Content-Type", "application/x-amz-json-1.0")])
-        return [json.dumps(answer).encode()]
+        return [json.dumps(response).encode()]
 
-    return answering
+    return handle
 
 
 def query(backend: DynamoDBBackend, request: Request) -> dict[str, Any] | None:
-    """The answer to a Query of an index; None if it is for moto."""
+    """Return the response to a Query of an index, or None for an unsupported request."""
     table = backend.tables.get(request.get("TableName", ""))
     index: Any = next(
         (
@@ -79,35 +76,36 @@ def query(backend: DynamoDBBackend, request: Request) -> dict[str, Any] | None:
     filters = conditions(request.get("FilterExpression", ""), request)
     if table is None or index is None or not keys or filters is None or set(request) - _QUERY:
         return None
-    kinds = {each["KeyType"]: each["AttributeName"] for each in index.schema}
-    if set(kinds) != {"HASH", "RANGE"}:
+    key_names = {each["KeyType"]: each["AttributeName"] for each in index.schema}
+    if set(key_names) != {"HASH", "RANGE"}:
         return None
-    order = (kinds["RANGE"], table.hash_key_attr)
-    backwards = not request.get("ScanIndexForward", True)
+    order = (key_names["RANGE"], table.hash_key_attr)
+    descending = not request.get("ScanIndexForward", True)
     found = sorted(
-        (item for item in _items(table) if all(holds(item) for holds in keys)),
-        key=lambda item: _place(item.attrs, order),
-        reverse=backwards,
+        (item for item in _items(table) if all(matches(item) for matches in keys)),
+        key=lambda item: _sort_key(item.attrs, order),
+        reverse=descending,
     )
-    rest = _after(found, request.get("ExclusiveStartKey"), order, backwards=backwards)
-    page, whole = _page(rest, request.get("Limit"))
-    items = [item for item in page if all(holds(item) for holds in filters)]
-    names = {*order, kinds["HASH"], *([table.range_key_attr] if table.range_key_attr else [])}
-    last = {name: plain(page[-1].attrs[name]) for name in names} if page and not whole else None
+    rest = _after(found, request.get("ExclusiveStartKey"), order, descending=descending)
+    page, is_last = _page(rest, request.get("Limit"))
+    items = [item for item in page if all(matches(item) for matches in filters)]
+    names = {*order, key_names["HASH"], *([table.range_key_attr] if table.range_key_attr else [])}
     projected = [_project(item, request) for item in items]
-    answer = {"Items": projected, "Count": len(items), "ScannedCount": len(page)}
-    return answer | ({"LastEvaluatedKey": last} if last else {})
+    response = {"Items": projected, "Count": len(items), "ScannedCount": len(page)}
+    if page and not is_last:
+        response["LastEvaluatedKey"] = {name: to_json(page[-1].attrs[name]) for name in names}
+    return response
 
 
 def batch_get(backend: DynamoDBBackend, request: Request) -> dict[str, Any] | None:
-    """The answer to a BatchGetItem; None if it is for moto."""
-    wanted = request.get("RequestItems", {})
-    if set(request) - _BATCH or not set(wanted) <= set(backend.tables):
+    """Return the response to a BatchGetItem, or None for an unsupported request."""
+    tables = request.get("RequestItems", {})
+    if set(request) - _BATCH or not set(tables) <= set(backend.tables):
         return None
-    if any(set(each) - _KEYS or len(each["Keys"]) > 100 for each in wanted.values()):
+    if any(set(each) - _KEYS or len(each["Keys"]) > 100 for each in tables.values()):
         return None
     responses = {}
-    for name, each in wanted.items():
+    for name, each in tables.items():
         table = backend.tables[name]
         if table.range_key_attr is None:
             return None
@@ -121,7 +119,7 @@ def batch_get(backend: DynamoDBBackend, request: Request) -> dict[str, Any] | No
 
 
 def conditions(expression: str, request: Request) -> list[Condition] | None:
-    """What an expression asks of an item; None if it is more than comparisons joined by AND."""
+    """Parse an expression; None if it is not a list of comparisons joined by AND."""
     found = list(_CONDITION.finditer(expression))
     if " AND ".join(each[0] for each in found) != expression:
         return None
@@ -132,49 +130,49 @@ def conditions(expression: str, request: Request) -> list[Condition] | None:
 
 def _condition(match: re.Match[str], names: Request, values: Request) -> Condition:
     name = names.get(match["name"], match["name"])
-    bounds = [values[match[each]] for each in ("value", "least", "most") if match[each]]
-    ((kind, _),) = bounds[0].items()
-    known = [_value(kind, next(iter(each.values()))) for each in bounds]
+    operands = [values[match[each]] for each in ("value", "low", "high") if match[each]]
+    ((kind, _),) = operands[0].items()
+    bounds = [_comparable(kind, _value(each)) for each in operands]
 
-    def holds(item: Any) -> bool:
+    def matches(item: Any) -> bool:
         attribute = item.attrs.get(name)
         if attribute is None or attribute.type != kind:
             return False
-        value = _value(kind, attribute.value)
-        if match["sign"]:
-            return _SIGNS[match["sign"]](value, known[0])
-        return bool(known[0] <= value <= known[1])
+        value = _comparable(kind, attribute.value)
+        if match["operator"]:
+            return _OPERATORS[match["operator"]](value, bounds[0])
+        return bool(bounds[0] <= value <= bounds[1])
 
-    return holds
+    return matches
 
 
-def _value(kind: str, value: Any) -> Any:
+def _comparable(kind: str, value: Any) -> Any:
     return Decimal(value) if kind == "N" else value
 
 
 def _items(table: Any) -> Iterator[Any]:
-    """The table's items; others may write meanwhile."""
-    for held in list(table.items.values()):
-        yield from list(held.values())
+    """Yield the table's items, from copies, because other threads may write."""
+    for partition in list(table.items.values()):
+        yield from list(partition.values())
 
 
-def _place(attributes: Any, order: Sequence[str]) -> tuple[Any, ...]:
+def _sort_key(attributes: Any, order: Sequence[str]) -> tuple[Any, ...]:
     return tuple(attributes[name].value for name in order)
 
 
 def _after(
-    found: Sequence[Any], start: Any, order: Sequence[str], *, backwards: bool
+    found: Sequence[Any], start: Any, order: Sequence[str], *, descending: bool
 ) -> Sequence[Any]:
-    """What comes after the key at which the page before has ended."""
+    """Return the items after the exclusive start key."""
     if start is None:
         return found
-    last = tuple(_text(start[name]) for name in order)
-    passed = operator.ge if backwards else operator.le
-    return [item for item in found if not passed(_place(item.attrs, order), last)]
+    last = tuple(_value(start[name]) for name in order)
+    is_before = operator.ge if descending else operator.le
+    return [item for item in found if not is_before(_sort_key(item.attrs, order), last)]
 
 
 def _page(found: Sequence[Any], limit: int | None) -> tuple[list[Any], bool]:
-    """The items of one answer, and whether they are all there are."""
+    """Return the items of one response, and whether they are the last ones."""
     page: list[Any] = []
     size = 0
     for item in found:
@@ -186,41 +184,42 @@ def _page(found: Sequence[Any], limit: int | None) -> tuple[list[Any], bool]:
 
 
 def _size(item: Any) -> int:
-    """About what DynamoDB counts; kept, because a page is cut anew at each read."""
+    """Return the approximate size of an item in bytes; cached, because every read needs it."""
     if not hasattr(item, "local_size"):
-        item.local_size = len(json.dumps({n: plain(a) for n, a in item.attrs.items()})) * 2 // 3
+        item.local_size = len(json.dumps({n: to_json(a) for n, a in item.attrs.items()})) * 2 // 3
     return int(item.local_size)
 
 
 def _project(item: Any, request: Request) -> dict[str, Any]:
     expression = request.get("ProjectionExpression")
     if not expression:
-        return {name: plain(attribute) for name, attribute in item.attrs.items()}
+        return {name: to_json(attribute) for name, attribute in item.attrs.items()}
     names = request.get("ExpressionAttributeNames", {})
-    found: dict[str, Any] = {}
+    projected: dict[str, Any] = {}
     for path in expression.split(","):
-        words = [names.get(word, word) for word in path.strip().split(".")]
-        attribute = item.attrs.get(words[0])
-        for word in words[1:]:
-            attribute = attribute.value.get(word) if attribute is not None else None
+        keys = [names.get(key, key) for key in path.strip().split(".")]
+        attribute = item.attrs.get(keys[0])
+        for key in keys[1:]:
+            attribute = attribute.value.get(key) if attribute is not None else None
         if attribute is None:
             continue
-        place = found
-        for word in words[:-1]:
-            place = place.setdefault(word, {"M": {}})["M"]
-        place[words[-1]] = plain(attribute)
-    return found
+        parent = projected
+        for key in keys[:-1]:
+            parent = parent.setdefault(key, {"M": {}})["M"]
+        parent[keys[-1]] = to_json(attribute)
+    return projected
 
 
-def plain(attribute: Any) -> dict[str, Any]:
-    """An attribute of moto's as JSON has it."""
+def to_json(attribute: Any) -> dict[str, Any]:
+    """Convert one of moto's attributes to DynamoDB JSON."""
     value = attribute.value
     if attribute.type == "M":
-        value = {name: plain(each) for name, each in value.items()}
+        value = {name: to_json(each) for name, each in value.items()}
     elif attribute.type == "L":
-        value = [plain(each) for each in value]
+        value = [to_json(each) for each in value]
     return {attribute.type: value}
 
 
-def _text(attribute: Request) -> Any:
+def _value(attribute: Request) -> Any:
+    """Return the value of an attribute in DynamoDB JSON, without its type."""
     return next(iter(attribute.values()))

@@ -1,0 +1,1 @@
+"""EC2: fast DescribeInstances for thousands of instances."""

@@ -1,8 +1,8 @@
-"""EC2 for thousands of instances: DescribeInstances in pages of instances, written once.
+"""DescribeInstances for thousands of instances, in pages of instances.
 
-moto counts reservations where AWS counts instances, so that MaxResults limits nothing for a
-reservation of a hundred; and it takes 3 ms to write one instance as XML, for each of the four
-branches that ask at the same moment.
+moto counts reservations where AWS counts instances, so MaxResults does not limit a reservation
+of a hundred instances. moto also takes 3 ms to serialize one instance as XML, for each of the
+four branches that call at the same time; here a serialized page is cached.
 """
 
 import copy
@@ -14,43 +14,44 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 
-Answer = tuple[int, dict[str, Any], Any]
+from ..patching import original, patch
+
+# Status, headers, body
+Response = tuple[int, dict[str, Any], Any]
 
 
-class _Pages:
-    """Answers already written, by what they were written from."""
+class _PageCache:
+    """Serialized responses by their content."""
 
-    _MOST = 1_000
+    _MAX_PAGES = 1_000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: dict[Any, Answer] = {}
+        self._responses: dict[Any, Response] = {}
 
-    def answer(
+    def serialize(
         self, response: InstanceResponse, page: Sequence[tuple[Reservation, Instance]], token: Any
-    ) -> Answer:
-        key = (token, tuple(_identity(response, *each) for each in page))
+    ) -> Response:
+        key = (token, tuple(_cache_key(response, *each) for each in page))
         with self._lock:
-            if key not in self._answers:
-                result = {"Reservations": [_alone(*each) for each in page], "NextToken": token}
-                if len(self._answers) >= self._MOST:
-                    self._answers.clear()
-                self._answers[key] = response.serialized(ActionResult(result))
-            status, headers, body = self._answers[key]
+            if key not in self._responses:
+                reservations = [_single_instance(*each) for each in page]
+                result = {"Reservations": reservations, "NextToken": token}
+                if len(self._responses) >= self._MAX_PAGES:
+                    self._responses.clear()
+                self._responses[key] = response.serialized(ActionResult(result))
+            status, headers, body = self._responses[key]
             return status, dict(headers), body
 
 
 def install() -> None:
-    """Answer paged requests here; one without MaxResults stays moto's."""
-    if hasattr(InstanceResponse.describe_instances, "moto_own"):
-        return
-    pages = _Pages()
-    moto_describe_instances = InstanceResponse.describe_instances
+    """Replace moto's DescribeInstances for requests with MaxResults and without instance IDs."""
+    cache = _PageCache()
 
     def describe_instances(response: InstanceResponse) -> Any:
         size = int(response._get_param("MaxResults", 0))
         if not size or response._get_param("InstanceIds", []):
-            return moto_describe_instances(response)
+            return original(InstanceResponse, "describe_instances")(response)
         response.error_on_dryrun()
         filters = response._filters_from_querystring()
         found = [
@@ -61,21 +62,20 @@ def install() -> None:
         token = response._get_param("NextToken")
         start = 1 + [instance.id for _, instance in found].index(token) if token else 0
         page = found[start : start + size]
-        more = len(found) > start + size
-        return pages.answer(response, page, page[-1][1].id if more else None)
+        has_more = len(found) > start + size
+        return cache.serialize(response, page, page[-1][1].id if has_more else None)
 
-    describe_instances.moto_own = moto_describe_instances  # type: ignore[attr-defined]  # the one that was there before
-    InstanceResponse.describe_instances = describe_instances  # type: ignore[method-assign, assignment]  # in the place of moto's
+    patch(InstanceResponse, "describe_instances", describe_instances)
 
 
-def _identity(response: InstanceResponse, reservation: Reservation, instance: Instance) -> Any:
-    """What of an instance changes in the local cloud: its state and its tags."""
+def _cache_key(response: InstanceResponse, reservation: Reservation, instance: Instance) -> Any:
+    """Return an instance's identity and the attributes that change: its state and its tags."""
     tags = response.ec2_backend.tags.get(instance.id, {})
     state = instance.state
     return reservation.id, instance.id, instance.instance_type, state, tuple(sorted(tags.items()))
 
 
-def _alone(reservation: Reservation, instance: Instance) -> Reservation:
-    one = copy.copy(reservation)
-    one.instances = [instance]
-    return one
+def _single_instance(reservation: Reservation, instance: Instance) -> Reservation:
+    single = copy.copy(reservation)
+    single.instances = [instance]
+    return single

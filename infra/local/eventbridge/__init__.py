@@ -1,0 +1,1 @@
+"""EventBridge: delivery to Lambda functions and state machines, and scheduled rules."""

@@ -1,4 +1,4 @@
-"""EventBridge: rules on a pattern and on a rate, to functions and state machines."""
+"""Delivery of EventBridge events to Lambda functions and state machines; scheduled rules."""
 
 import json
 import threading
@@ -11,32 +11,33 @@ from moto.events.models import Rule
 
 from chalicelib.model.windows import format_utc
 
+from ..background import log_and_continue
+from ..clients import Clients
 from ..errors import LocalCloudError
-from ..shared import Clients, log_and_continue
 
-# What moto's rules do not reach.
-_OUR_TARGETS = ("lambda", "states")
+# Services of targets to which moto delivers no events.
+_TARGET_SERVICES = ("lambda", "states")
 
 
 class Events:
-    """Delivers what moto's rules do not, and lets the scheduled ones fire."""
+    """Delivers events to the targets that moto does not support, and triggers scheduled rules."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
     def send(self, rule: Rule, event: Any) -> bool:
-        """Send an event to the functions and state machines of a rule that matches it.
+        """Send a matching event to the functions and state machines among a rule's targets.
 
-        Returns whether the rule matches; its other targets are moto's to serve.
+        Returns whether the event matches the rule. moto delivers to the other targets.
         """
-        # moto takes a rule without a pattern, one on the clock, to match every event.
+        # In moto, a rule without a pattern (a scheduled rule) matches every event.
         if rule.state != "ENABLED" or not rule.event_pattern.get_pattern():
             return False
         event = _as_on_aws(event)
         if not rule.event_pattern.matches_event(event):
             return False
         for target in rule.targets:
-            if is_ours(target):
+            if is_delivered_here(target):
                 self._deliver(target, event)
         return True
 
@@ -47,13 +48,13 @@ class Events:
                 stateMachineArn=target["Arn"], name=event["id"], input=payload
             )
         else:
-            # Through the API, so that what is not there fails as it would on AWS.
+            # Through the API, so that a missing function fails as on AWS.
             self._clients("lambda").invoke(
                 FunctionName=target["Arn"], InvocationType="Event", Payload=payload
             )
 
-    def fire(self, rule: Mapping[str, Any]) -> str:
-        """Let a scheduled rule fire now; the event's ID."""
+    def _send_scheduled_event(self, rule: Mapping[str, Any]) -> str:
+        """Send a scheduled event to a rule's targets; return the ID of the event."""
         event = {
             "version": "0",
             "id": str(uuid.uuid4()),
@@ -66,16 +67,15 @@ class Events:
             "detail": {},
         }
         for target in self._clients("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]:
-            if not is_ours(target):
-                raise LocalCloudError(f"the clock of the local cloud cannot reach {target['Arn']}")
+            if not is_delivered_here(target):
+                raise LocalCloudError(
+                    f"{target['Arn']}: the local cloud cannot send scheduled events to this target"
+                )
             self._deliver(target, event)
         return str(event["id"])
 
-    def scheduled_rules(self) -> list[dict[str, Any]]:
-        """The enabled rules with a rate."""
-        return self._enabled("rate(")
-
-    def _enabled(self, *schedules: str) -> list[dict[str, Any]]:
+    def _scheduled_rules(self, *schedules: str) -> list[dict[str, Any]]:
+        """Return the enabled rules whose schedule expression starts with one of `schedules`."""
         rules = self._clients("events").list_rules()["Rules"]
         return [
             rule
@@ -85,44 +85,44 @@ class Events:
         ]
 
     def trigger_all(self) -> list[str]:
-        """Let every enabled rule with a rate fire now; the events' IDs."""
-        return [self.fire(rule) for rule in self.scheduled_rules()]
+        """Trigger every enabled rule with a rate now; return the IDs of the events."""
+        return [self._send_scheduled_event(rule) for rule in self._scheduled_rules("rate(")]
 
-    def fire_named(self, name: str) -> str:
-        """Let one rule fire now, whatever its schedule; the event's ID."""
-        return self.fire(self._clients("events").describe_rule(Name=name))
+    def trigger(self, name: str) -> str:
+        """Trigger one rule now, whatever its schedule; return the ID of the event."""
+        return self._send_scheduled_event(self._clients("events").describe_rule(Name=name))
 
-    def run_clock(self, stopping: threading.Event) -> None:
-        """Fire every scheduled rule when it is due, until it is time to stop."""
+    def run_schedules(self, stopping: threading.Event) -> None:
+        """Trigger every scheduled rule when it is due, until `stopping` is set."""
         due: dict[str, datetime] = {}
         while not stopping.wait(1):
             now = datetime.now(UTC)
-            for rule in self._enabled("rate(", "cron("):
+            for rule in self._scheduled_rules("rate(", "cron("):
                 expression = rule["ScheduleExpression"]
-                if due.setdefault(rule["Arn"], next_after(expression, now)) <= now:
-                    due[rule["Arn"]] = next_after(expression, due[rule["Arn"]])
+                if due.setdefault(rule["Arn"], next_due(expression, now)) <= now:
+                    due[rule["Arn"]] = next_due(expression, due[rule["Arn"]])
                     with log_and_continue(rule["Name"]):
-                        self.fire(rule)
+                        self._send_scheduled_event(rule)
 
 
-def is_ours(target: Mapping[str, Any]) -> bool:
-    """Whether a rule's target is one that moto does not reach."""
-    return _service(target) in _OUR_TARGETS
+def is_delivered_here(target: Mapping[str, Any]) -> bool:
+    """Whether events for a rule's target are delivered by this module, not by moto."""
+    return _service(target) in _TARGET_SERVICES
 
 
-def next_after(expression: str, moment: datetime) -> datetime:
-    """When a schedule is due next: `rate(value unit)`, or daily `cron(minute hour * * ? *)`."""
+def next_due(expression: str, after: datetime) -> datetime:
+    """Return the next time of a schedule: `rate(value unit)` or `cron(minute hour * * ? *)`."""
     if expression.startswith("rate("):
-        return moment + rate_interval(expression)
+        return after + rate_interval(expression)
     minute, hour, *rest = expression.removeprefix("cron(").removesuffix(")").split()
     if rest != ["*", "*", "?", "*"]:
-        raise LocalCloudError(f"the clock of the local cloud does not know {expression}")
-    due = moment.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
-    return due if due > moment else due + timedelta(days=1)
+        raise LocalCloudError(f"{expression}: the local cloud supports only daily cron schedules")
+    due = after.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+    return due if due > after else due + timedelta(days=1)
 
 
 def rate_interval(expression: str) -> timedelta:
-    """The span of `rate(value unit)`."""
+    """Return the interval of `rate(value unit)`."""
     value, unit = expression.removeprefix("rate(").removesuffix(")").split()
     return timedelta(**{f"{unit.rstrip('s')}s": int(value)})
 
@@ -132,12 +132,12 @@ def _service(target: Mapping[str, Any]) -> str:
 
 
 def _as_on_aws(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event in the form that EventBridge delivers; moto's differs in small ways."""
-    form: dict[str, Any] = json.loads(json.dumps(event))
-    if isinstance(form["time"], int | float):
-        form["time"] = format_utc(datetime.fromtimestamp(form["time"], UTC))
-    form["id"] = str(uuid.uuid4())
-    reason = str(form["detail"].get("reason", ""))
+    """Convert moto's event to the form that EventBridge delivers."""
+    converted: dict[str, Any] = json.loads(json.dumps(event))
+    if isinstance(converted["time"], int | float):
+        converted["time"] = format_utc(datetime.fromtimestamp(converted["time"], UTC))
+    converted["id"] = str(uuid.uuid4())
+    reason = str(converted["detail"].get("reason", ""))
     if reason.startswith("ObjectCreated:"):
-        form["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
-    return form
+        converted["detail"]["reason"] = f"{reason.partition(':')[2]}Object"
+    return converted

@@ -1,8 +1,8 @@
-"""IAM in force: what a role asks for passes only if the role's deployed policies allow it.
+"""Enforcement of IAM policies on the requests of roles.
 
-A function, a state machine and the clock have temporary credentials of their role, as on AWS.
-Each request that arrives under them is named (`permissions`) and evaluated (`policies`); one that
-cannot be named is denied. Any other credentials are the administrator's.
+Functions, state machines and schedules use temporary credentials of their roles, as on AWS. Each
+request under such credentials is parsed (`permissions`) and evaluated (`policies`); a request
+that cannot be parsed is denied. Any other credentials are the administrator's.
 """
 
 import html
@@ -24,17 +24,18 @@ from moto.iam.models import iam_backends
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.sts.models import sts_backends
 
-from ..shared import Wsgi
-from . import permissions
+from ..patching import original, patch
+from ..wsgi import WsgiApplication
+from .permissions import ParsedRequest, parse_request, required_calls
 from .policies import Call, Grant, evaluate
 
-# Distinct calls that are kept; a run of four branches makes about fifty.
-_KEPT = 10_000
+# Limit of recorded calls; a run of four branches makes about fifty distinct ones.
+_MAX_RECORDED = 10_000
 
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 
-# How each service refuses; JSON protocols do so with status 400.
-_REFUSALS = {
+# Error code and HTTP status by signing name; other services use AccessDeniedException and 400.
+_ERRORS = {
     "s3": ("AccessDenied", 403),
     "ec2": ("UnauthorizedOperation", 403),
     "iam": ("AccessDenied", 403),
@@ -48,7 +49,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Credentials of a role that somebody has assumed."""
+    """Temporary credentials of an assumed role."""
 
     role_arn: str
     name: str
@@ -68,25 +69,31 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A call and the role that made it."""
+class RoleCall:
+    """A call and the name of the role that made it."""
 
     role: str
     call: Call
 
 
 class Iam:
-    """The sessions, and what was asked under them: `calls`, `uses` of policies, `denied`."""
+    """Sessions of roles, and a record of their requests.
+
+    Attributes:
+        calls: the distinct calls, in order.
+        uses: (role, grant) pairs that allowed a call.
+        denied: the calls that were denied.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self.calls: dict[Made, None] = {}
+        self.calls: dict[RoleCall, None] = {}
         self.uses: set[tuple[str, Grant]] = set()
-        self.denied: deque[Made] = deque(maxlen=_KEPT)
+        self.denied: deque[RoleCall] = deque(maxlen=_MAX_RECORDED)
 
     def assume(self, role_arn: str, name: str) -> Session:
-        """Temporary credentials of a role, as a service gets them."""
+        """Create temporary credentials of a role, as AWS services do."""
         letters = string.ascii_uppercase + string.digits
         key = "ASIA" + "".join(secrets.choice(letters) for _ in range(16))
         session = Session(
@@ -97,41 +104,41 @@ class Iam:
         return session
 
     def session_of(self, access_key: str) -> Session | None:
-        """Whose credentials these are; None if they are the administrator's."""
+        """Return the session of an access key, or None for the administrator's."""
         with self._lock:
             session = self._sessions.get(access_key)
-        return session or _assumed_in_moto(access_key)
+        return session or _session_in_moto(access_key)
 
     def role_of(self, access_key: str) -> str:
-        """The ARN of the role whose credentials these are; empty for the administrator's."""
+        """Return the role ARN of an access key, or '' for the administrator's."""
         session = self.session_of(access_key)
         return session.role_arn if session else ""
 
     def allows(self, session: Session, call: Call) -> bool:
-        """Whether the role's policies allow the call; keeps what was asked and why it may."""
+        """Evaluate the role's policies for a call, and record the result."""
         call = replace(call, context=(*call.context, ("aws:PrincipalAccount", session.account)))
-        uses = evaluate(call, _policies(session))
-        made = Made(session.role, call)
+        grants = evaluate(call, _policies(session))
+        role_call = RoleCall(session.role, call)
         with self._lock:
-            if len(self.calls) < _KEPT:
-                self.calls[made] = None
-            self.uses.update((session.role, use) for use in uses)
-            if not uses:
-                self.denied.append(made)
-        return bool(uses)
+            if len(self.calls) < _MAX_RECORDED:
+                self.calls[role_call] = None
+            self.uses.update((session.role, grant) for grant in grants)
+            if not grants:
+                self.denied.append(role_call)
+        return bool(grants)
 
     def as_dict(self) -> dict[str, Any]:
-        """What was asked, what allowed it, and what was denied, for JSON."""
+        """Return `calls`, `uses` and `denied` as JSON values."""
         with self._lock:
             return {
-                "calls": [asdict(made) for made in self.calls],
-                "uses": [{"role": role, **asdict(use)} for role, use in self.uses],
-                "denied": [asdict(made) for made in self.denied],
+                "calls": [asdict(each) for each in self.calls],
+                "uses": [{"role": role, **asdict(grant)} for role, grant in self.uses],
+                "denied": [asdict(each) for each in self.denied],
             }
 
 
-def _assumed_in_moto(access_key: str) -> Session | None:
-    """The session that an AssumeRole has opened, if the role is one that was made here."""
+def _session_in_moto(access_key: str) -> Session | None:
+    """Return the session of an AssumeRole call, if the role exists."""
     for account, partitions in list(sts_backends.items()):
         found = partitions["aws"].get_assumed_role_from_access_key(access_key)
         if found and _role(account, found.role_arn.rpartition("/")[2]):
@@ -145,7 +152,7 @@ def _role(account: str, name: str) -> Any:
 
 
 def _policies(session: Session) -> dict[str, str]:
-    """The JSON of a role's inline and managed policies, by name."""
+    """Return the JSON of a role's inline and managed policies by name."""
     role = _role(session.account, session.role)
     if not role:
         return {}
@@ -158,61 +165,64 @@ def _default_version(policy: Any) -> str:
     return str(document)
 
 
-# --- In front of moto -------------------------------------------------------------------------
+# --- WSGI middleware --------------------------------------------------------------------------
 
 
-def with_iam(application: Wsgi, iam: Iam) -> Wsgi:
-    """The application, with every request of a role checked in front of it."""
+def with_iam(application: WsgiApplication, iam: Iam) -> WsgiApplication:
+    """Wrap an application so that requests of roles are checked first."""
 
-    def checked(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
         session = iam.session_of(scope[1]) if scope else None
         if scope is None or session is None:
             return application(environ, start_response)
-        refusal = _refusal(iam, session, Request(environ), service=scope[3], region=scope[2])
-        if refusal is None:
+        error = _check(iam, session, Request(environ), service=scope[3], region=scope[2])
+        if error is None:
             return application(environ, start_response)
-        status, headers, body = refusal
+        status, headers, body = error
         start_response(status, headers)
         return [body]
 
-    return checked
+    return handle
 
 
-Refusal = tuple[str, list[tuple[str, str]], bytes]
+# Status line, headers, body
+ErrorResponse = tuple[str, list[tuple[str, str]], bytes]
 
 
-def _refusal(
+def _check(
     iam: Iam, session: Session, request: Request, *, service: str, region: str
-) -> Refusal | None:
-    named = permissions.name(request, service, region)
-    for call in permissions.calls(named, session.account):
+) -> ErrorResponse | None:
+    """Return the error response to a request that is denied, or None."""
+    parsed = parse_request(request, service, region)
+    for call in required_calls(parsed, session.account):
         if not iam.allows(session, call):
-            return _denied(session, call, named, request)
+            return _access_denied(session, call, parsed, request)
     return None
 
 
-def _denied(session: Session, call: Call, named: permissions.Named, request: Request) -> Refusal:
-    """AWS's answer, in the form of the service's protocol."""
-    code, status = _REFUSALS.get(named.service, ("AccessDeniedException", 400))
+def _access_denied(
+    session: Session, call: Call, parsed: ParsedRequest, request: Request
+) -> ErrorResponse:
+    """Return AWS's error response in the format of the service's protocol."""
+    code, status = _ERRORS.get(parsed.service, ("AccessDeniedException", 400))
     message = (
         f"User: {session.principal} is not authorized to perform: {call.action} on resource:"
         f" {call.resource} because no identity-based policy allows the {call.action} action"
     )
-    protocol = determine_request_protocol(named.operation.service_model, request.content_type)
+    protocol = determine_request_protocol(parsed.operation.service_model, request.content_type)
     if protocol.endswith("json"):
         body = json.dumps({"__type": code, "message": message})
         headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
-        headers.append(("x-amzn-RequestId", "local"))  # Step Functions puts it into the cause
+        headers.append(("x-amzn-RequestId", "local"))  # Step Functions includes it in the cause
     else:
         error = f"<Code>{code}</Code><Message>{html.escape(message)}</Message>"
-        body = _XML[protocol].format(error)
+        body = _XML_ERRORS[protocol].format(error)
         headers = [("Content-Type", "text/xml")]
-    return f"{status} Refused", headers, body.encode()
+    return f"{status} Access Denied", headers, body.encode()
 
 
-# How an error stands in the XML protocols.
-_XML = {
+_XML_ERRORS = {
     "ec2": "<Response><Errors><Error>{}</Error></Errors><RequestID>local</RequestID></Response>",
     "query": "<ErrorResponse><Error><Type>Sender</Type>{}</Error>"
     "<RequestId>local</RequestId></ErrorResponse>",
@@ -221,17 +231,16 @@ _XML = {
 
 
 def install(iam: Iam) -> None:
-    """Have moto's Step Functions call the other services under the state machine's role."""
-    moto_own = getattr(boto_client.boto_client_for, "moto_own", boto_client.boto_client_for)
+    """Make moto's Step Functions call other services with the state machine's role."""
     session_of = cache(iam.assume)
 
     def boto_client_for(region: str, service: str, state_credentials: Any) -> Any:
-        client: Any = moto_own(region, service, state_credentials)
+        create: Any = original(boto_client, "boto_client_for")
+        client: Any = create(region, service, state_credentials)
         session = session_of(state_credentials.role_arn, "states")
         client._request_signer._credentials = session.credentials
         return client
 
-    boto_client_for.moto_own = moto_own  # type: ignore[attr-defined]  # the one that was there before
     for name, module in sys.modules.copy().items():
         if name.startswith("moto.stepfunctions.parser.") and hasattr(module, "boto_client_for"):
-            vars(module)["boto_client_for"] = boto_client_for
+            patch(module, "boto_client_for", boto_client_for)

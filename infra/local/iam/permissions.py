@@ -1,4 +1,4 @@
-"""What a request needs: IAM's action, the resource and the condition keys.
+"""The permissions that a request needs: IAM action, resources and condition keys.
 
 The names are those of the Service Authorization Reference:
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html
@@ -21,14 +21,14 @@ from werkzeug.exceptions import NotFound
 
 from .policies import Call
 
-# Signing name -> botocore's service and IAM's prefix, where they differ.
+# Signing name -> botocore's service name and IAM's action prefix, where they differ.
 _SERVICES = {"monitoring": "cloudwatch", "states": "stepfunctions"}
 _PREFIXES = {"monitoring": "cloudwatch"}
 
-# What these are asked for is in the path; their bodies are the caller's.
-_NAMED_BY_PATH = frozenset({"lambda", "s3"})
+# Services whose parameters are in the path; the body is the caller's data.
+_PARAMETERS_IN_PATH = frozenset({"lambda", "s3"})
 
-# Operations that IAM calls by another name.
+# Operations whose IAM action has another name.
 _ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:HeadObject": "s3:GetObject",
@@ -39,8 +39,8 @@ _ACTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A request as botocore's models see it."""
+class ParsedRequest:
+    """A request in terms of botocore's service models."""
 
     service: str
     region: str
@@ -53,58 +53,59 @@ class Named:
         return _ACTIONS.get(action, action)
 
 
-def name(request: Request, service: str, region: str) -> Named:
-    """The request as its service's operation; one that is none of them needs what nobody has."""
+def parse_request(request: Request, service: str, region: str) -> ParsedRequest:
+    """Parse a request; an unknown operation becomes an action that no policy allows."""
     try:
-        return _name(request, service, region)
+        return _parse(request, service, region)
     except NotFound:
         operation = OperationModel({}, get_service_model(_SERVICES.get(service, service)))
-        return Named(service, region, operation, {})
+        return ParsedRequest(service, region, operation, {})
 
 
-def _name(request: Request, service: str, region: str) -> Named:
-    if service in _NAMED_BY_PATH:
+def _parse(request: Request, service: str, region: str) -> ParsedRequest:
+    if service in _PARAMETERS_IN_PATH:
         operation, path = get_service_router(service).match(request)
-        return Named(service, region, operation, request.args.to_dict() | path)
+        return ParsedRequest(service, region, operation, request.args.to_dict() | path)
     body = request.get_data()
-    # Whoever serves the request reads it again.
+    # Make the body available again to the application.
     request.environ["wsgi.input"] = io.BytesIO(body)
     operation, _ = get_service_router(_SERVICES.get(service, service)).match(request)
     parameters = request.form.to_dict() or json.loads(body or b"{}")
-    return Named(service, region, operation, parameters)
+    return ParsedRequest(service, region, operation, parameters)
 
 
-def calls(named: Named, account: str) -> Iterator[Call]:
-    """Every permission that the request needs."""
-    describe = _RESOURCES.get(named.action)
+def required_calls(request: ParsedRequest, account: str) -> Iterator[Call]:
+    """Yield every call that IAM must allow for a request of a role in `account`."""
+    describe = _RESOURCES.get(request.action)
     if describe is None:
-        yield Call(named.action, f"(not known here: {named.operation.name})")
+        yield Call(request.action, f"(unknown action: {request.operation.name})")
         return
-    for resource, context in describe(named, account):
-        yield Call(named.action, resource, tuple(context.items()))
-    if named.action == "s3:GetObject" and _is_missing(named.parameters):
-        # Whoever may not list a bucket is not told that an object is not there:
+    for resource, context in describe(request, account):
+        yield Call(request.action, resource, tuple(context.items()))
+    if request.action == "s3:GetObject" and _is_missing(request.parameters):
+        # Without s3:ListBucket, GetObject of a missing object is denied:
         # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-        for resource, context in _bucket(named, account):
+        for resource, context in _bucket(request, account):
             yield Call("s3:ListBucket", resource, tuple(context.items()))
 
 
+# Pairs of a resource ARN and its condition keys
 Resources = Iterable[tuple[str, dict[str, str]]]
 
 
-def _bucket(named: Named, account: str) -> Resources:
-    name = named.parameters["Bucket"]
+def _bucket(request: ParsedRequest, account: str) -> Resources:
+    name = request.parameters["Bucket"]
     owner = s3_backends.bucket_accounts.get(name, ("aws", account))[1]
     context = {"aws:ResourceAccount": owner}
-    if named.operation.name.startswith("ListObjects"):
-        context["s3:prefix"] = named.parameters.get("prefix", "")
+    if request.operation.name.startswith("ListObjects"):
+        context["s3:prefix"] = request.parameters.get("prefix", "")
     return [(f"arn:aws:s3:::{name}", context)]
 
 
-def _object(named: Named, account: str) -> Resources:
+def _object(request: ParsedRequest, account: str) -> Resources:
     return [
-        (f"{bucket}/{named.parameters['Key']}", context)
-        for bucket, context in _bucket(named, account)
+        (f"{bucket}/{request.parameters['Key']}", context)
+        for bucket, context in _bucket(request, account)
     ]
 
 
@@ -116,26 +117,26 @@ def _is_missing(parameters: Mapping[str, Any]) -> bool:
     return s3_backends[owner][partition].get_object(name, key) is None
 
 
-def _here(service: str, path: Callable[[Mapping[str, Any]], Iterable[str]]) -> Any:
-    """Resources of the caller's own account and region; what comes as an ARN is taken as it is."""
+def _own(service: str, names: Callable[[Mapping[str, Any]], Iterable[str]]) -> Any:
+    """Resources in the caller's account and region; `names` may return ARNs too."""
 
-    def describe(named: Named, account: str) -> Resources:
-        return _arns(service, path(named.parameters), named, account)
+    def describe(request: ParsedRequest, account: str) -> Resources:
+        return _arns(service, names(request.parameters), request, account)
 
     return describe
 
 
-def _arns(service: str, names: Iterable[str], named: Named, account: str) -> Resources:
+def _arns(service: str, names: Iterable[str], request: ParsedRequest, account: str) -> Resources:
     for name in names:
         arn = (
             name
             if name.startswith("arn:")
-            else (f"arn:aws:{service}:{named.region}:{account}:{name}")
+            else (f"arn:aws:{service}:{request.region}:{account}:{name}")
         )
         yield arn, {"aws:ResourceAccount": arn.split(":")[4]}
 
 
-def _anything(*_: Any) -> Resources:
+def _any(*_: Any) -> Resources:
     return [("*", {})]
 
 
@@ -144,7 +145,8 @@ def _function(name: str) -> str:
 
 
 def _log_group(parameters: Mapping[str, Any]) -> list[str]:
-    # The reference says log group; AWS's refusals name the stream's ARN without its name.
+    # The reference names the log group as the resource; AWS's error messages name the ARN of the
+    # log stream with an empty stream name.
     group = f"log-group:{parameters['logGroupName']}"
     return [group, f"{group}:log-stream:"]
 
@@ -154,15 +156,15 @@ def _index(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{table}/index/{parameters['IndexName']}" if "IndexName" in parameters else table]
 
 
-def _work_group(named: Named, account: str) -> Resources:
-    """Of a query that was started or has a name, too: its work group is its resource."""
-    parameters, backend = named.parameters, athena_backends[account][named.region]
+def _work_group(request: ParsedRequest, account: str) -> Resources:
+    """Return the work group of the request, or of the query execution or named query in it."""
+    parameters, backend = request.parameters, athena_backends[account][request.region]
     name = parameters.get("WorkGroup", "primary")
     execution = backend.executions.get(str(parameters.get("QueryExecutionId")))
     found = execution or backend.named_queries.get(str(parameters.get("NamedQueryId")))
     if found is not None and found.workgroup is not None:
         name = found.workgroup.name
-    return _arns("athena", [f"workgroup/{name}"], named, account)
+    return _arns("athena", [f"workgroup/{name}"], request, account)
 
 
 def _catalog_table(parameters: Mapping[str, Any]) -> list[str]:
@@ -170,40 +172,40 @@ def _catalog_table(parameters: Mapping[str, Any]) -> list[str]:
     return ["catalog", f"database/{database}", f"table/{database}/{parameters['Name']}"]
 
 
-# One entry for each action that something here calls; the rest is denied.
-_RESOURCES: dict[str, Callable[[Named, str], Resources]] = {
+# The resources of each supported action; every other action is denied.
+_RESOURCES: dict[str, Callable[[ParsedRequest, str], Resources]] = {
     "athena:GetNamedQuery": _work_group,
     "athena:GetQueryExecution": _work_group,
     "athena:GetQueryResults": _work_group,
     "athena:ListNamedQueries": _work_group,
     "athena:StartQueryExecution": _work_group,
     "athena:StopQueryExecution": _work_group,
-    "cloudwatch:DescribeAlarms": _anything,
-    "cloudwatch:GetMetricData": _anything,
-    "cloudwatch:ListMetrics": _anything,
-    "dynamodb:BatchGetItem": _here("dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]),
-    "dynamodb:BatchWriteItem": _here(
+    "cloudwatch:DescribeAlarms": _any,
+    "cloudwatch:GetMetricData": _any,
+    "cloudwatch:ListMetrics": _any,
+    "dynamodb:BatchGetItem": _own("dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]),
+    "dynamodb:BatchWriteItem": _own(
         "dynamodb", lambda p: [f"table/{t}" for t in p["RequestItems"]]
     ),
-    "dynamodb:PutItem": _here("dynamodb", lambda p: [f"table/{p['TableName']}"]),
-    "dynamodb:Query": _here("dynamodb", _index),
-    "ec2:DescribeInstances": _anything,
-    "glue:GetTable": _here("glue", _catalog_table),
-    "lambda:InvokeFunction": _here("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
-    "logs:CreateLogGroup": _here("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
-    "logs:CreateLogStream": _here("logs", _log_group),
-    "logs:PutLogEvents": _here(
+    "dynamodb:PutItem": _own("dynamodb", lambda p: [f"table/{p['TableName']}"]),
+    "dynamodb:Query": _own("dynamodb", _index),
+    "ec2:DescribeInstances": _any,
+    "glue:GetTable": _own("glue", _catalog_table),
+    "lambda:InvokeFunction": _own("lambda", lambda p: [_function(unquote(p["FunctionName"]))]),
+    "logs:CreateLogGroup": _own("logs", lambda p: [f"log-group:{p['logGroupName']}"]),
+    "logs:CreateLogStream": _own("logs", _log_group),
+    "logs:PutLogEvents": _own(
         "logs", lambda p: [f"log-group:{p['logGroupName']}:log-stream:{p['logStreamName']}"]
     ),
     "s3:DeleteObject": _object,
     "s3:GetObject": _object,
     "s3:ListBucket": _bucket,
     "s3:PutObject": _object,
-    "sns:Publish": _here("sns", lambda p: [p["TopicArn"]]),
-    "sqs:SendMessage": _here("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
-    "states:DescribeMapRun": _here("states", lambda p: [p["mapRunArn"]]),
-    "states:GetExecutionHistory": _here("states", lambda p: [p["executionArn"]]),
-    "states:ListExecutions": _here("states", lambda p: [p["stateMachineArn"]]),
-    "states:StartExecution": _here("states", lambda p: [p["stateMachineArn"]]),
-    "sts:AssumeRole": _here("sts", lambda p: [p["RoleArn"]]),
+    "sns:Publish": _own("sns", lambda p: [p["TopicArn"]]),
+    "sqs:SendMessage": _own("sqs", lambda p: [p["QueueUrl"].rpartition("/")[2]]),
+    "states:DescribeMapRun": _own("states", lambda p: [p["mapRunArn"]]),
+    "states:GetExecutionHistory": _own("states", lambda p: [p["executionArn"]]),
+    "states:ListExecutions": _own("states", lambda p: [p["stateMachineArn"]]),
+    "states:StartExecution": _own("states", lambda p: [p["stateMachineArn"]]),
+    "sts:AssumeRole": _own("sts", lambda p: [p["RoleArn"]]),
 }

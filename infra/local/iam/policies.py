@@ -1,10 +1,9 @@
-"""IAM's decision: does a role's policy allow a call.
+"""Evaluation of IAM identity policies.
 
-What is evaluated is what identity policies of this project use: Allow and Deny, Action, Resource
-and NotResource with wildcards and policy variables, and a few condition operators. Anything
-else in a policy is an error, never a guess.
+Supports what the policies of this project use: Allow and Deny; Action, Resource and NotResource
+with wildcards and policy variables; a few condition operators. Anything else is an error.
 
-The rules: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
 import json
@@ -23,12 +22,12 @@ _TOKEN = re.compile(r"(\$\{[^}]*\}|\*|\?)")
 
 
 class PolicyError(LocalCloudError):
-    """A policy says something that is not evaluated here."""
+    """A policy uses an element, operator or variable that is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request in IAM's terms; `context` holds the condition keys that it comes with."""
+    """An API call: action, resource ARN and the condition keys of the request."""
 
     action: str
     resource: str
@@ -37,7 +36,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What allowed a call: one action on one resource of one statement."""
+    """One action on one resource that a policy statement allows."""
 
     policy: str
     sid: str
@@ -56,24 +55,26 @@ class _Statement:
 
 
 def evaluate(call: Call, policies: Mapping[str, str]) -> list[Grant]:
-    """What in the policies (JSON by name) allows the call: nothing if nothing does, or one denies.
+    """Return the grants that allow a call; empty if the call is denied.
+
+    `policies` are JSON documents by name. A matching Deny statement overrides every Allow.
 
     Raises:
-        PolicyError: for an element, operator or variable that is not known here.
+        PolicyError: a policy uses an element, operator or variable that is not supported.
     """
     context = dict(call.context)
-    uses: list[Grant] = []
+    granted: list[Grant] = []
     for name, document in policies.items():
         for statement in _statements(document):
-            found = list(_matches(statement, call, context))
-            if found and statement.effect == "Deny":
+            matches = list(_matches(statement, call, context))
+            if matches and statement.effect == "Deny":
                 return []
-            uses += [Grant(name, statement.sid, *each) for each in found]
-    return uses
+            granted += [Grant(name, statement.sid, *each) for each in matches]
+    return granted
 
 
 def grants(policies: Mapping[str, str]) -> set[Grant]:
-    """Everything that the policies allow, in the pieces that `evaluate` answers with."""
+    """Return every grant in the policies, in the form in which `evaluate` returns them."""
     return {
         Grant(name, statement.sid, action, resource)
         for name, document in policies.items()
@@ -91,7 +92,7 @@ def _statements(document: str) -> tuple[_Statement, ...]:
 
 def _statement(source: Mapping[str, Any]) -> _Statement:
     if unknown := set(source) - _ELEMENTS:
-        raise PolicyError(f"policies with {', '.join(sorted(unknown))} are not evaluated here")
+        raise PolicyError(f"policy element {', '.join(sorted(unknown))} is not supported")
     inverted = "NotResource" in source
     return _Statement(
         sid=source.get("Sid", ""),
@@ -110,11 +111,11 @@ def _statement(source: Mapping[str, Any]) -> _Statement:
 def _matches(
     statement: _Statement, call: Call, context: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """The pairs of action and resource that the call falls under."""
+    """Yield the (action, resource) pairs of a statement that match the call."""
     actions = [each for each in statement.actions if _like(call.action.lower(), each.lower(), {})]
-    if not actions or not all(_holds(*each, context) for each in statement.conditions):
+    if not actions or not all(_condition_holds(*each, context) for each in statement.conditions):
         return
-    resources = [each for each in statement.resources if _names(each, call.resource, context)]
+    resources = [each for each in statement.resources if _matches_arn(each, call.resource, context)]
     if statement.inverted:
         resources = [] if resources else ["(any other)"]
     for action in actions:
@@ -122,13 +123,13 @@ def _matches(
             yield action, resource
 
 
-def _names(pattern: str, resource: str, context: Mapping[str, str]) -> bool:
-    """Whether a pattern names a resource; a wildcard does not reach over an ARN's colons."""
+def _matches_arn(pattern: str, resource: str, context: Mapping[str, str]) -> bool:
+    """Whether a pattern matches a resource; a wildcard matches within one part of an ARN."""
     if pattern == "*" or resource == "*":
         return pattern == "*"
-    wanted, found = pattern.split(":", maxsplit=5), resource.split(":", maxsplit=5)
-    return len(wanted) == len(found) and all(
-        _like(part, each, context) for each, part in zip(wanted, found, strict=True)
+    patterns, parts = pattern.split(":", maxsplit=5), resource.split(":", maxsplit=5)
+    return len(patterns) == len(parts) and all(
+        _like(part, each, context) for each, part in zip(patterns, parts, strict=True)
     )
 
 
@@ -147,28 +148,30 @@ def _regex(pattern: str, context: Mapping[str, str]) -> Iterator[str]:
 def _variable(token: str, context: Mapping[str, str]) -> str:
     name = token[2:-1]
     if name not in context:
-        raise PolicyError(f"the policy variable {token} has no value here")
+        raise PolicyError(f"policy variable {token} is not supported")
     return context[name]
 
 
-def _equals(value: str, wanted: str, context: Mapping[str, str]) -> bool:
-    return value == re.sub(r"\$\{[^}]*\}", lambda found: _variable(found[0], context), wanted)
+def _equals(value: str, expected: str, context: Mapping[str, str]) -> bool:
+    return value == re.sub(r"\$\{[^}]*\}", lambda match: _variable(match[0], context), expected)
 
 
 _OPERATORS: dict[str, Callable[[str, str, Mapping[str, str]], bool]] = {
     "StringEquals": _equals,
     "StringLike": _like,
-    "ArnEquals": lambda value, wanted, context: _names(wanted, value, context),
-    "ArnLike": lambda value, wanted, context: _names(wanted, value, context),
+    "ArnEquals": lambda value, pattern, context: _matches_arn(pattern, value, context),
+    "ArnLike": lambda value, pattern, context: _matches_arn(pattern, value, context),
 }
 
 
-def _holds(operator: str, key: str, wanted: Sequence[str], context: Mapping[str, str]) -> bool:
-    """Whether a condition holds; one on a key that the request does not have never does."""
+def _condition_holds(
+    operator: str, key: str, values: Sequence[str], context: Mapping[str, str]
+) -> bool:
+    """Whether a condition is true; it is false if the request has no such key."""
     if operator not in _OPERATORS:
-        raise PolicyError(f"the condition operator {operator} is not evaluated here")
+        raise PolicyError(f"condition operator {operator} is not supported")
     return key in context and any(
-        _OPERATORS[operator](context[key], each, context) for each in wanted
+        _OPERATORS[operator](context[key], each, context) for each in values
     )
 
 

@@ -1,0 +1,1 @@
+"""Lambda: functions from the built zip in processes under AWS's runtime interface client."""

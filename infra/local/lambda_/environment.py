@@ -1,8 +1,7 @@
-"""An execution environment: a process under AWS's runtime interface client.
+"""Lambda execution environments: processes under AWS's runtime interface client.
 
-It is started cold and then polls a Runtime API server of its own, as on AWS. Time-outs and the
-memory limit kill it, as on AWS. What a 128 MB function has less of on AWS is CPU (7 % of a core):
-that is not imitated.
+As on AWS, a process starts cold, polls its own Runtime API server, and is killed on a timeout or
+above the memory limit. Unlike on AWS, its CPU is not limited (7 % of a core at 128 MB).
 """
 
 import fcntl
@@ -25,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from ..iam.enforcement import Session
-from .runtime_api import RuntimeApiServer
+from .runtime_api import Event, RuntimeApiServer
 
 _POLL_SECONDS = 0.05
 
-# Lambda's limit. The function's time-out starts after initialization.
+# AWS's limit for the initialization. The function's timeout starts after it.
 _INIT_SECONDS = 10
 
 # (role ARN, log group, stream, lines)
@@ -38,7 +37,7 @@ LogSink = Callable[[str, str, str, Sequence[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """A deployed function: what CloudFormation was given."""
+    """The configuration and code of a deployed function."""
 
     name: str
     arn: str
@@ -54,7 +53,7 @@ class FunctionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How one invocation went; times in milliseconds, memory in MB."""
+    """The result of an invocation; times in milliseconds, memory in MB."""
 
     request_id: str
     payload: bytes
@@ -70,7 +69,7 @@ class Invocation:
 
 
 class Environment:
-    """A process, its Runtime API, its log stream."""
+    """A process with its Runtime API server and its log stream."""
 
     def __init__(
         self,
@@ -88,11 +87,11 @@ class Environment:
         self._session = session
         self._log = log
         self._stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
-        self._work: queue.Queue[tuple[str, bytes, dict[str, str]] | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[bytes, bool]] = queue.Queue()
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._results: queue.Queue[tuple[bytes, bool]] = queue.Queue()
         self._lines: deque[str] = deque()
-        self._reading = threading.Lock()
-        self._asked = threading.Event()
+        self._read_lock = threading.Lock()
+        self._initialized = threading.Event()
         self._peak_mb = 0.0
         self._started = time.perf_counter()
         self._init_ms: float | None = None
@@ -110,7 +109,7 @@ class Environment:
         self._reader.start()
 
     def _variables(self, python: Path, task_root: Path, endpoint: str) -> dict[str, str]:
-        """What Lambda sets; nothing of this machine's environment gets in."""
+        """Return the process's environment variables, none of them from this machine."""
         spec, credentials = self._spec, self._session.credentials
         return {
             "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
@@ -126,7 +125,7 @@ class Environment:
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
             "LAMBDA_TASK_ROOT": str(task_root),
             "_HANDLER": spec.handler,
-            # /var/task is read-only on AWS, so what is imported from it is compiled each time.
+            # On AWS, /var/task is read-only, so each cold start compiles the modules.
             "PYTHONDONTWRITEBYTECODE": "1",
             **spec.environment,
             "AWS_REGION": spec.region,
@@ -142,17 +141,18 @@ class Environment:
         return self._process.poll() is None
 
     def invoke(self, payload: bytes) -> Invocation:
+        """Invoke the function; wait for the initialization first."""
         request_id = str(uuid.uuid4())
-        initialized = self._await_init()
+        is_ready = self._await_init()
         started = time.perf_counter()
-        if initialized:
-            self._work.put((request_id, payload, self._headers()))
-            answer, error = self._await_answer(request_id)
+        if is_ready:
+            self._events.put((request_id, payload, self._headers()))
+            result, error = self._await_result(request_id)
         else:
-            answer, error = self._failure(request_id)
+            result, error = self._failure(request_id)
         duration_ms = 1000 * (time.perf_counter() - started)
         init_ms, self._init_ms = self._init_ms, None
-        return self._finish(request_id, answer, error, duration_ms, init_ms)
+        return self._finish(request_id, result, error, duration_ms, init_ms)
 
     def _headers(self) -> dict[str, str]:
         return {
@@ -162,35 +162,35 @@ class Environment:
         }
 
     def _await_init(self) -> bool:
-        """Whether the process asks for work; it does not if its import fails or hangs."""
+        """Wait until the process polls for an event; False if its initialization fails."""
         elapsed = self._stopwatch()
-        while not self._asked.wait(_POLL_SECONDS):
-            if not self.alive or not self._answers.empty() or elapsed() > _INIT_SECONDS:
+        while not self._initialized.wait(_POLL_SECONDS):
+            if not self.alive or not self._results.empty() or elapsed() > _INIT_SECONDS:
                 return False
             self._watch_memory()
         return True
 
     def _stopwatch(self) -> Callable[[], float]:
-        """Seconds from now on, without the time the process waits for a CPU of this machine.
+        """Return a function that returns the seconds since now, without waits for a CPU.
 
-        Other programs on a busy machine must not cause time-outs.
+        Other programs on a busy machine must not cause timeouts.
         """
         started, waited = time.monotonic(), self._cpu_wait()
         return lambda: time.monotonic() - started - (self._cpu_wait() - waited)
 
     def _cpu_wait(self) -> float:
-        """Seconds that the main thread was ready to run but had no CPU."""
+        """Return the seconds in which the process's main thread was runnable but had no CPU."""
         try:
             schedstat = Path(f"/proc/{self._process.pid}/schedstat").read_text()
         except OSError:
             return 0.0
         return int(schedstat.split()[1]) / 1e9
 
-    def _await_answer(self, request_id: str) -> tuple[bytes, bool]:
+    def _await_result(self, request_id: str) -> tuple[bytes, bool]:
         elapsed = self._stopwatch()
         while True:
             try:
-                return self._answers.get(timeout=_POLL_SECONDS)
+                return self._results.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 if not self.alive or not self._watch_memory():
                     return self._failure(request_id)
@@ -200,19 +200,19 @@ class Environment:
                     return _error("Sandbox.Timedout", request_id, message), True
 
     def _failure(self, request_id: str) -> tuple[bytes, bool]:
-        """The answer of an environment that died or would not start."""
+        """Return the error of a process that exited or did not initialize."""
         self._reader.join(timeout=0.5)
         code = self._process.poll()
         self.kill()
-        if not self._answers.empty():
-            return self._answers.get()
+        if not self._results.empty():
+            return self._results.get()
         ending = "signal: killed" if code == -signal.SIGKILL else f"exit status {code}"
         if code is None:
             ending = f"initialization took more than {_INIT_SECONDS} seconds"
         return _error("Runtime.ExitError", request_id, f"Runtime exited with error: {ending}"), True
 
     def _watch_memory(self) -> bool:
-        """Note the peak; False, and the process killed, if it is over the limit."""
+        """Update the peak; kill the process and return False if it is above the limit."""
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
@@ -226,10 +226,10 @@ class Environment:
         return True
 
     def _finish(
-        self, request_id: str, answer: bytes, error: bool, duration_ms: float, init_ms: float | None
+        self, request_id: str, result: bytes, error: bool, duration_ms: float, init_ms: float | None
     ) -> Invocation:
         self._watch_memory()
-        self._catch_up()
+        self._await_output()
         report = (
             f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
             f"Billed Duration: {duration_ms + (init_ms or 0):.0f} ms\t"
@@ -243,50 +243,51 @@ class Environment:
         lines += [f"END RequestId: {request_id}", report]
         self._log(self._spec.role, f"/aws/lambda/{self._spec.name}", self._stream, lines)
         return Invocation(
-            request_id, answer, error, duration_ms, init_ms, self._peak_mb, "\n".join(lines)[-4096:]
+            request_id, result, error, duration_ms, init_ms, self._peak_mb, "\n".join(lines)[-4096:]
         )
 
     def _read_output(self) -> None:
         output: Any = self._process.stdout
-        waiting, data, rest = select.poll(), b"\n", b""
-        waiting.register(output, select.POLLIN)
+        poll, data, rest = select.poll(), b"\n", b""
+        poll.register(output, select.POLLIN)
         with output:
             while data:
-                waiting.poll()
-                with self._reading:
+                poll.poll()
+                with self._read_lock:
                     data = os.read(output.fileno(), 65_536)
                     *lines, rest = (rest + (data or b"\n")).split(b"\n")
                     self._lines += [line.decode("utf-8", "replace") for line in lines]
 
-    def _catch_up(self) -> None:
-        """Wait until what the process has written is read: it wrote that before it answered."""
+    def _await_output(self) -> None:
+        """Wait until all output that the process wrote before its result has been read."""
         while self._reader.is_alive():
-            with self._reading:
+            with self._read_lock:
                 if not _unread(self._process.stdout):
                     return
             time.sleep(0.001)
 
-    def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:
-        """Called by the process, through the Runtime API; blocks until there is an event."""
-        if not self._asked.is_set():
+    def next_event(self) -> Event | None:
+        """Return the next event, for the Runtime API; block until there is one."""
+        if not self._initialized.is_set():
             self._init_ms = 1000 * (time.perf_counter() - self._started)
-            self._asked.set()
-        return self._work.get()
+            self._initialized.set()
+        return self._events.get()
 
-    def report(self, body: bytes, *, error: bool) -> None:
-        """Called by the process with the invocation's (or the initialization's) outcome."""
-        self._answers.put((body, error))
+    def put_result(self, body: bytes, *, error: bool) -> None:
+        """Take the result of an invocation or initialization, from the Runtime API."""
+        self._results.put((body, error))
 
     def kill(self) -> None:
+        """Kill the process and stop its Runtime API server."""
         self._process.kill()
         self._process.wait()
-        self._work.put(None)
+        self._events.put(None)
         self._server.shutdown()
         self._server.server_close()
 
 
 def _unread(pipe: Any) -> int:
-    """How many bytes wait in a pipe; none in a closed one."""
+    """Return the number of unread bytes in a pipe; 0 for a closed one."""
     try:
         return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
     except (OSError, ValueError):

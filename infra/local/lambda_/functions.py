@@ -1,4 +1,4 @@
-"""Lambda: the built zip in processes of its own, each kept warm for the next invocation."""
+"""Lambda functions and their pools of warm execution environments."""
 
 import hashlib
 import io
@@ -12,14 +12,9 @@ from pathlib import Path
 
 from ..errors import LocalCloudError
 from ..iam.enforcement import Session
-from .environment import (
-    Environment,
-    FunctionSpec,
-    Invocation,
-    LogSink,
-)
+from .environment import Environment, FunctionSpec, Invocation, LogSink
 
-# What a machine bears, not a limit of AWS's (1,000 at once in an account).
+# Per function, to limit the load on the machine. AWS's default is 1,000 in an account.
 MAX_CONCURRENCY = 8
 
 # (role ARN, session name) -> temporary credentials
@@ -27,7 +22,7 @@ Assume = Callable[[str, str], Session]
 
 
 class Functions:
-    """Every function's execution environments, and what their invocations cost."""
+    """The execution environments of every function, and their past invocations."""
 
     def __init__(
         self,
@@ -53,9 +48,9 @@ class Functions:
         self.invocations: dict[str, deque[Invocation]] = {}
 
     def invoke(self, spec: FunctionSpec, payload: bytes) -> Invocation:
-        """Run the function once, in a warm environment if one is idle, else in a new one."""
-        with self._slots_of(spec.name):
-            environment = self._take(spec)
+        """Invoke a function in an idle warm environment, or in a new one."""
+        with self._slot(spec.name):
+            environment = self._acquire(spec)
             invocation = environment.invoke(payload)
             if environment.alive:
                 with self._lock:
@@ -73,29 +68,29 @@ class Functions:
             self._closed = True
             environments, self._all = self._all, set()
             self._idle.clear()
-        # Each waits for its server's thread to look up, half a second at worst.
+        # In parallel: each kill waits until its server's thread has stopped.
         with ThreadPoolExecutor(max_workers=len(environments) or 1) as pool:
             list(pool.map(Environment.kill, environments))
 
-    def _slots_of(self, name: str) -> threading.Semaphore:
+    def _slot(self, name: str) -> threading.Semaphore:
         with self._lock:
             return self._slots.setdefault(name, threading.Semaphore(MAX_CONCURRENCY))
 
-    def _take(self, spec: FunctionSpec) -> Environment:
+    def _acquire(self, spec: FunctionSpec) -> Environment:
         key = _fingerprint(spec)
         with self._lock:
             if self._closed:
                 raise LocalCloudError("the local cloud is stopping")
             idle = self._idle.get(spec.name, [])
             warm = [each for each in idle if each.key == key and each.alive]
-            found = warm.pop() if warm else None
-            outdated = {each for each in idle if each is not found} - set(warm)
+            reused = warm.pop() if warm else None
+            outdated = {each for each in idle if each is not reused} - set(warm)
             self._idle[spec.name] = warm
             self._all -= outdated
         for each in outdated:
             each.kill()
-        if found:
-            return found
+        if reused:
+            return reused
         environment = Environment(
             spec,
             key,
@@ -119,7 +114,7 @@ class Functions:
 
 
 def _fingerprint(spec: FunctionSpec) -> str:
-    """Environments are reused as long as neither code nor configuration changes."""
+    """Return a hash of the configuration and code; a change of it requires a new environment."""
     configuration = json.dumps(
         [
             *(spec.name, spec.role, spec.handler, spec.memory_mb, spec.timeout),

@@ -1,4 +1,4 @@
-"""Lambda's Invoke: it answers, or tries an event up to three times and then keeps a dead letter."""
+"""Synchronous and asynchronous invocations, with retries and dead letters."""
 
 import base64
 import json
@@ -13,17 +13,17 @@ from moto.awslambda.models import LambdaFunction
 
 from chalicelib.model.windows import format_utc
 
-from ..shared import Clients
+from ..clients import Clients
 from .environment import FunctionSpec, Invocation
 from .functions import Functions
 
-# Waits before the retries of an asynchronous invocation, as on AWS.
+# Delays before the retries of an asynchronous invocation, as on AWS.
 ASYNC_RETRY_SECONDS = (60.0, 120.0)
 _RETRY_POLL_SECONDS = 0.05
 
 
 class Invocations:
-    """The invocations of moto's functions, and the queue of the asynchronous ones."""
+    """Invokes moto's functions, and retries failed asynchronous invocations."""
 
     def __init__(
         self, clients: Clients, functions: Functions, retry_seconds: Sequence[float]
@@ -38,32 +38,36 @@ class Invocations:
 
     @property
     def idle(self) -> bool:
-        """Whether no asynchronous invocation is waiting or under way."""
+        """Whether no asynchronous invocation is pending or running."""
         with self._lock:
             return self._pending == 0
 
     @property
     def only_retries_left(self) -> bool:
-        """Whether no asynchronous invocation is under way; some may wait to be tried again."""
+        """Whether every pending asynchronous invocation is waiting for its next retry."""
         with self._lock:
             return self._pending == len(self._retries.queue)
 
     def run_retries(self, stopping: threading.Event) -> None:
-        """Try again what is due, until it is time to stop."""
+        """Run due retries until `stopping` is set."""
         while not stopping.wait(_RETRY_POLL_SECONDS):
-            self._retries.run(blocking=False)
+            self.run_due_retries()
+
+    def run_due_retries(self) -> None:
+        """Submit the retries whose delay has passed."""
+        self._retries.run(blocking=False)
 
     def close(self) -> None:
-        """Nothing is tried any more."""
-        for waiting in self._retries.queue:
-            self._retries.cancel(waiting)
+        """Discard the pending retries."""
+        for retry in self._retries.queue:
+            self._retries.cancel(retry)
             self._end()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def invoke(
         self, function: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]
     ) -> bytes:
-        """What Lambda's Invoke does with a function of moto's."""
+        """Handle Lambda's Invoke; return the response payload, empty for an asynchronous one."""
         payload = body.encode() if isinstance(body, str) else body or b"{}"
         if headers.get("X-Amz-Invocation-Type") == "Event":
             self._submit(function, payload)
@@ -77,39 +81,39 @@ class Invocations:
     def _submit(self, function: LambdaFunction, payload: bytes) -> None:
         with self._lock:
             self._pending += 1
-        self._pool.submit(self._try, function, payload, 0)
+        self._pool.submit(self._attempt, function, payload, 0)
 
-    def _try(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
-        """One try of an asynchronous invocation; the next one waits outside of the pool."""
-        again = False
+    def _attempt(self, function: LambdaFunction, payload: bytes, retried: int) -> None:
+        """Attempt an asynchronous invocation; a retry waits outside of the thread pool."""
+        will_retry = False
         try:
             config: Mapping[str, Any] = {}
             if function.event_invoke_config:
-                # moto keeps what was configured before, too.
+                # moto keeps the earlier configurations too.
                 config = function.event_invoke_config[-1].response()
             retries = int(config.get("MaximumRetryAttempts", 2))
             invocation = self._functions.invoke(spec_of(function), payload)
             if not invocation.error:
                 return
-            if again := tried < retries:
-                self._retry_later(function, payload, tried)
+            if will_retry := retried < retries:
+                self._retry_later(function, payload, retried)
                 return
             destination = (
                 config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
             )
             if destination:
-                self._dead_letter(destination, function, payload, invocation, tried + 1)
+                self._dead_letter(destination, function, payload, invocation, retried + 1)
         finally:
-            if not again:
+            if not will_retry:
                 self._end()
 
     def _end(self) -> None:
         with self._lock:
             self._pending -= 1
 
-    def _retry_later(self, function: LambdaFunction, payload: bytes, tried: int) -> None:
-        arguments = (self._try, function, payload, tried + 1)
-        self._retries.enter(self._retry_seconds[tried], 0, self._pool.submit, arguments)
+    def _retry_later(self, function: LambdaFunction, payload: bytes, retried: int) -> None:
+        arguments = (self._attempt, function, payload, retried + 1)
+        self._retries.enter(self._retry_seconds[retried], 0, self._pool.submit, arguments)
 
     def _dead_letter(
         self,
@@ -119,7 +123,7 @@ class Invocations:
         invocation: Invocation,
         attempts: int,
     ) -> None:
-        # Lambda sends under the function's role; it knows where the queue is by itself.
+        # Lambda sends with the function's role, and needs no permission to look up the URL.
         url = self._clients("sqs").get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
         sqs = self._clients("sqs", function.role)
         record = {
@@ -143,7 +147,7 @@ class Invocations:
 
 
 def spec_of(function: LambdaFunction) -> FunctionSpec:
-    """What moto keeps of a deployed function."""
+    """Return the specification of a function deployed in moto."""
     return FunctionSpec(
         name=function.function_name,
         arn=function.function_arn,
@@ -159,5 +163,5 @@ def spec_of(function: LambdaFunction) -> FunctionSpec:
 
 
 def _log_tail_header(invocation: Invocation) -> str:
-    """The value of `X-Amz-Log-Result`."""
+    """Return the value of `X-Amz-Log-Result`."""
     return base64.b64encode(invocation.log_tail.encode()).decode()

@@ -1,4 +1,4 @@
-"""The Runtime API, which a function's process polls for events and answers to.
+"""The Lambda Runtime API, through which a function's process gets events and returns results.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -11,28 +11,31 @@ from typing import Any, Protocol
 
 _RUNTIME = "/2018-06-01/runtime"
 
+# Request ID, event, headers
+Event = tuple[str, bytes, dict[str, str]]
 
-class Work(Protocol):
-    """What a server hands out and takes back."""
 
-    def next_work(self) -> tuple[str, bytes, dict[str, str]] | None:
-        """Request ID, event and headers; blocks until there is an event. None ends the polling."""
+class EventQueue(Protocol):
+    """The source of a server's events and the destination of their results."""
 
-    def report(self, body: bytes, *, error: bool) -> None:
-        """Take the outcome of an invocation, or of the initialization."""
+    def next_event(self) -> Event | None:
+        """Block until there is an event; None ends the polling."""
+
+    def put_result(self, body: bytes, *, error: bool) -> None:
+        """Take the result of an invocation, or the error of the initialization."""
 
 
 class RuntimeApiServer(ThreadingHTTPServer):
-    """Serves one execution environment, on a free port of loopback."""
+    """Serves one execution environment, on a free port of the loopback interface."""
 
     daemon_threads = True
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, events: EventQueue) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.work = work
+        self.events = events
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a connection that broke: a process that is killed leaves it as it is."""
+        """Ignore broken connections, which a killed process leaves behind."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -43,22 +46,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path != f"{_RUNTIME}/invocation/next":
-            self._answer(404, b"{}")
+            self._respond(404, b"{}")
             return
-        work = self.server.work.next_work()
-        if work is None:
+        event = self.server.events.next_event()
+        if event is None:
             self.close_connection = True
             return
-        request_id, payload, headers = work
-        self._answer(200, payload, {"Lambda-Runtime-Aws-Request-Id": request_id, **headers})
+        request_id, payload, headers = event
+        self._respond(200, payload, {"Lambda-Runtime-Aws-Request-Id": request_id, **headers})
 
     def do_POST(self) -> None:
         body = self._body()
-        failed = self.path.endswith("/error")
-        # The outcome counts also if the process is gone before it is told so.
+        is_error = self.path.endswith("/error")
+        # The result counts even if the process exits before it receives the response.
         with suppress(ConnectionError):
-            self._answer(202, b'{"status":"OK"}')
-        self.server.work.report(body, error=failed)
+            self._respond(202, b'{"status":"OK"}')
+        self.server.events.put_result(body, error=is_error)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -70,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def _respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
@@ -79,4 +82,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the cloud's log is about functions, not about this server."""
+        """Log no requests."""

@@ -1,0 +1,1 @@
+"""SQS: the queue depth metrics that the service reports to CloudWatch."""

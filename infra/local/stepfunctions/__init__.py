@@ -1,0 +1,1 @@
+"""Step Functions: Distributed Map, the Athena integration, and logs and events of executions."""

@@ -1,4 +1,4 @@
-"""Step Functions' own integration with Athena, which moto's has not.
+"""Step Functions' optimized integration with Athena, which moto lacks.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/connect-athena.html
 """
@@ -34,6 +34,8 @@ from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.utils import boto_client
 
+from ..patching import original, patch
+
 _PARAMETERS = {
     "startqueryexecution": {
         *("QueryString", "WorkGroup", "QueryExecutionContext", "ResultConfiguration"),
@@ -42,17 +44,18 @@ _PARAMETERS = {
     "getqueryresults": {"QueryExecutionId", "MaxResults", "NextToken"},
 }
 _POLL_SECONDS = 0.2
-_MOTO_SERVICE_FOR: Any = vars(state_task_factory)["state_task_service_for"]
 
 
 def install() -> None:
-    """Let moto's Step Functions find the integration."""
-    vars(state_task_factory)["state_task_service_for"] = _service_for
+    """Add the integration to moto's Step Functions."""
+    patch(state_task_factory, "state_task_service_for", _service_for)
 
 
 def _service_for(service_name: str) -> Any:
     task: Any = _AthenaTask
-    return task() if service_name == "athena" else _MOTO_SERVICE_FOR(service_name)
+    if service_name == "athena":
+        return task()
+    return original(state_task_factory, "state_task_service_for")(service_name)
 
 
 class _AthenaTask(StateTaskService):
@@ -69,34 +72,34 @@ class _AthenaTask(StateTaskService):
         athena: Any = boto_client.boto_client_for(
             resource_runtime_part.region, "athena", state_credentials
         )
-        answer = getattr(athena, self._get_boto_service_action())(**normalised_parameters)
+        response = getattr(athena, self._get_boto_service_action())(**normalised_parameters)
         if self.resource.condition is ResourceCondition.Sync:
-            answer = self._wait(env, athena, answer["QueryExecutionId"])
-        env.stack.append(_plain(answer))
+            response = self._wait(env, athena, response["QueryExecutionId"])
+        env.stack.append(_to_json(response))
 
-    def _wait(self, env: Environment, athena: Any, identity: str) -> Any:
-        """The query's description when it has ended; it is stopped if the execution is."""
+    def _wait(self, env: Environment, athena: Any, query_id: str) -> Any:
+        """Wait for a query and return its description; stop it if the execution is stopped."""
         while True:
-            answer = athena.get_query_execution(QueryExecutionId=identity)
-            state = answer["QueryExecution"]["Status"]["State"]
+            response = athena.get_query_execution(QueryExecutionId=query_id)
+            state = response["QueryExecution"]["Status"]["State"]
             if state == "SUCCEEDED":
-                return answer
+                return response
             if state in {"FAILED", "CANCELLED"}:
                 error = StatesErrorName(typ=StatesErrorNameType.StatesTaskFailed)
-                cause = json.dumps(_plain(answer))
-                raise FailureEventException(self._failed(env, error, cause))
+                cause = json.dumps(_to_json(response))
+                raise FailureEventException(self._task_failed(env, error, cause))
             if not env.is_running():
-                athena.stop_query_execution(QueryExecutionId=identity)
+                athena.stop_query_execution(QueryExecutionId=query_id)
             time.sleep(_POLL_SECONDS)
 
     def _from_error(self, env: Environment, ex: Exception) -> FailureEvent:
         if isinstance(ex, ClientError):
             detail = ex.response["Error"]
             error = CustomErrorName(f"Athena.{detail['Code']}")
-            return self._failed(env, error, detail["Message"])
+            return self._task_failed(env, error, detail["Message"])
         return super()._from_error(env=env, ex=ex)
 
-    def _failed(self, env: Environment, error: ErrorName, cause: str) -> FailureEvent:
+    def _task_failed(self, env: Environment, error: ErrorName, cause: str) -> FailureEvent:
         details: Any = EventDetails
         failed = TaskFailedEventDetails(
             resource=self._get_sfn_resource(),
@@ -112,7 +115,7 @@ class _AthenaTask(StateTaskService):
         )
 
 
-def _plain(answer: dict[str, Any]) -> Any:
-    """An answer of botocore's without its metadata, as JSON has it."""
-    kept = {name: each for name, each in answer.items() if name != "ResponseMetadata"}
+def _to_json(response: dict[str, Any]) -> Any:
+    """Return a boto3 response as JSON values, without its metadata."""
+    kept = {name: each for name, each in response.items() if name != "ResponseMetadata"}
     return json.loads(json.dumps(kept, default=str))

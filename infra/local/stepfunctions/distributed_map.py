@@ -1,16 +1,18 @@
-"""Distributed Map states as AWS runs them, where moto's differ.
+"""Distributed Map states as on AWS, where moto differs.
 
-moto's ResultWriter writes a manifest that names no files, for whichever map run of the
-execution started last; its workers call themselves once for each item, so that a long list
-overflows the stack; its ItemReader takes one page of a listing, and none of an empty one; and
-its SDK integration does not know that Step Functions' own API begins its names small.
+- ResultWriter: moto writes a manifest without result files, for the Map Run of the execution that
+  started last.
+- Workers: moto's call themselves recursively for each item, so a long list overflows the stack.
+- ItemReader: moto reads one page of a listing and fails for an empty one.
+- AWS SDK integration: the parameters of Step Functions' own API start with a lowercase letter,
+  which moto does not convert.
 """
 
 import json
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
     resource_eval_s3 as reader,
@@ -21,32 +23,31 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration impo
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor import (
     distributed_item_processor_worker as worker,
 )
-from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.map_run_record import (  # noqa: E501 - as long as moto names it
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.itemprocessor.map_run_record import (  # noqa: E501 - moto's name
     MapRunRecord,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration.job import Job
-from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501 - as long as moto names it
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501 - moto's name
     ResourceEvalS3,
 )
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (  # noqa: E501 - as long as moto names it
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (  # noqa: E501 - moto's name
     StateTaskServiceAwsSdk,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 
-_MOTO_EVAL_SDK_TASK = StateTaskServiceAwsSdk._eval_service_task
-_MOTO_MAP_RUN = distributed.DistributedIterationComponent._map_run
+from ..patching import original, patch
 
-# A map state and its ResultWriter are evaluated by one thread, one after the other.
-_last = threading.local()
+# The latest Map Run of a thread: one thread evaluates a Map state and then its ResultWriter.
+_latest = threading.local()
 
 
 def install() -> None:
-    """Put what is mended in the place of moto's own."""
-    distributed.DistributedIterationComponent._map_run = _map_run  # type: ignore[method-assign, assignment]  # in the place of moto's
-    worker.DistributedItemProcessorWorker._eval_pool = _eval_pool  # type: ignore[method-assign]  # in the place of moto's
-    cast(Any, ResourceEvalS3)._handle_put_object = staticmethod(_put_results)
-    cast(Any, StateTaskServiceAwsSdk)._eval_service_task = _eval_sdk_task
-    cast(Any, reader.ResourceEvalS3)._handle_list_objects_v2 = staticmethod(_list_objects)
+    """Replace moto's Map Runs, workers, ResultWriter, ItemReader and SDK integration."""
+    patch(distributed.DistributedIterationComponent, "_map_run", _map_run)
+    patch(worker.DistributedItemProcessorWorker, "_eval_pool", _eval_pool)
+    patch(ResourceEvalS3, "_handle_put_object", staticmethod(_put_results))
+    patch(StateTaskServiceAwsSdk, "_eval_service_task", _eval_sdk_task)
+    patch(reader.ResourceEvalS3, "_handle_list_objects_v2", staticmethod(_list_objects))
 
 
 def _map_run(
@@ -55,8 +56,8 @@ def _map_run(
     eval_input: distributed.DistributedIterationComponentEvalInput,
 ) -> None:
     inputs = env.stack[-1]
-    _MOTO_MAP_RUN(component, env, eval_input)
-    _last.run = (eval_input.map_run_record, inputs, env.stack[-1])
+    original(distributed.DistributedIterationComponent, "_map_run")(component, env, eval_input)
+    _latest.run = (eval_input.map_run_record, inputs, env.stack[-1])
 
 
 def _eval_pool(
@@ -69,7 +70,7 @@ def _eval_pool(
         stopped = self.stopped()  # type: ignore[no-untyped-call]  # moto has no types here
         following = None if stopped else self._job_pool.next_job()
         if following is None:
-            # Before the last job is closed: with it, the state machine goes on.
+            # First, because the state machine continues as soon as the last job is closed.
             self._env.delete_frame(worker_frame)
         self._job_pool.close_job(job)
         job = following
@@ -79,11 +80,13 @@ def _list_objects(env: Environment, runtime_part: Any, credentials: Any) -> None
     parameters = env.stack.pop()
     s3 = ResourceEvalS3._get_s3_client(runtime_part, credentials)
     pages = s3.get_paginator("list_objects_v2").paginate(**parameters)
-    env.stack.append([_listed(entry) for page in pages for entry in page.get("Contents", [])])
+    env.stack.append(
+        [_listed_object(entry) for page in pages for entry in page.get("Contents", [])]
+    )
 
 
-def _listed(entry: dict[str, Any]) -> dict[str, Any]:
-    """An object as it is listed to a map: JSON has no moment, so it is seconds since 1970."""
+def _listed_object(entry: dict[str, Any]) -> dict[str, Any]:
+    """Convert an entry of ListObjectsV2 to an item of a Map; the time becomes epoch seconds."""
     return {
         "Etag": entry["ETag"],
         "Key": entry["Key"],
@@ -96,11 +99,12 @@ def _listed(entry: dict[str, Any]) -> dict[str, Any]:
 def _eval_sdk_task(
     task: StateTaskServiceAwsSdk, env: Environment, *, normalised_parameters: Any, **rest: Any
 ) -> None:
-    parameters, own = normalised_parameters, task.resource.api_name == "sfn"
-    if own:
+    parameters, is_sfn = normalised_parameters, task.resource.api_name == "sfn"
+    if is_sfn:
         parameters = {name[0].lower() + name[1:]: value for name, value in parameters.items()}
-    _MOTO_EVAL_SDK_TASK(task, env=env, normalised_parameters=parameters, **rest)
-    if own:
+    eval_service_task = original(StateTaskServiceAwsSdk, "_eval_service_task")
+    eval_service_task(task, env=env, normalised_parameters=parameters, **rest)
+    if is_sfn:
         env.stack.append(_capitalized(env.stack.pop()))
 
 
@@ -114,22 +118,22 @@ def _capitalized(value: Any) -> Any:
 
 def _put_results(env: Environment, runtime_part: Any, credentials: Any) -> None:
     parameters = env.stack.pop()
-    env.stack.pop()  # the results, which are in the files from here on
-    record, inputs, outputs = _last.run
-    folder = "/".join(part for part in (parameters["Prefix"].strip("/"), _identity(record)) if part)
-    files = {"SUCCEEDED": _children(record, inputs, outputs, failed=False)}
-    files["FAILED"] = _children(record, inputs, outputs, failed=True)
+    env.stack.pop()  # the results, which go to the files instead
+    record, inputs, outputs = _latest.run
+    folder = f"{parameters['Prefix'].strip('/')}/{_map_run_id(record)}".lstrip("/")
+    files = {"SUCCEEDED": _child_executions(record, inputs, outputs, failed=False)}
+    files["FAILED"] = _child_executions(record, inputs, outputs, failed=True)
     s3 = ResourceEvalS3._get_s3_client(runtime_part, credentials)
-    named: dict[str, list[dict[str, Any]]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    result_files: dict[str, list[dict[str, Any]]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
     for status, children in files.items():
         if children:
             body, key = json.dumps(children).encode(), f"{folder}/{status}_0.json"
             s3.put_object(Bucket=parameters["Bucket"], Key=key, Body=body)
-            named[status].append({"Key": key, "Size": len(body)})
+            result_files[status].append({"Key": key, "Size": len(body)})
     manifest = {
         "DestinationBucket": parameters["Bucket"],
         "MapRunArn": record.map_run_arn,
-        "ResultFiles": named,
+        "ResultFiles": result_files,
     }
     key = f"{folder}/manifest.json"
     s3.put_object(Bucket=parameters["Bucket"], Key=key, Body=json.dumps(manifest).encode())
@@ -137,32 +141,32 @@ def _put_results(env: Environment, runtime_part: Any, credentials: Any) -> None:
     env.stack.append({"MapRunArn": record.map_run_arn, "ResultWriterDetails": details})
 
 
-def _identity(record: MapRunRecord) -> str:
+def _map_run_id(record: MapRunRecord) -> str:
     return str(record.map_run_arn).rpartition(":")[2]
 
 
-def _children(
+def _child_executions(
     record: MapRunRecord, inputs: Sequence[Any], outputs: Sequence[Any], *, failed: bool
 ) -> list[dict[str, Any]]:
-    """The child executions as AWS's result files have them. moto keeps no error of a failed one."""
+    """Return the child executions as in AWS's result files; moto keeps no errors of failed ones."""
     stopped = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    ending: Any = {"Status": "FAILED", "Error": "States.TaskFailed", "Cause": ""}
+    failure: Any = {"Status": "FAILED", "Error": "States.TaskFailed", "Cause": ""}
     return [
         {
             "ExecutionArn": f"{record.map_run_arn.replace(':mapRun:', ':execution:')}-{number}",
-            "Input": json.dumps(given),
+            "Input": json.dumps(item),
             "InputDetails": {"Included": True},
-            "Name": f"{_identity(record)}-{number}",
+            "Name": f"{_map_run_id(record)}-{number}",
             "StateMachineArn": record.map_state_machine_arn,
             "StartDate": record.start_date.isoformat(timespec="milliseconds"),
             "StopDate": stopped,
-            **(ending if failed else _succeeded(taken)),
+            **(failure if failed else _success(result)),
         }
-        for number, (given, taken) in enumerate(zip(inputs, outputs, strict=True))
-        if (taken is None) == failed
+        for number, (item, result) in enumerate(zip(inputs, outputs, strict=True))
+        if (result is None) == failed
     ]
 
 
-def _succeeded(output: Any) -> dict[str, Any]:
+def _success(output: Any) -> dict[str, Any]:
     included = {"Included": True}
     return {"Status": "SUCCEEDED", "Output": json.dumps(output), "OutputDetails": included}

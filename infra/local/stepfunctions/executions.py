@@ -1,4 +1,4 @@
-"""Step Functions: what is told of an execution that has ended."""
+"""Metrics, events and logs of executions."""
 
 import json
 import threading
@@ -7,53 +7,55 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ..background import log_and_continue
+from ..clients import Clients
 from ..cloudwatch.service_metrics import ServiceMetrics
-from ..shared import Clients, log_and_continue
 
 _POLL_SECONDS = 0.5
 
-# What DescribeExecution and the event call the same; what there is none of is null in the event.
-_SAME = (
+# Fields with the same name in DescribeExecution and the event; null in the event if missing.
+_EVENT_FIELDS = (
     *("executionArn", "stateMachineArn", "name", "status", "error", "cause"),
     *("input", "inputDetails", "output", "outputDetails"),
 )
 
 
 class Executions:
-    """The metrics of each execution; when it has ended its event, and its history in the log."""
+    """Polls executions; records their metrics, and the event and log of each ended one."""
 
     def __init__(self, clients: Clients, service_metrics: ServiceMetrics) -> None:
         self._clients = clients
         self._service_metrics = service_metrics
         self._started: set[str] = set()
-        self._told: set[str] = set()
+        self._ended: set[str] = set()
 
     def run(self, stopping: threading.Event) -> None:
-        """Look for ended executions, until it is time to stop."""
+        """Poll the executions of every state machine until `stopping` is set."""
         while not stopping.wait(_POLL_SECONDS):
             sfn = self._clients("stepfunctions")
             for machine in sfn.list_state_machines()["stateMachines"]:
                 with log_and_continue(machine["name"]):
-                    self._tell_of(machine["stateMachineArn"])
+                    self._record(machine["stateMachineArn"])
 
-    def _tell_of(self, machine_arn: str) -> None:
+    def _record(self, machine_arn: str) -> None:
         sfn = self._clients("stepfunctions")
         for execution in sfn.list_executions(stateMachineArn=machine_arn)["executions"]:
             arn = execution["executionArn"]
             if arn not in self._started:
                 self._started.add(arn)
                 self._service_metrics.record_execution_start(machine_arn, execution)
-            if arn in self._told or execution["status"] == "RUNNING":
+            if arn in self._ended or execution["status"] == "RUNNING":
                 continue
-            self._told.add(arn)
+            self._ended.add(arn)
             self._service_metrics.record_execution_end(machine_arn, execution)
-            with log_and_continue(f"the event of {arn}"):
+            with log_and_continue(f"event of {arn}"):
                 described = sfn.describe_execution(executionArn=arn)
                 self._clients("events").put_events(Entries=[status_change(described)])
-            with log_and_continue(f"the log of {arn}"):
+            with log_and_continue(f"log of {arn}"):
                 self._log(machine_arn, arn)
 
     def _log(self, machine_arn: str, arn: str) -> None:
+        """Write the history of an execution to the log groups of its state machine."""
         sfn, logs = self._clients("stepfunctions"), self._clients("logs")
         machine = sfn.describe_state_machine(stateMachineArn=machine_arn)
         stream = f"states/{arn.rpartition(':')[2]}/{int(time.time())}"
@@ -80,12 +82,13 @@ class Executions:
 
 
 def status_change(execution: Mapping[str, Any]) -> dict[str, Any]:
-    """The event of an execution as DescribeExecution has it, for PutEvents.
+    """Return the status change event of an execution as an entry of PutEvents.
 
+    `execution` is a response of DescribeExecution.
     https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
     """
-    moments = {each: _milliseconds(execution[each]) for each in ("startDate", "stopDate")}
-    detail = {name: execution.get(name) for name in _SAME} | moments
+    times = {name: _milliseconds(execution[name]) for name in ("startDate", "stopDate")}
+    detail = {name: execution.get(name) for name in _EVENT_FIELDS} | times
     return {
         "Source": "aws.states",
         "DetailType": "Step Functions Execution Status Change",

@@ -1,4 +1,4 @@
-"""Alarms of the local cloud: moto keeps them, our loop moves their states and tells of it."""
+"""Alarms are evaluated, and their changes are published, on moto's CloudWatch."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from tests.conftest import ACCOUNT, REGION
 
 NOW = datetime(2026, 11, 22, 18, 0, 30, tzinfo=UTC)
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:InfraMonitoring-Alarms"
-OF_A_FUNCTION = {"FunctionName": "log-processor"}
+DIMENSIONS = {"FunctionName": "log-processor"}
 ERRORS = {
     "AlarmName": "errors",
     "AlarmDescription": "It failed",
@@ -37,29 +37,29 @@ ERRORS = {
 }
 
 
-class World:
-    """CloudWatch on moto, its alarms, and a clock that is set by hand."""
+class CloudWatch:
+    """moto's CloudWatch with alarms and a manual clock."""
 
     def __init__(self) -> None:
         self.now = NOW
-        self.told: list[AlarmChange] = []
-        self.cloudwatch: Any = client("cloudwatch")
+        self.changes: list[AlarmChange] = []
+        self.client: Any = client("cloudwatch")
         backend: CloudWatchBackend = cloudwatch_backends[ACCOUNT][REGION]
         self.metrics = Metrics(backend)
         self.alarms = Alarms(
-            backend, self.metrics, on_change=self.told.append, now=lambda: self.now
+            backend, self.metrics, on_change=self.changes.append, now=lambda: self.now
         )
 
     def put_errors(self, count: float) -> None:
-        self.metrics.put("AWS/Lambda", "Errors", OF_A_FUNCTION, [count], "Count", self.now)
+        self.metrics.put("AWS/Lambda", "Errors", DIMENSIONS, [count], "Count", self.now)
 
-    def described(self, name: str) -> Any:
-        answer = self.cloudwatch.describe_alarms(AlarmNames=[name])
-        (alarm,) = answer["MetricAlarms"] + answer["CompositeAlarms"]
+    def describe(self, name: str) -> Any:
+        response = self.client.describe_alarms(AlarmNames=[name])
+        (alarm,) = response["MetricAlarms"] + response["CompositeAlarms"]
         return alarm
 
     def state(self, name: str) -> str:
-        return str(self.described(name)["StateValue"])
+        return str(self.describe(name)["StateValue"])
 
 
 def client(service: str) -> Any:
@@ -68,52 +68,52 @@ def client(service: str) -> Any:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def cloudwatch() -> Iterator[CloudWatch]:
     metric_index.install()
     alarms_module.install()
     with mock_aws():
-        yield World()
+        yield CloudWatch()
 
 
-def test_a_new_alarm_has_insufficient_data(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    assert world.state("errors") == "INSUFFICIENT_DATA"
+def test_a_new_alarm_has_insufficient_data(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    assert cloudwatch.state("errors") == "INSUFFICIENT_DATA"
 
 
-def test_an_alarm_goes_to_alarm_and_back(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(2)
-    world.alarms.evaluate()
-    alarm = world.described("errors")
+def test_an_alarm_changes_to_alarm_and_back(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
+    alarm = cloudwatch.describe("errors")
     assert alarm["StateValue"] == "ALARM"
     assert alarm["StateReason"].startswith("Threshold Crossed: 1 out of the last 1 datapoints [2.0")
-    world.now += timedelta(minutes=10)
-    world.put_errors(0)
-    world.alarms.evaluate()
-    assert world.state("errors") == "OK"
-    assert [change.state for change in world.told] == ["ALARM", "OK"]
+    cloudwatch.now += timedelta(minutes=10)
+    cloudwatch.put_errors(0)
+    cloudwatch.alarms.evaluate()
+    assert cloudwatch.state("errors") == "OK"
+    assert [change.state for change in cloudwatch.changes] == ["ALARM", "OK"]
 
 
-def test_a_state_that_stays_is_told_once(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(2)
-    world.alarms.evaluate()
-    world.alarms.evaluate()
-    assert len(world.told) == 1
+def test_a_state_is_published_once(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
+    cloudwatch.alarms.evaluate()
+    assert len(cloudwatch.changes) == 1
 
 
-def test_an_update_leaves_the_state_as_it_is(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(2)
-    world.alarms.evaluate()
-    world.cloudwatch.put_metric_alarm(**{**ERRORS, "Threshold": 5.0})
-    assert world.state("errors") == "ALARM"
+def test_an_update_keeps_the_state(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
+    cloudwatch.client.put_metric_alarm(**{**ERRORS, "Threshold": 5.0})
+    assert cloudwatch.state("errors") == "ALARM"
 
 
-def test_the_event_has_the_documented_shape(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(2)
-    (change,) = world.alarms.evaluate()
+def test_the_event_has_the_documented_form(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(2)
+    (change,) = cloudwatch.alarms.evaluate()
     event = change.event
     assert (event["source"], event["detail-type"]) == (
         "aws.cloudwatch",
@@ -131,15 +131,15 @@ def test_the_event_has_the_documented_shape(world: World) -> None:
     (metric,) = detail["configuration"]["metrics"]
     assert metric["returnData"] is True
     assert metric["metricStat"] == {
-        "metric": {"namespace": "AWS/Lambda", "name": "Errors", "dimensions": OF_A_FUNCTION},
+        "metric": {"namespace": "AWS/Lambda", "name": "Errors", "dimensions": DIMENSIONS},
         "period": 300,
         "stat": "Sum",
     }
 
 
 @pytest.fixture
-def queues(world: World) -> Callable[[], dict[str, list[Any]]]:
-    """What reached a queue behind a rule for alarms, and one behind a topic."""
+def queues(cloudwatch: CloudWatch) -> Callable[[], dict[str, list[Any]]]:
+    """Return a function that receives the messages from a queue of a rule and one of a topic."""
     sqs, events, sns = client("sqs"), client("events"), client("sns")
     urls = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("events", "messages")}
     arns = {name: f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for name in urls}
@@ -149,11 +149,11 @@ def queues(world: World) -> Callable[[], dict[str, list[Any]]]:
     sns.create_topic(Name="InfraMonitoring-Alarms")
     sns.subscribe(TopicArn=TOPIC, Protocol="sqs", Endpoint=arns["messages"])
     clients = {"events": events, "sns": sns}
-    world.alarms = Alarms(
+    cloudwatch.alarms = Alarms(
         cloudwatch_backends[ACCOUNT][REGION],
-        world.metrics,
+        cloudwatch.metrics,
         on_change=change_publisher(lambda service: clients[service]),
-        now=lambda: world.now,
+        now=lambda: cloudwatch.now,
     )
 
     def received() -> dict[str, list[Any]]:
@@ -166,23 +166,23 @@ def queues(world: World) -> Callable[[], dict[str, list[Any]]]:
     return received
 
 
-def test_a_change_is_an_event_on_the_default_bus(
-    world: World, queues: Callable[[], dict[str, list[Any]]]
+def test_a_change_is_published_on_the_default_event_bus(
+    cloudwatch: CloudWatch, queues: Callable[[], dict[str, list[Any]]]
 ) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(2)
-    world.alarms.evaluate()
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
     (event,) = queues()["events"]
     assert event["detail"]["state"]["value"] == "ALARM"
     assert event["resources"] == [f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:errors"]
 
 
-def test_the_actions_of_the_new_state_get_a_message(
-    world: World, queues: Callable[[], dict[str, list[Any]]]
+def test_the_topics_of_the_new_state_receive_a_message(
+    cloudwatch: CloudWatch, queues: Callable[[], dict[str, list[Any]]]
 ) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS, AlarmActions=[TOPIC])
-    world.put_errors(2)
-    world.alarms.evaluate()
+    cloudwatch.client.put_metric_alarm(**ERRORS, AlarmActions=[TOPIC])
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
     (message,) = queues()["messages"]
     assert message["Subject"] == 'ALARM: "errors" in EU (Ireland)'
     body = json.loads(message["Message"])
@@ -190,34 +190,36 @@ def test_the_actions_of_the_new_state_get_a_message(
     assert body["Trigger"]["MetricName"] == "Errors"
 
 
-def test_actions_that_are_not_enabled_get_nothing(
-    world: World, queues: Callable[[], dict[str, list[Any]]]
+def test_disabled_actions_receive_nothing(
+    cloudwatch: CloudWatch, queues: Callable[[], dict[str, list[Any]]]
 ) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS, AlarmActions=[TOPIC], ActionsEnabled=False)
-    world.put_errors(2)
-    world.alarms.evaluate()
+    cloudwatch.client.put_metric_alarm(**ERRORS, AlarmActions=[TOPIC], ActionsEnabled=False)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
     assert queues()["messages"] == []
 
 
-def test_a_composite_alarm_follows_its_parts_in_the_same_evaluation(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.cloudwatch.put_composite_alarm(AlarmName="inner", AlarmRule='ALARM("errors")')
-    world.cloudwatch.put_composite_alarm(AlarmName="outer", AlarmRule="ALARM(inner) AND TRUE")
-    world.alarms.evaluate()
-    assert (world.state("inner"), world.state("outer")) == ("OK", "OK")
-    world.now += timedelta(minutes=20)
-    world.put_errors(2)
-    world.alarms.evaluate()
-    assert (world.state("inner"), world.state("outer")) == ("ALARM", "ALARM")
+def test_a_composite_alarm_follows_its_children_in_the_same_evaluation(
+    cloudwatch: CloudWatch,
+) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.client.put_composite_alarm(AlarmName="inner", AlarmRule='ALARM("errors")')
+    cloudwatch.client.put_composite_alarm(AlarmName="outer", AlarmRule="ALARM(inner) AND TRUE")
+    cloudwatch.alarms.evaluate()
+    assert (cloudwatch.state("inner"), cloudwatch.state("outer")) == ("OK", "OK")
+    cloudwatch.now += timedelta(minutes=20)
+    cloudwatch.put_errors(2)
+    cloudwatch.alarms.evaluate()
+    assert (cloudwatch.state("inner"), cloudwatch.state("outer")) == ("ALARM", "ALARM")
 
 
-def test_a_composite_alarms_event_names_what_triggered_it(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.cloudwatch.put_composite_alarm(AlarmName="page", AlarmRule='ALARM("errors")')
-    world.alarms.evaluate()
-    world.now += timedelta(minutes=20)
-    world.put_errors(2)
-    detail = world.alarms.evaluate()[-1].event["detail"]
+def test_a_composite_alarms_event_names_the_triggering_alarm(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.client.put_composite_alarm(AlarmName="page", AlarmRule='ALARM("errors")')
+    cloudwatch.alarms.evaluate()
+    cloudwatch.now += timedelta(minutes=20)
+    cloudwatch.put_errors(2)
+    detail = cloudwatch.alarms.evaluate()[-1].event["detail"]
     assert detail["alarmName"] == "page"
     assert detail["configuration"] == {"alarmRule": 'ALARM("errors")'}
     arn = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:errors"
@@ -228,24 +230,26 @@ def test_a_composite_alarms_event_names_what_triggered_it(world: World) -> None:
     assert triggering["arn"] == arn
 
 
-def test_an_alarm_on_a_metric_of_dynamodb_ignores_missing_data_whatever_it_says(
-    world: World,
+def test_an_alarm_on_a_dynamodb_metric_always_ignores_missing_data(
+    cloudwatch: CloudWatch,
 ) -> None:
-    of_table = {"TableName": "InfraMetrics"}
+    dimensions = {"TableName": "InfraMetrics"}
     changes = {
         "Namespace": "AWS/DynamoDB",
         "MetricName": "WriteThrottleEvents",
         "Dimensions": [{"Name": "TableName", "Value": "InfraMetrics"}],
     }
-    world.cloudwatch.put_metric_alarm(**{**ERRORS, **changes})
-    world.metrics.put("AWS/DynamoDB", "WriteThrottleEvents", of_table, [1], "Count", world.now)
-    world.alarms.evaluate()
-    world.now += timedelta(days=1)
-    world.alarms.evaluate()
-    assert world.state("errors") == "ALARM"
+    cloudwatch.client.put_metric_alarm(**{**ERRORS, **changes})
+    cloudwatch.metrics.put(
+        "AWS/DynamoDB", "WriteThrottleEvents", dimensions, [1], "Count", cloudwatch.now
+    )
+    cloudwatch.alarms.evaluate()
+    cloudwatch.now += timedelta(days=1)
+    cloudwatch.alarms.evaluate()
+    assert cloudwatch.state("errors") == "ALARM"
 
 
-def test_metric_maths_is_evaluated(world: World) -> None:
+def test_a_metric_math_alarm_is_evaluated(cloudwatch: CloudWatch) -> None:
     def query(name: str, metric: str) -> dict[str, Any]:
         stat = {"Metric": {"Namespace": "AWS/States", "MetricName": metric}, "Stat": "Sum"}
         return {"Id": name, "ReturnData": False, "MetricStat": {**stat, "Period": 300}}
@@ -257,37 +261,37 @@ def test_metric_maths_is_evaluated(world: World) -> None:
     ]
     plain = {"Namespace", "MetricName", "Dimensions", "Statistic", "Period"}
     rest = {name: value for name, value in ERRORS.items() if name not in plain}
-    world.cloudwatch.put_metric_alarm(**rest, Metrics=queries)
-    world.alarms.evaluate()
-    assert world.state("errors") == "OK"
-    world.metrics.put("AWS/States", "ExecutionsAborted", {}, [1], "Count", world.now)
-    world.alarms.evaluate()
-    assert world.state("errors") == "ALARM"
+    cloudwatch.client.put_metric_alarm(**rest, Metrics=queries)
+    cloudwatch.alarms.evaluate()
+    assert cloudwatch.state("errors") == "OK"
+    cloudwatch.metrics.put("AWS/States", "ExecutionsAborted", {}, [1], "Count", cloudwatch.now)
+    cloudwatch.alarms.evaluate()
+    assert cloudwatch.state("errors") == "ALARM"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"EvaluationPeriods": 289}, "more than a day"),
         ({"Period": 86_400, "EvaluationPeriods": 8}, "more than a week"),
         ({"DatapointsToAlarm": 2}, "less than or equal to EvaluationPeriods"),
     ],
 )
-def test_what_cloudwatch_refuses_is_refused(
-    world: World, changes: dict[str, Any], words: str
+def test_an_invalid_alarm_is_rejected(
+    cloudwatch: CloudWatch, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ClientError, match=words) as caught:
-        world.cloudwatch.put_metric_alarm(**{**ERRORS, **changes})
+    with pytest.raises(ClientError, match=message) as caught:
+        cloudwatch.client.put_metric_alarm(**{**ERRORS, **changes})
     assert caught.value.response["Error"]["Code"] == "ValidationError"
-    assert world.cloudwatch.describe_alarms()["MetricAlarms"] == []
+    assert cloudwatch.client.describe_alarms()["MetricAlarms"] == []
 
 
-def test_a_composite_alarm_of_what_is_not_there_is_refused(world: World) -> None:
+def test_a_composite_alarm_of_a_missing_child_is_rejected(cloudwatch: CloudWatch) -> None:
     with pytest.raises(ClientError, match="do not exist"):
-        world.cloudwatch.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(nowhere)")
+        cloudwatch.client.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(unknown)")
 
 
-def test_an_alarm_that_cannot_be_evaluated_keeps_no_other_from_it(world: World) -> None:
+def test_an_evaluation_error_does_not_affect_other_alarms(cloudwatch: CloudWatch) -> None:
     plain = {"Namespace", "MetricName", "Dimensions", "Statistic", "Period"}
     rest = {name: value for name, value in ERRORS.items() if name not in plain}
     stat = {"Metric": {"Namespace": "Test", "MetricName": "Any"}, "Stat": "Sum", "Period": 300}
@@ -295,28 +299,33 @@ def test_an_alarm_that_cannot_be_evaluated_keeps_no_other_from_it(world: World) 
         {"Id": "rate", "Expression": "RATE(any)"},
         {"Id": "any", "ReturnData": False, "MetricStat": stat},
     ]
-    world.cloudwatch.put_metric_alarm(**{**rest, "AlarmName": "a-rate"}, Metrics=queries)
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.put_errors(1)
-    world.alarms.evaluate()
-    assert (world.state("a-rate"), world.state("errors")) == ("INSUFFICIENT_DATA", "ALARM")
+    cloudwatch.client.put_metric_alarm(**{**rest, "AlarmName": "a-rate"}, Metrics=queries)
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.put_errors(1)
+    cloudwatch.alarms.evaluate()
+    assert (cloudwatch.state("a-rate"), cloudwatch.state("errors")) == (
+        "INSUFFICIENT_DATA",
+        "ALARM",
+    )
 
 
-def test_a_part_that_is_deleted_stops_only_its_composite_alarm(world: World) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.cloudwatch.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(errors)")
-    world.cloudwatch.delete_alarms(AlarmNames=["errors"])
-    world.cloudwatch.put_metric_alarm(**{**ERRORS, "AlarmName": "others"})
-    world.put_errors(1)
-    assert [change.name for change in world.alarms.evaluate()] == ["others"]
+def test_a_deleted_child_affects_only_its_composite_alarm(cloudwatch: CloudWatch) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.client.put_composite_alarm(AlarmName="page", AlarmRule="ALARM(errors)")
+    cloudwatch.client.delete_alarms(AlarmNames=["errors"])
+    cloudwatch.client.put_metric_alarm(**{**ERRORS, "AlarmName": "others"})
+    cloudwatch.put_errors(1)
+    assert [change.name for change in cloudwatch.alarms.evaluate()] == ["others"]
 
 
-def test_the_loop_evaluates_again_and_again(world: World, eventually: Callable[..., Any]) -> None:
-    world.cloudwatch.put_metric_alarm(**ERRORS)
-    world.alarms.start(0.01)
+def test_the_thread_evaluates_the_alarms_repeatedly(
+    cloudwatch: CloudWatch, eventually: Callable[..., Any]
+) -> None:
+    cloudwatch.client.put_metric_alarm(**ERRORS)
+    cloudwatch.alarms.start(0.01)
     try:
-        eventually(lambda: world.state("errors") == "OK")
-        world.put_errors(1)
-        eventually(lambda: world.state("errors") == "ALARM")
+        eventually(lambda: cloudwatch.state("errors") == "OK")
+        cloudwatch.put_errors(1)
+        eventually(lambda: cloudwatch.state("errors") == "ALARM")
     finally:
-        world.alarms.close()
+        cloudwatch.alarms.close()

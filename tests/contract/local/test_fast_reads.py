@@ -1,4 +1,4 @@
-"""The local cloud's own answers to reads of many items, held against moto's."""
+"""Fast reads return the same responses as moto."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,17 +26,17 @@ def table() -> Iterator[Table]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "testing")
         environment.setenv("AWS_DEFAULT_REGION", REGION)
-        with moto_table() as made:
+        with moto_table() as created:
             for window in range(4):
                 for host in ("web-1", "web-2", "web-3"):
-                    made.put(
+                    created.put(
                         records_of(host, last_scheduled_time() - window * WINDOW, 20.0 * window)
                     )
-            yield made
+            yield created
 
 
 @pytest.fixture
-def backend(table: Table) -> DynamoDBBackend:  # noqa: ARG001 - it is filled
+def backend(table: Table) -> DynamoDBBackend:  # noqa: ARG001 - fills the backend
     found: DynamoDBBackend = dynamodb_backends[ACCOUNT][REGION]
     return found
 
@@ -56,13 +56,13 @@ def request(**changes: Any) -> dict[str, Any]:
     }
 
 
-def named(**names: str) -> dict[str, str]:
+def attribute_names(**names: str) -> dict[str, str]:
     return {"#time": "timestamp", **{f"#{name}": word for name, word in names.items()}}
 
 
-def valued(**values: Any) -> dict[str, Any]:
-    held = request()["ExpressionAttributeValues"]
-    return {**held, **{f":{name}": value for name, value in values.items()}}
+def attribute_values(**values: Any) -> dict[str, Any]:
+    defaults = request()["ExpressionAttributeValues"]
+    return {**defaults, **{f":{name}": value for name, value in values.items()}}
 
 
 QUERIES = {
@@ -70,18 +70,20 @@ QUERIES = {
     "newest first": request(ScanIndexForward=False),
     "some attributes": request(
         ProjectionExpression="resource_id, #m.utilization.p95, #m.#u.#a, nothing, #m.nothing.avg",
-        ExpressionAttributeNames=named(m="measurements", u="utilization", a="avg"),
+        ExpressionAttributeNames=attribute_names(m="measurements", u="utilization", a="avg"),
     ),
     "one host": request(
         FilterExpression="resource_id = :host AND #e > :now",
-        ExpressionAttributeNames=named(e="expires_at"),
-        ExpressionAttributeValues=valued(host={"S": "web-2"}, now={"N": "1000"}),
+        ExpressionAttributeNames=attribute_names(e="expires_at"),
+        ExpressionAttributeValues=attribute_values(host={"S": "web-2"}, now={"N": "1000"}),
     ),
     "none": request(
-        FilterExpression="resource_id = :host", ExpressionAttributeValues=valued(host={"S": "db"})
+        FilterExpression="resource_id = :host",
+        ExpressionAttributeValues=attribute_values(host={"S": "db"}),
     ),
     "another type of value": request(
-        FilterExpression="resource_id = :host", ExpressionAttributeValues=valued(host={"N": "1"})
+        FilterExpression="resource_id = :host",
+        ExpressionAttributeValues=attribute_values(host={"N": "1"}),
     ),
     "since": request(
         KeyConditionExpression="metric_type = :type AND #time >= :start",
@@ -90,24 +92,24 @@ QUERIES = {
 }
 
 
-def sorted_items(answer: dict[str, Any]) -> list[str]:
-    return sorted(map(repr, answer["Items"]))
+def sorted_items(response: dict[str, Any]) -> list[str]:
+    return sorted(map(repr, response["Items"]))
 
 
 @pytest.mark.parametrize("case", QUERIES)
-def test_a_query_has_motos_answer(case: str, table: Table, backend: DynamoDBBackend) -> None:
-    answer = query(backend, QUERIES[case])
-    theirs: Any = table.dynamodb.query(**QUERIES[case])
-    assert answer is not None
-    assert sorted_items(answer) == sorted_items(theirs)
-    assert answer["ScannedCount"] == theirs["ScannedCount"]
-    times = [each["timestamp"]["S"] for each in answer["Items"] if "timestamp" in each]
-    assert times == [each["timestamp"]["S"] for each in theirs["Items"] if "timestamp" in each]
+def test_a_query_has_the_same_response(case: str, table: Table, backend: DynamoDBBackend) -> None:
+    response = query(backend, QUERIES[case])
+    expected: Any = table.dynamodb.query(**QUERIES[case])
+    assert response is not None
+    assert sorted_items(response) == sorted_items(expected)
+    assert response["ScannedCount"] == expected["ScannedCount"]
+    times = [each["timestamp"]["S"] for each in response["Items"] if "timestamp" in each]
+    assert times == [each["timestamp"]["S"] for each in expected["Items"] if "timestamp" in each]
 
 
 @pytest.mark.parametrize("forward", [True, False])
 @pytest.mark.parametrize("limit", [1, 5, 12, 13])
-def test_pages_are_all_items_once(limit: int, forward: bool, backend: DynamoDBBackend) -> None:
+def test_pages_have_every_item_once(limit: int, forward: bool, backend: DynamoDBBackend) -> None:
     found: list[str] = []
     start: dict[str, Any] = {}
     while True:
@@ -131,18 +133,18 @@ def test_pages_are_all_items_once(limit: int, forward: bool, backend: DynamoDBBa
         {"Select": "COUNT"},
     ],
 )
-def test_what_is_not_known_here_is_left_to_moto(
+def test_an_unsupported_request_is_left_to_moto(
     changes: dict[str, Any], backend: DynamoDBBackend
 ) -> None:
     assert query(backend, request(**changes)) is None
 
 
-def test_items_by_key_are_motos(table: Table, backend: DynamoDBBackend) -> None:
-    held = table.dynamodb.scan(TableName=TABLE)["Items"]
-    keys = [{name: each[name] for name in ("metric_id", "timestamp")} for each in held[:9]]
-    keys.append({"metric_id": {"S": "nobody"}, "timestamp": {"S": "never"}})
-    wanted: Any = {"RequestItems": {TABLE: {"Keys": keys, "ProjectionExpression": "resource_id"}}}
-    answer, theirs = batch_get(backend, wanted), table.dynamodb.batch_get_item(**wanted)
-    assert answer is not None
-    assert answer["Responses"] == theirs["Responses"]
-    assert len(answer["Responses"][TABLE]) == 9
+def test_items_by_key_are_the_same(table: Table, backend: DynamoDBBackend) -> None:
+    items = table.dynamodb.scan(TableName=TABLE)["Items"]
+    keys = [{name: each[name] for name in ("metric_id", "timestamp")} for each in items[:9]]
+    keys.append({"metric_id": {"S": "missing"}, "timestamp": {"S": "never"}})
+    batch: Any = {"RequestItems": {TABLE: {"Keys": keys, "ProjectionExpression": "resource_id"}}}
+    response, expected = batch_get(backend, batch), table.dynamodb.batch_get_item(**batch)
+    assert response is not None
+    assert response["Responses"] == expected["Responses"]
+    assert len(response["Responses"][TABLE]) == 9

@@ -1,4 +1,4 @@
-"""The local cloud's CloudWatch answers what moto's own does, from an index."""
+"""The metric index returns the same results as moto."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -8,32 +8,29 @@ import pytest
 from moto.cloudwatch.models import CloudWatchBackend
 
 from infra.local.cloudwatch import metric_index
+from infra.local.patching import original
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STATISTICS = ["Average", "Minimum", "Maximum", "Sum", "SampleCount"]
 
 
-@pytest.fixture
-def moto_own(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Moto's own methods, while the indexed ones are in their place."""
-    own = CloudWatchBackend.get_metric_data
-    own = getattr(own, "moto_own", own)
-    monkeypatch.setattr(CloudWatchBackend, "get_metric_data", own)
-    monkeypatch.setattr(
-        CloudWatchBackend, "get_filtered_metrics", CloudWatchBackend.get_filtered_metrics
-    )
+@pytest.fixture(autouse=True)
+def moto_get_metric_data(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Install the index for one test; return moto's own GetMetricData."""
+    for name in ("get_metric_data", "get_filtered_metrics"):
+        monkeypatch.setattr(CloudWatchBackend, name, getattr(CloudWatchBackend, name))
     metric_index.install()
-    return own
+    return original(CloudWatchBackend, "get_metric_data")
 
 
 def dimensions(*pairs: tuple[str, str]) -> list[dict[str, str]]:
     return [{"Name": name, "Value": value} for name, value in pairs]
 
 
-def query(name: str, where: list[dict[str, str]], stat: str, **more: Any) -> dict[str, Any]:
-    metric = {"Namespace": "Test", "MetricName": name, "Dimensions": where}
-    stated = {"Metric": metric, "Period": 300, "Stat": stat, **more}
-    return {"Id": f"{name}{stat}".lower(), "MetricStat": stated}
+def query(name: str, dimensions: list[dict[str, str]], stat: str, **more: Any) -> dict[str, Any]:
+    metric = {"Namespace": "Test", "MetricName": name, "Dimensions": dimensions}
+    metric_stat = {"Metric": metric, "Period": 300, "Stat": stat, **more}
+    return {"Id": f"{name}{stat}".lower(), "MetricStat": metric_stat}
 
 
 def random_datum(source: random.Random) -> dict[str, Any]:
@@ -62,7 +59,7 @@ def random_datum(source: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_points_are_motos(seed: int, moto_own: Any) -> None:
+def test_results_are_those_of_moto(seed: int, moto_get_metric_data: Any) -> None:
     source = random.Random(seed)
     backend = CloudWatchBackend("eu-west-1", "123456789012")
     queries = [
@@ -74,44 +71,42 @@ def test_points_are_motos(seed: int, moto_own: Any) -> None:
         for unit in ({}, {"Unit": "Percent"})
     ]
     order = source.choice(["TimestampAscending", "TimestampDescending"])
-    asked: tuple[Any, ...] = (queries, START, START + timedelta(hours=1), order)
-    for _ in range(2):  # the second time the index has to catch up
+    arguments: tuple[Any, ...] = (queries, START, START + timedelta(hours=1), order)
+    for _ in range(2):  # the second time, the index has to add the new data
         backend.put_metric_data("Test", [random_datum(source) for _ in range(60)])
-        assert backend.get_metric_data(*asked) == moto_own(backend, *asked)
+        assert backend.get_metric_data(*arguments) == moto_get_metric_data(backend, *arguments)
 
 
-def test_what_the_index_does_not_know_is_left_to_moto(moto_own: Any) -> None:
+def test_moto_handles_an_unsupported_query(moto_get_metric_data: Any) -> None:
     backend = CloudWatchBackend("eu-west-1", "123456789012")
     where = dimensions(("InstanceId", "i-1"))
     backend.put_metric_data(
         "Test",
         [{"MetricName": "cpu", "Dimensions": where, "Timestamp": START, "Value": 1}],
     )
-    sum_of_it = query("cpu", where, "Sum")
-    asked: tuple[Any, ...] = (
-        [sum_of_it, {"Id": "same", "Expression": sum_of_it["Id"]}],
+    total = query("cpu", where, "Sum")
+    arguments: tuple[Any, ...] = (
+        [total, {"Id": "same", "Expression": total["Id"]}],
         START,
         START + timedelta(hours=1),
     )
-    answer = backend.get_metric_data(*asked)
-    assert answer == moto_own(backend, *asked)
-    assert [each["values"] for each in answer] == [[1.0], [1.0]]
+    results = backend.get_metric_data(*arguments)
+    assert results == moto_get_metric_data(backend, *arguments)
+    assert [each["values"] for each in results] == [[1.0], [1.0]]
 
 
-def test_another_namespace_is_another_series(moto_own: Any) -> None:
-    del moto_own
+def test_metrics_in_different_namespaces_are_different() -> None:
     backend = CloudWatchBackend("eu-west-1", "123456789012")
     where = dimensions(("InstanceId", "i-1"))
     datum = {"MetricName": "cpu", "Dimensions": where, "Timestamp": START, "Value": 1}
     backend.put_metric_data("Other", [datum])
-    (answer,) = backend.get_metric_data(
+    (result,) = backend.get_metric_data(
         [query("cpu", where, "Sum")], START, START + timedelta(hours=1)
     )
-    assert answer["values"] == []
+    assert result["values"] == []
 
 
-def test_each_series_is_listed_once(moto_own: Any) -> None:
-    del moto_own
+def test_each_metric_is_listed_once() -> None:
     backend = CloudWatchBackend("eu-west-1", "123456789012")
     data = [
         {
@@ -131,8 +126,7 @@ def test_each_series_is_listed_once(moto_own: Any) -> None:
     assert [each.name for each in one] == ["used", "free"]
 
 
-def test_a_reset_backend_has_forgotten_its_series(moto_own: Any) -> None:
-    del moto_own
+def test_the_metrics_of_a_reset_backend_are_gone() -> None:
     backend = CloudWatchBackend("eu-west-1", "123456789012")
     backend.put_metric_data("Test", [{"MetricName": "cpu", "Timestamp": START, "Value": 1}])
     assert len(backend.list_metrics(None, "Test", "cpu", [])[1]) == 1

@@ -1,10 +1,10 @@
-"""What moto does otherwise than AWS, and the local cloud does not."""
+"""The fixes of moto: DynamoDB requests are serialized, and a stopped execution is ABORTED."""
 
 import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotDone
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import boto3
@@ -18,12 +18,12 @@ from moto.stepfunctions.parser.utils import TMP_THREADS
 from infra.local import moto_fixes
 
 KEY = {"metric_id": {"S": "one"}, "timestamp": {"S": "2026-11-22T12:00:00Z"}}
-TABLE = "OneAtATime"
+TABLE = "MotoFixes"
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    for _ in range(2):  # as a process does that has several local clouds
+    for _ in range(2):  # as in a process with several local clouds
         moto_fixes.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -48,30 +48,30 @@ def dynamodb(endpoint: str) -> Iterator[Any]:
     client.delete_table(TableName=TABLE)
 
 
-def test_a_write_of_a_key_waits_until_a_read_of_it_is_done(
+def test_a_write_of_a_key_waits_for_a_read_of_it(
     dynamodb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    reading, resume = threading.Event(), threading.Event()
     get_item = Table.get_item
 
-    def slow(*arguments: Any, **options: Any) -> Any:
+    def paused_get_item(*arguments: Any, **options: Any) -> Any:
         if not reading.is_set():
             reading.set()
-            go_on.wait(timeout=300)
+            resume.wait(timeout=300)
         return get_item(*arguments, **options)
 
-    monkeypatch.setattr(Table, "get_item", slow)
+    monkeypatch.setattr(Table, "get_item", paused_get_item)
     with ThreadPoolExecutor() as pool:
         read = pool.submit(dynamodb.get_item, TableName=TABLE, Key=KEY)
         assert reading.wait(timeout=300)
-        written = pool.submit(dynamodb.put_item, TableName=TABLE, Item=KEY)
+        write = pool.submit(dynamodb.put_item, TableName=TABLE, Item=KEY)
         try:
-            with pytest.raises(NotDone):
-                written.result(timeout=0.5)
+            with pytest.raises(FutureTimeoutError):
+                write.result(timeout=0.5)
         finally:
-            go_on.set()
+            resume.set()
         assert "Item" not in read.result()
-        written.result()
+        write.result()
     assert dynamodb.get_item(TableName=TABLE, Key=KEY)["Item"] == KEY
 
 
@@ -84,24 +84,24 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("where", ["Nested", "Inner", "Last"])
-def test_an_execution_that_is_stopped_between_two_states_was_stopped(
-    endpoint: str, monkeypatch: pytest.MonkeyPatch, where: str
+@pytest.mark.parametrize("state", ["Nested", "Inner", "Last"])
+def test_an_execution_that_is_stopped_between_two_states_is_aborted(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
-    reached, go_on = threading.Event(), threading.Event()
+    reached, resume = threading.Event(), threading.Event()
     moto_next: Any = Environment.next_state_name
 
     def pause(environment: Environment, name: str) -> None:
-        if name == where:
+        if name == state:
             reached.set()
-            go_on.wait(timeout=300)
+            resume.wait(timeout=300)
         moto_next.fset(environment, name)
 
     monkeypatch.setattr(Environment, "next_state_name", moto_next.setter(pause))
     sfn: Any = boto3.client("stepfunctions", endpoint_url=endpoint)
     machine = sfn.create_state_machine(
-        name=where,
+        name=state,
         definition=json.dumps({"StartAt": "First", "States": STATES}),
         roleArn="arn:aws:iam::123456789012:role/any",
     )["stateMachineArn"]
@@ -109,13 +109,14 @@ def test_an_execution_that_is_stopped_between_two_states_was_stopped(
     try:
         assert reached.wait(timeout=300)
         sfn.stop_execution(executionArn=arn, error="Operator", cause="by mistake")
-        assert sfn.describe_execution(executionArn=arn)["status"] == "ABORTED", "at once"
+        assert sfn.describe_execution(executionArn=arn)["status"] == "ABORTED"
     finally:
-        go_on.set()
+        resume.set()
     for thread in TMP_THREADS:
         thread.join(timeout=300)
         assert not thread.is_alive()
-    told = sfn.describe_execution(executionArn=arn)
-    assert (told["status"], told["error"], told["cause"]) == ("ABORTED", "Operator", "by mistake")
+    execution = sfn.describe_execution(executionArn=arn)
+    found = (execution["status"], execution["error"], execution["cause"])
+    assert found == ("ABORTED", "Operator", "by mistake")
     history = sfn.get_execution_history(executionArn=arn)["events"]
     assert history[-1]["type"] == "ExecutionAborted"

@@ -1,4 +1,4 @@
-"""What the local cloud makes metrics of: log lines, and answers of DynamoDB that throttle."""
+"""Metrics from log lines in EMF and from DynamoDB responses with throttles."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,19 +34,19 @@ def line(values: Any = 1.0, *, at: datetime = NOW, **changes: Any) -> str:
     return json.dumps(document)
 
 
-def test_a_line_holds_its_metrics() -> None:
+def test_a_line_in_emf_has_metrics() -> None:
     (found,) = parse_line(line([1, 2.5]), NOW)
     assert (found.namespace, found.name, found.unit) == ("Test", "Errors", "Count")
     assert (found.dimensions, found.values, found.at) == ({"service": "x"}, [1, 2.5], NOW)
 
 
-def test_each_set_of_dimensions_is_a_metric_of_its_own() -> None:
+def test_each_set_of_dimensions_is_a_separate_metric() -> None:
     found = parse_line(line(Dimensions=[[], ["service"]]), NOW)
     assert [each.dimensions for each in found] == [{}, {"service": "x"}]
 
 
 @pytest.mark.parametrize("other", ["START RequestId: 1", "", '{"message": "collected"}', "[1]"])
-def test_other_lines_hold_none(other: str) -> None:
+def test_other_lines_have_no_metrics(other: str) -> None:
     assert parse_line(other, NOW) == []
 
 
@@ -68,23 +68,23 @@ def test_other_lines_hold_none(other: str) -> None:
         '{"_aws": ',
     ],
 )
-def test_cloudwatch_takes_no_such_line(bad: str) -> None:
+def test_an_invalid_line_is_rejected(bad: str) -> None:
     with pytest.raises(EmbeddedMetricError):
         parse_line(bad, NOW)
 
 
-def test_a_line_that_is_not_taken_is_counted_as_cloudwatch_counts_it() -> None:
+def test_an_invalid_line_counts_as_a_validation_error() -> None:
     metric_index.install()
     metrics = Metrics(CloudWatchBackend(REGION, ACCOUNT))
-    began = datetime.now(UTC)
+    started = datetime.now(UTC)
     ServiceMetrics(metrics, Clock()).record_log_lines(
-        "/aws/lambda/x", ['{"_aws": {}}', line(at=began), "END"]
+        "/aws/lambda/x", ['{"_aws": {}}', line(at=started), "END"]
     )
-    start = began - timedelta(seconds=1)
-    asked: dict[str, Any] = {"start": start, "period": 60, "periods": 1}
+    start = started - timedelta(seconds=1)
+    period: dict[str, Any] = {"start": start, "period": 3600, "periods": 1}
     group = {"LogGroupName": "/aws/lambda/x"}
-    bad = metrics.statistic("AWS/Logs", "EMFValidationErrors", group, "Sum", **asked)
-    good = metrics.statistic("Test", "Errors", {"service": "x"}, "Sum", **asked)
+    bad = metrics.statistic("AWS/Logs", "EMFValidationErrors", group, "Sum", **period)
+    good = metrics.statistic("Test", "Errors", {"service": "x"}, "Sum", **period)
     assert (bad, good) == ([1], [1])
 
 
@@ -95,69 +95,80 @@ INDEX = {**TABLE, "GlobalSecondaryIndexName": "by-type"}
 ITEMS: dict[str, Any] = {"RequestItems": {"InfraMetrics": [{}, {}, {}]}}
 
 
-def refusal(code: str, *resources: str) -> bytes:
+def error_response(code: str, *resources: str) -> bytes:
     reasons = [{"reason": "any", "resource": resource} for resource in resources]
     kind = f"com.amazonaws.dynamodb.v20120810#{code}"
     return json.dumps({"__type": kind, "ThrottlingReasons": reasons}).encode()
 
 
-def told(operation: str, request: dict[str, Any], status: int, answer: bytes) -> list[Any]:
+def throttles_of(
+    operation: str, request: dict[str, Any], status: int, response: bytes
+) -> list[Any]:
     target = f"DynamoDB_20120810.{operation}"
-    return list(throttles(target, json.dumps(request).encode(), status, answer))
+    return list(throttles(target, json.dumps(request).encode(), status, response))
 
 
 @pytest.mark.parametrize(
     "code",
     ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"],
 )
-def test_a_refused_write_is_a_throttled_request_and_an_event_of_its_table(code: str) -> None:
-    assert told("PutItem", TABLE, 400, refusal(code)) == [
+def test_a_throttled_write_counts_as_a_request_and_as_an_event_of_its_table(code: str) -> None:
+    assert throttles_of("PutItem", TABLE, 400, error_response(code)) == [
         ("ThrottledRequests", {**TABLE, "Operation": "PutItem"}, 1),
         ("WriteThrottleEvents", TABLE, 1),
     ]
 
 
-def test_a_refused_batch_has_an_event_for_each_item() -> None:
-    answer = refusal("ThrottlingException")
-    assert told("BatchWriteItem", ITEMS, 400, answer)[1] == ("WriteThrottleEvents", TABLE, 3)
+def test_a_throttled_batch_counts_as_an_event_for_each_item() -> None:
+    response = error_response("ThrottlingException")
+    assert throttles_of("BatchWriteItem", ITEMS, 400, response)[1] == (
+        "WriteThrottleEvents",
+        TABLE,
+        3,
+    )
 
 
-def test_a_read_is_a_read() -> None:
-    assert told("Query", TABLE, 400, refusal("ThrottlingException"))[1][0] == "ReadThrottleEvents"
+def test_a_throttled_read_counts_as_a_read_event() -> None:
+    assert (
+        throttles_of("Query", TABLE, 400, error_response("ThrottlingException"))[1][0]
+        == "ReadThrottleEvents"
+    )
 
 
-def test_what_an_index_refused_is_an_event_of_the_index() -> None:
+def test_a_throttled_index_counts_as_an_event_of_the_index() -> None:
     arn = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/InfraMetrics/index/by-type"
-    answer = refusal("ProvisionedThroughputExceededException", arn)
-    assert told("PutItem", TABLE, 400, answer)[1:] == [("WriteThrottleEvents", INDEX, 1)]
+    response = error_response("ProvisionedThroughputExceededException", arn)
+    assert throttles_of("PutItem", TABLE, 400, response)[1:] == [("WriteThrottleEvents", INDEX, 1)]
 
 
-def test_what_a_batch_gives_back_are_events_alone() -> None:
+def test_unprocessed_items_count_as_events_only() -> None:
     written = json.dumps({"UnprocessedItems": {"InfraMetrics": [{}, {}]}}).encode()
-    assert told("BatchWriteItem", ITEMS, 200, written) == [("WriteThrottleEvents", TABLE, 2)]
+    assert throttles_of("BatchWriteItem", ITEMS, 200, written) == [
+        ("WriteThrottleEvents", TABLE, 2)
+    ]
     read = json.dumps({"UnprocessedKeys": {"InfraMetrics": {"Keys": [{}]}}}).encode()
-    assert told("BatchGetItem", ITEMS, 200, read) == [("ReadThrottleEvents", TABLE, 1)]
+    assert throttles_of("BatchGetItem", ITEMS, 200, read) == [("ReadThrottleEvents", TABLE, 1)]
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"),
+    ("status", "response"),
     [
         (200, b"{}"),
-        (400, refusal("ConditionalCheckFailedException")),
+        (400, error_response("ConditionalCheckFailedException")),
         (500, b"<html>"),
         (500, b""),
     ],
 )
-def test_another_answer_is_no_throttle(status: int, answer: bytes) -> None:
-    assert told("PutItem", TABLE, status, answer) == []
+def test_any_other_response_is_not_a_throttle(status: int, response: bytes) -> None:
+    assert throttles_of("PutItem", TABLE, status, response) == []
 
 
-def test_what_happens_after_the_clock_was_moved_happens_later() -> None:
-    machine, clock = datetime.now(UTC), Clock()
-    clock.set(machine + timedelta(hours=3))
-    assert clock.when(datetime.now(UTC)) >= machine + timedelta(hours=3)
+def test_system_time_is_shifted_after_the_clock_was_set() -> None:
+    now, clock = datetime.now(UTC), Clock()
+    clock.set(now + timedelta(hours=3))
+    assert clock.from_system_time(datetime.now(UTC)) >= now + timedelta(hours=3)
 
 
-def test_a_time_that_data_brings_stays_whatever_the_clock_says() -> None:
+def test_a_time_before_the_clock_was_created_is_not_shifted() -> None:
     window_end = datetime.now(UTC) - timedelta(hours=1)
-    assert Clock(window_end - timedelta(days=9)).when(window_end) == window_end
+    assert Clock(window_end - timedelta(days=9)).from_system_time(window_end) == window_end

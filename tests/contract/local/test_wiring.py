@@ -1,7 +1,6 @@
-"""The wiring of the local cloud by themselves, between services that are moto's or made up."""
+"""The wiring connects moto's services; Lambda is a fake."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -35,41 +34,41 @@ MACHINE = '{"StartAt": "Pass", "States": {"Pass": {"Type": "Pass", "End": true}}
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Clients of moto in this process, each made once."""
+    """Clients of moto in this process."""
     monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
-    made: dict[str, Any] = {}
+    created: dict[str, Any] = {}
     with mock_aws():
         factory: Any = boto3.client
         for service in ("stepfunctions", "events", "logs", "sqs", "sns"):
-            made[service] = factory(service, region_name=REGION)
+            created[service] = factory(service, region_name=REGION)
 
         def client(service: str, _role: str = "") -> Any:
-            return made[service]
+            return created[service]
 
         yield client
 
 
 @pytest.fixture
 def make(clients: Callable[[str], Any]) -> Iterator[Callable[..., Wiring]]:
-    """Wiring of moto's clients, closed at the end."""
-    made: list[Wiring] = []
+    """Create wiring with moto's clients; it is closed after the test."""
+    created: list[Wiring] = []
 
     def make(functions: Any = None, **changes: Any) -> Wiring:
         arguments: dict[str, Any] = {"on_mail": lambda _: None, **changes}
         service_metrics = ServiceMetrics(Metrics(CloudWatchBackend(REGION, ACCOUNT)), Clock())
-        made.append(Wiring(clients, functions, service_metrics, **arguments))
-        return made[-1]
+        created.append(Wiring(clients, functions, service_metrics, **arguments))
+        return created[-1]
 
     yield make
-    for each in made:
+    for each in created:
         each.close()
 
 
 def machine(clients: Callable[[str], Any], name: str) -> str:
-    """A state machine that logs to a group of its name."""
+    """Create a state machine that logs to a log group with its name."""
     clients("logs").create_log_group(logGroupName=name)
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*"
-    made = clients("stepfunctions").create_state_machine(
+    response = clients("stepfunctions").create_state_machine(
         name=name,
         definition=MACHINE,
         roleArn=ROLE,
@@ -78,11 +77,11 @@ def machine(clients: Callable[[str], Any], name: str) -> str:
             "destinations": [{"cloudWatchLogsLogGroup": {"logGroupArn": group}}],
         },
     )
-    return str(made["stateMachineArn"])
+    return str(response["stateMachineArn"])
 
 
 class FailingFunctions:
-    """Lambda, where every function with the payload `fail` does so at once."""
+    """A fake of Lambda: an invocation with the payload "fail" fails."""
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
@@ -93,7 +92,7 @@ class FailingFunctions:
 
 
 def send(wiring: Wiring, payload: str) -> None:
-    """An asynchronous invocation of a function with nothing configured."""
+    """Invoke a function asynchronously, with the default configuration."""
     function: Any = SimpleNamespace(
         event_invoke_config=[],
         function_name="any",
@@ -110,10 +109,10 @@ def send(wiring: Wiring, payload: str) -> None:
     wiring.invocations.invoke(function, payload, {"X-Amz-Invocation-Type": "Event"}, {})
 
 
-def test_failing_events_that_wait_for_a_retry_stall_no_other(
+def test_events_that_wait_for_a_retry_do_not_block_others(
     make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
-    """More of them than the pool has workers."""
+    """There are more waiting events than threads in the pool."""
     functions = FailingFunctions()
     wiring = make(functions, async_retry_seconds=(86_400, 86_400))
     for _ in range(40):
@@ -122,34 +121,33 @@ def test_failing_events_that_wait_for_a_retry_stall_no_other(
     eventually(lambda: b'"pass"' in functions.payloads)
 
 
-def test_a_failing_event_is_tried_three_times_and_is_pending_till_then(
+def test_a_failing_event_is_attempted_three_times_and_is_pending_until_then(
     make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
     functions = FailingFunctions()
-    wiring = make(functions, async_retry_seconds=(0.3, 0.3))
-    wiring.start()
+    wiring = make(functions, async_retry_seconds=(0, 0))
     send(wiring, '"fail"')
     eventually(lambda: wiring.only_retries_left)
     assert not wiring.idle
+    wiring.start()  # starts the retries
     eventually(lambda: wiring.idle)
     assert len(functions.payloads) == 3
 
 
-def test_closing_cancels_what_waits_for_a_retry(
+def test_close_discards_the_pending_retries(
     make: Callable[..., Wiring], eventually: Eventually
 ) -> None:
     functions = FailingFunctions()
-    wiring = make(functions, async_retry_seconds=(0.5, 0.5))
-    wiring.start()
+    wiring = make(functions, async_retry_seconds=(0, 0))
     send(wiring, '"fail"')
     eventually(lambda: wiring.only_retries_left)
     wiring.close()
     assert wiring.idle
-    time.sleep(1)
+    wiring.invocations.run_due_retries()
     assert len(functions.payloads) == 1
 
 
-def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
+def test_executions_are_logged_after_an_error_about_another_machines_log_group(
     make: Callable[..., Wiring], clients: Callable[[str], Any], eventually: Eventually
 ) -> None:
     sfn, logs = clients("stepfunctions"), clients("logs")
@@ -166,7 +164,7 @@ def test_the_log_of_executions_outlives_a_machine_whose_log_group_is_gone(
 def make_installed(
     make: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Wiring]:
-    """Make wiring that are in the place of moto's own ends, until the test is over."""
+    """Create installed wiring; moto's methods are restored after the test."""
     for owner, name in (
         (LambdaFunction, "invoke"),
         (Rule, "send_to_targets"),
@@ -191,17 +189,17 @@ def make_installed(
         ("cron(30 3 * * ? *)", "2026-12-31T18:00:00", "2027-01-01T03:30:00"),
     ],
 )
-def test_a_schedule_is_due_at_its_next_time(expression: str, now: str, due: str) -> None:
+def test_a_schedule_is_next_due_after_a_time(expression: str, now: str, due: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert events_module.next_after(expression, moment).isoformat() == f"{due}+00:00"
+    assert events_module.next_due(expression, moment).isoformat() == f"{due}+00:00"
 
 
-def test_a_schedule_that_is_not_known_is_refused() -> None:
-    with pytest.raises(LocalCloudError, match="does not know cron"):
-        events_module.next_after("cron(0 3 1 * ? *)", datetime.now(UTC))
+def test_an_unsupported_schedule_is_an_error() -> None:
+    with pytest.raises(LocalCloudError, match="supports only daily cron"):
+        events_module.next_due("cron(0 3 1 * ? *)", datetime.now(UTC))
 
 
-def test_the_clock_outlives_a_rule_whose_target_is_gone(
+def test_scheduled_rules_are_triggered_after_an_error_about_another_rules_target(
     make_installed: Callable[[], Wiring],
     clients: Callable[[str], Any],
     eventually: Eventually,
@@ -221,12 +219,12 @@ def test_the_clock_outlives_a_rule_whose_target_is_gone(
 def rule(
     make_installed: Callable[[], Wiring], clients: Callable[[str], Any]
 ) -> Callable[..., list[str]]:
-    """Make a rule on two queues and a log group, put an event, and say where it arrived."""
-    make_installed()  # an earlier cloud of the same process
+    """Create a rule for two queues and a log group, put an event, return the received types."""
+    make_installed()  # an earlier cloud in the same process
     make_installed()
     events, sqs, logs = clients("events"), clients("sqs"), clients("logs")
 
-    def try_out(**rule: str) -> list[str]:
+    def put_event(**rule: str) -> list[str]:
         events.put_rule(Name="rule", **rule)
         urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("one", "two")]
         logs.create_log_group(logGroupName="three")
@@ -239,41 +237,41 @@ def rule(
         events.put_events(
             Entries=[{"Source": "tests", "DetailType": "Tried", "Detail": '{"reason": "any"}'}]
         )
-        arrived = [
+        received = [
             json.loads(message["Body"])["detail-type"]
             for url in urls
             for message in sqs.receive_message(QueueUrl=url).get("Messages", [])
         ]
         logged = logs.filter_log_events(logGroupName="three")["events"]
-        return arrived + [json.loads(event["message"])["detail-type"] for event in logged]
+        return received + [json.loads(event["message"])["detail-type"] for event in logged]
 
-    return try_out
+    return put_event
 
 
-def test_a_rule_still_reaches_the_targets_that_moto_serves(rule: Callable[..., list[str]]) -> None:
+def test_a_rule_reaches_the_targets_that_moto_supports(rule: Callable[..., list[str]]) -> None:
     assert rule(EventPattern='{"source": ["tests"]}') == ["Tried", "Tried", "Tried"]
 
 
 @pytest.mark.parametrize(
-    "silent",
+    "changes",
     [
         {"EventPattern": '{"source": ["others"]}'},
         {"EventPattern": '{"source": ["tests"]}', "State": "DISABLED"},
         {"ScheduleExpression": "rate(3 hours)"},
     ],
-    ids=["others'", "disabled", "on the clock"],
+    ids=["other source", "disabled", "scheduled"],
 )
-def test_a_rule_that_does_not_match_reaches_none_of_them(
-    silent: dict[str, str], rule: Callable[..., list[str]]
+def test_a_rule_that_does_not_match_reaches_no_target(
+    changes: dict[str, str], rule: Callable[..., list[str]]
 ) -> None:
-    assert rule(**silent) == []
+    assert rule(**changes) == []
 
 
 @pytest.fixture
 def publish(
     clients: Callable[[str], Any], make: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch
 ) -> Publish:
-    """Publishes to a topic with a mail box; the bodies of the mails that came of it."""
+    """Return a function that publishes to a topic and returns the bodies of the e-mails."""
     monkeypatch.setattr(Subscription, "publish", Subscription.publish)
     monkeypatch.setattr(LambdaFunction, "invoke", LambdaFunction.invoke)
     monkeypatch.setattr(Rule, "send_to_targets", Rule.send_to_targets)
@@ -296,24 +294,24 @@ def attribute(value: str) -> dict[str, Any]:
     return {"severity": {"DataType": "String", "StringValue": value}}
 
 
-def test_a_mail_is_the_text_that_is_meant_for_mail_boxes(publish: Publish) -> None:
+def test_an_email_has_the_text_for_the_email_protocol(publish: Publish) -> None:
     texts = json.dumps({"default": "for all", "email": "for people", "sqs": "{}"})
     assert publish(None, texts, MessageStructure="json") == ["for people"]
 
 
-def test_a_mail_box_gets_the_text_for_all_where_there_is_none_for_it(publish: Publish) -> None:
+def test_an_email_has_the_default_text_without_a_text_for_its_protocol(publish: Publish) -> None:
     texts = json.dumps({"default": "for all", "sqs": "{}"})
     assert publish(None, texts, MessageStructure="json") == ["for all"]
 
 
 @pytest.mark.parametrize(("severity", "mails"), [("page", []), ("ok", ["text"])])
-def test_a_mail_box_gets_what_its_filter_policy_lets_through(
+def test_an_email_subscription_gets_messages_that_match_its_filter_policy(
     severity: str, mails: list[str], publish: Publish
 ) -> None:
     policy = {"severity": [{"anything-but": ["page"]}]}
     assert publish(policy, "text", MessageAttributes=attribute(severity)) == mails
 
 
-def test_a_message_without_attributes_passes_no_filter_policy(publish: Publish) -> None:
-    """As on AWS, even where the policy asks for an attribute not to be there."""
+def test_a_message_without_attributes_matches_no_filter_policy(publish: Publish) -> None:
+    """As on AWS, this includes a policy that requires an attribute to be absent."""
     assert publish({"severity": [{"exists": False}]}, "text") == []

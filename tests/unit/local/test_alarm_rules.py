@@ -1,4 +1,4 @@
-"""CloudWatch's rules for alarms, held against what AWS publishes."""
+"""The alarm rules give the states and reasons that AWS documents."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,9 @@ from infra.local.cloudwatch.alarm_rules import (
     State,
     compute,
     evaluate,
-    fault,
-    holds,
-    reason,
+    evaluate_composite,
+    state_reason,
+    validation_error,
     window_end,
 )
 from infra.local.errors import LocalCloudError
@@ -24,9 +24,9 @@ NOW = datetime(2026, 11, 22, 18, 0, 30, tzinfo=UTC)
 TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")
 RETAIN = "Retain current state"
 
-# "Configuring how CloudWatch alarms treat missing data": 3 of 3, then 2 of 3. The columns are
-# the points, how many must be filled, and the state under each treatment.
-PUBLISHED: list[tuple[int, str, int, tuple[str, str, str, str]]] = [
+# "Configuring how CloudWatch alarms treat missing data": 3 out of 3, then 2 out of 3. The columns
+# are M, the datapoints, the number of missing ones, and the state for each treatment.
+DOCUMENTED: list[tuple[int, str, int, tuple[str, str, str, str]]] = [
     (3, "0 - X - X", 0, ("OK", "OK", "OK", "OK")),
     (3, "0 - - - -", 2, ("OK", "OK", "OK", "OK")),
     (3, "- - - - -", 3, ("INSUFFICIENT_DATA", RETAIN, "ALARM", "OK")),
@@ -40,37 +40,37 @@ PUBLISHED: list[tuple[int, str, int, tuple[str, str, str, str]]] = [
 ]
 
 
-def points(text: str) -> list[float | None]:
+def datapoints(text: str) -> list[float | None]:
     values: dict[str, float | None] = {"0": 10.0, "X": 90.0, "-": None}
     return [values[each] for each in text.split()]
 
 
 @pytest.mark.parametrize("current", ["OK", "ALARM", "INSUFFICIENT_DATA"])
 @pytest.mark.parametrize("treatment", TREATMENTS)
-@pytest.mark.parametrize(("to_alarm", "text", "filled", "states"), PUBLISHED)
-def test_the_tables_that_aws_publishes(  # noqa: PLR0917 - a table has columns
+@pytest.mark.parametrize(("to_alarm", "text", "missing", "states"), DOCUMENTED)
+def test_states_are_those_in_the_user_guide(  # noqa: PLR0917 - the columns of a table
     to_alarm: int,
     text: str,
-    filled: int,
+    missing: int,
     states: tuple[str, str, str, str],
     treatment: str,
     current: State,
 ) -> None:
     rule = replace(RULE, to_alarm=to_alarm, treatment=treatment)
-    verdict = evaluate(rule, points(text), current)
-    published = states[TREATMENTS.index(treatment)]
-    assert verdict.filled == filled
-    assert verdict.state == (current if published == RETAIN else published)
+    evaluation = evaluate(rule, datapoints(text), current)
+    documented = states[TREATMENTS.index(treatment)]
+    assert evaluation.missing == missing
+    assert evaluation.state == (current if documented == RETAIN else documented)
 
 
-def test_the_published_evaluation_range_of_three_periods_is_five() -> None:
-    assert RULE.retrieved == 5
+def test_the_evaluation_range_of_three_periods_is_five() -> None:
+    assert RULE.evaluation_range == 5
 
 
 @pytest.mark.parametrize("text", ["- - - - X", "- - - X -"])
 def test_an_alarm_is_not_premature(text: str) -> None:
-    """The next point may be good: "- - - X 0" or "- - X - 0"."""
-    assert evaluate(RULE, points(text), "OK").state == "OK"
+    """The next datapoint can be within the threshold: "- - - X 0" or "- - X - 0"."""
+    assert evaluate(RULE, datapoints(text), "OK").state == "OK"
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,17 @@ def test_an_alarm_is_not_premature(text: str) -> None:
         ("LessThanOrEqualToThreshold", [True, True, False]),
     ],
 )
-def test_operators(operator: str, breaching: list[bool]) -> None:
+def test_an_operator_compares_as_its_name_says(operator: str, breaching: list[bool]) -> None:
     rule = replace(RULE, operator=operator)
     assert [rule.breaches(value) for value in (49.0, 50.0, 51.0)] == breaching
 
 
-def words(rule: Rule, text: str, current: State = "OK") -> str:
-    verdict = evaluate(rule, points(text), current)
+def reason(rule: Rule, text: str, current: State = "OK") -> str:
+    evaluation = evaluate(rule, datapoints(text), current)
     newest = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-    return reason(rule, verdict, lambda age: newest - timedelta(seconds=(age - 1) * rule.period))
+    return state_reason(
+        rule, evaluation, lambda age: newest - timedelta(seconds=(age - 1) * rule.period)
+    )
 
 
 ONE = replace(RULE, periods=1, to_alarm=1)
@@ -128,15 +130,15 @@ ONE = replace(RULE, periods=1, to_alarm=1)
         (RULE, "- - - - -", "Insufficient Data: 3 datapoints were unknown."),
     ],
 )
-def test_reasons_are_in_cloudwatchs_words(rule: Rule, text: str, expected: str) -> None:
-    assert words(rule, text) == expected
+def test_a_reason_has_cloudwatchs_wording(rule: Rule, text: str, expected: str) -> None:
+    assert reason(rule, text) == expected
 
 
-def test_periods_slide_with_the_minute() -> None:
+def test_the_newest_period_ends_with_the_current_minute() -> None:
     assert window_end(RULE, NOW) == NOW.replace(minute=1, second=0)
 
 
-def test_an_alarm_of_more_than_a_day_is_evaluated_up_to_the_hour() -> None:
+def test_the_newest_period_of_a_multi_day_alarm_ends_with_the_last_hour() -> None:
     rule = replace(RULE, period=43_200, periods=3)
     assert window_end(rule, NOW.replace(minute=59)) == NOW.replace(minute=0, second=0)
 
@@ -152,19 +154,19 @@ def test_an_alarm_of_more_than_a_day_is_evaluated_up_to_the_hour() -> None:
         ({"operator": "Above"}, "ComparisonOperator"),
     ],
 )
-def test_what_cloudwatch_refuses(changes: dict[str, Any], expected: str) -> None:
-    assert expected in fault(replace(RULE, **changes), statistics=["Sum"])
+def test_an_invalid_alarm_is_rejected(changes: dict[str, Any], expected: str) -> None:
+    assert expected in validation_error(replace(RULE, **changes), statistics=["Sum"])
 
 
 @pytest.mark.parametrize(
     "changes", [{"period": 300, "periods": 288}, {"period": 86_400, "periods": 7}, {"period": 10}]
 )
-def test_what_cloudwatch_takes(changes: dict[str, Any]) -> None:
-    assert not fault(replace(RULE, **changes), statistics=["Sum", "p95", "p99.9"])
+def test_a_valid_alarm_is_accepted(changes: dict[str, Any]) -> None:
+    assert not validation_error(replace(RULE, **changes), statistics=["Sum", "p95", "p99.9"])
 
 
-def test_an_unknown_statistic_is_refused() -> None:
-    assert fault(RULE, statistics=["Median"])
+def test_an_unknown_statistic_is_rejected() -> None:
+    assert validation_error(RULE, statistics=["Median"])
 
 
 @pytest.mark.parametrize(
@@ -178,12 +180,14 @@ def test_an_unknown_statistic_is_refused() -> None:
         ("MAX([m1, m2])", [2.0, 4.0, None]),
     ],
 )
-def test_metric_maths(expression: str, expected: list[float | None]) -> None:
+def test_a_metric_math_expression_is_computed_for_each_period(
+    expression: str, expected: list[float | None]
+) -> None:
     assert compute(expression, {"m1": [1.0, None, None], "m2": [2.0, 4.0, None]}) == expected
 
 
 @pytest.mark.parametrize("expression", ["m3", "m1 / m2", "FILL(m1, REPEAT)", "m1 +"])
-def test_metric_maths_that_is_not_known_says_so(expression: str) -> None:
+def test_an_unsupported_metric_math_expression_is_an_error(expression: str) -> None:
     with pytest.raises(LocalCloudError):
         compute(expression, {"m1": [1.0], "m2": [2.0]})
 
@@ -205,11 +209,11 @@ STATES: dict[str, State] = {"a": "ALARM", "b-2": "OK", "c": "INSUFFICIENT_DATA"}
         ("\n  ALARM(b-2)\n  OR\n  TRUE\n", True),
     ],
 )
-def test_composite_rules(rule: str, expected: bool) -> None:
-    assert holds(rule, STATES) is expected
+def test_a_composite_rule_is_evaluated(rule: str, expected: bool) -> None:
+    assert evaluate_composite(rule, STATES) is expected
 
 
-@pytest.mark.parametrize("rule", ["ALARM(nowhere)", "ALARM(a) XOR OK(c)", "ALARM(a", ""])
-def test_a_composite_rule_that_is_none_is_refused(rule: str) -> None:
+@pytest.mark.parametrize("rule", ["ALARM(unknown)", "ALARM(a) XOR OK(c)", "ALARM(a", ""])
+def test_an_invalid_composite_rule_is_an_error(rule: str) -> None:
     with pytest.raises(LocalCloudError):
-        holds(rule, STATES)
+        evaluate_composite(rule, STATES)

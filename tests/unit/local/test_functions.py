@@ -1,4 +1,4 @@
-"""Lambda of the local cloud by itself, with a function of three lines."""
+"""Execution environments are reused, with a function of three lines."""
 
 import io
 import zipfile
@@ -20,21 +20,21 @@ SOURCE = "import os\ndef handler(event, context):\n    return os.getpid()\n"
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Iterator[Functions]:
-    made = Functions(
+    created = Functions(
         python=LAMBDA_PYTHON,
         work=tmp_path,
         endpoint="http://127.0.0.1:1",
         log=lambda *_: None,
         assume=Iam().assume,
     )
-    yield made
-    made.close()
+    yield created
+    created.close()
 
 
 def function(name: str) -> FunctionSpec:
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("main.py", SOURCE)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("main.py", SOURCE)
     return FunctionSpec(
         name=name,
         arn=f"arn:aws:lambda:{REGION}:123456789012:function:{name}",
@@ -50,16 +50,16 @@ def function(name: str) -> FunctionSpec:
 
 
 def invoke(functions: Functions, spec: FunctionSpec) -> int:
-    """The ID of the process that answered."""
+    """Invoke the function; return the ID of its process."""
     return int(functions.invoke(spec, b"{}").payload)
 
 
-def test_an_environment_is_kept_for_the_next_invocation(functions: Functions) -> None:
+def test_the_next_invocation_reuses_the_environment(functions: Functions) -> None:
     spec = function("one")
     assert invoke(functions, spec) == invoke(functions, spec)
 
 
-def test_a_new_configuration_ends_the_environments_of_the_old_one(functions: Functions) -> None:
+def test_a_new_configuration_stops_the_old_environments(functions: Functions) -> None:
     spec = function("one")
     old = invoke(functions, spec)
     new = invoke(functions, replace(spec, environment={"SETTING": "new"}))
@@ -67,7 +67,7 @@ def test_a_new_configuration_ends_the_environments_of_the_old_one(functions: Fun
     assert psutil.pid_exists(new)
 
 
-def test_another_function_keeps_its_environments(functions: Functions) -> None:
+def test_environments_of_other_functions_are_kept(functions: Functions) -> None:
     other = invoke(functions, function("other"))
     invoke(functions, function("one"))
     assert psutil.pid_exists(other)

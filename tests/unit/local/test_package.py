@@ -1,4 +1,4 @@
-"""Packaging reuses a result as long as no input has changed."""
+"""Packaging reuses a cached result until an input changes."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from infra.local import package as package_module
 from infra.local.package import Package, package
 
-# In the place of Chalice: its output is the source, and a line in a log for each call.
+# A fake of Chalice: it outputs the source, and logs each call.
 CHALICE = """
 import pathlib, sys
 out = pathlib.Path(sys.argv[-1])
@@ -76,8 +76,8 @@ def test_another_stage_or_region_is_packaged_again(project: Path) -> None:
     assert calls(project) == 3
 
 
-def test_only_the_newest_results_are_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_module, "_KEPT", 2)
+def test_only_the_newest_results_are_cached(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_module, "_MAX_CACHED", 2)
     for number in range(3):
         build(project, stage=str(number))
     assert len(list((project / "packages").iterdir())) == 2

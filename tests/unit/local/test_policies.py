@@ -1,4 +1,4 @@
-"""IAM's decision by itself: what a policy allows, and what is not guessed at."""
+"""Policies are evaluated as IAM does; an unsupported element is an error."""
 
 import json
 from typing import Any
@@ -14,8 +14,8 @@ from infra.local.iam.policies import (
 )
 
 OBJECT = "arn:aws:s3:::data-1/raw/a.json"
-OWN = (("aws:ResourceAccount", "111122223333"), ("aws:PrincipalAccount", "111122223333"))
-FOREIGN = (("aws:ResourceAccount", "444455556666"), ("aws:PrincipalAccount", "111122223333"))
+SAME_ACCOUNT = (("aws:ResourceAccount", "111122223333"), ("aws:PrincipalAccount", "111122223333"))
+OTHER_ACCOUNT = (("aws:ResourceAccount", "444455556666"), ("aws:PrincipalAccount", "111122223333"))
 
 
 def statement(**changes: Any) -> dict[str, Any]:
@@ -29,17 +29,17 @@ def statement(**changes: Any) -> dict[str, Any]:
 
 
 def policies(*statements: dict[str, Any]) -> dict[str, str]:
-    return {"own": json.dumps({"Version": "2012-10-17", "Statement": list(statements)})}
+    return {"inline": json.dumps({"Version": "2012-10-17", "Statement": list(statements)})}
 
 
 def allowed(call: Call, *statements: dict[str, Any]) -> bool:
     return bool(evaluate(call, policies(*statements)))
 
 
-def test_what_allows_a_call_is_told_to_the_resource() -> None:
+def test_evaluate_returns_the_grant_that_allows_a_call() -> None:
     two = statement(Action=["s3:PutObject", "s3:GetObject"])
     assert evaluate(Call("s3:GetObject", OBJECT), policies(two)) == [
-        Grant("own", "Read", "s3:GetObject", "arn:aws:s3:::data-*/raw/*")
+        Grant("inline", "Read", "s3:GetObject", "arn:aws:s3:::data-*/raw/*")
     ]
 
 
@@ -65,41 +65,43 @@ def test_what_allows_a_call_is_told_to_the_resource() -> None:
         ("arn:aws:s3:::data-${aws:PrincipalAccount}/*", OBJECT, False),
     ],
 )
-def test_a_resource_is_matched_as_iam_does(pattern: str, resource: str, matches: bool) -> None:
-    call = Call("s3:GetObject", resource, OWN)
+def test_a_resource_is_matched_as_in_iam(pattern: str, resource: str, matches: bool) -> None:
+    call = Call("s3:GetObject", resource, SAME_ACCOUNT)
     assert allowed(call, statement(Resource=pattern)) is matches
 
 
 @pytest.mark.parametrize(
     ("action", "matches"), [("s3:GetObject", True), ("S3:getobject", True), ("s3:Get", False)]
 )
-def test_an_action_is_matched_whole_and_whatever_its_case(action: str, matches: bool) -> None:
+def test_an_action_is_matched_as_a_whole_and_case_insensitively(action: str, matches: bool) -> None:
     assert allowed(Call("s3:GetObject", OBJECT), statement(Action=action)) is matches
 
 
-def test_what_no_statement_names_is_denied() -> None:
+def test_a_call_without_a_matching_statement_is_denied() -> None:
     assert not allowed(Call("s3:PutObject", OBJECT), statement())
 
 
-def test_a_deny_wins_over_every_allow() -> None:
+def test_a_deny_overrides_every_allow() -> None:
     deny = statement(Effect="Deny", Sid="No")
     assert not allowed(Call("s3:GetObject", OBJECT), statement(), deny, statement())
 
 
 @pytest.mark.parametrize(("resource", "matches"), [(OBJECT, True), ("arn:aws:s3:::x/y", False)])
-def test_a_deny_of_everything_else_leaves_what_it_names(resource: str, matches: bool) -> None:
+def test_a_deny_with_not_resource_does_not_deny_that_resource(resource: str, matches: bool) -> None:
     deny = statement(Effect="Deny", NotResource=["arn:aws:s3:::data-1/*"])
     del deny["Resource"]
     assert allowed(Call("s3:GetObject", resource), statement(Resource="*"), deny) is matches
 
 
-@pytest.mark.parametrize(("context", "matches"), [(OWN, True), (FOREIGN, False), ((), False)])
+@pytest.mark.parametrize(
+    ("context", "matches"), [(SAME_ACCOUNT, True), (OTHER_ACCOUNT, False), ((), False)]
+)
 @pytest.mark.parametrize("operator", ["StringEquals", "StringLike"])
-def test_a_condition_holds_only_on_a_key_with_that_value(
+def test_a_condition_is_true_only_for_a_key_with_its_value(
     operator: str, context: tuple[tuple[str, str], ...], matches: bool
 ) -> None:
-    own = {operator: {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}
-    assert allowed(Call("s3:GetObject", OBJECT, context), statement(Condition=own)) is matches
+    condition = {operator: {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}
+    assert allowed(Call("s3:GetObject", OBJECT, context), statement(Condition=condition)) is matches
 
 
 @pytest.mark.parametrize(
@@ -111,15 +113,15 @@ def test_a_condition_holds_only_on_a_key_with_that_value(
         {"Resource": "arn:aws:s3:::${aws:username}/*"},
     ],
 )
-def test_what_is_not_known_is_an_error_and_not_a_guess(changes: dict[str, Any]) -> None:
+def test_an_unsupported_element_is_an_error(changes: dict[str, Any]) -> None:
     with pytest.raises(PolicyError):
         evaluate(Call("s3:GetObject", OBJECT), policies(statement(**changes)))
 
 
-def test_grants_are_every_pair_of_action_and_resource() -> None:
+def test_there_is_a_grant_for_every_pair_of_action_and_resource() -> None:
     two = statement(Action=["s3:GetObject", "s3:PutObject"], Resource=["a", "b"])
     found = grants(policies(two, statement(Effect="Deny")))
-    assert {(use.action, use.resource) for use in found} == {
+    assert {(grant.action, grant.resource) for grant in found} == {
         ("s3:GetObject", "a"),
         ("s3:GetObject", "b"),
         ("s3:PutObject", "a"),

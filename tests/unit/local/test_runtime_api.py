@@ -1,4 +1,4 @@
-"""The Runtime API by itself, over real sockets."""
+"""The Runtime API handles broken connections, over real sockets."""
 
 import queue
 import socket
@@ -12,70 +12,70 @@ from infra.local.lambda_.runtime_api import RuntimeApiServer
 
 INIT_ERROR = b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
 
-# As many as may wait to be accepted.
+# The length of the server's queue of connections.
 RESETS = RuntimeApiServer.request_queue_size
 
 
-class Outcomes:
-    """Takes what is reported, and has no work."""
+class Results:
+    """Collects results; has no events."""
 
     def __init__(self) -> None:
-        self.reported: queue.Queue[tuple[bytes, bool]] = queue.Queue()
+        self.received: queue.Queue[tuple[bytes, bool]] = queue.Queue()
 
-    def next_work(self) -> None:
+    def next_event(self) -> None:
         return None
 
-    def report(self, body: bytes, *, error: bool) -> None:
-        self.reported.put((body, error))
+    def put_result(self, body: bytes, *, error: bool) -> None:
+        self.received.put((body, error))
 
 
 @pytest.fixture
-def outcomes() -> Outcomes:
-    return Outcomes()
+def results() -> Results:
+    return Results()
 
 
 @pytest.fixture
-def server(outcomes: Outcomes) -> Iterator[RuntimeApiServer]:
-    with RuntimeApiServer(outcomes) as made:
-        # So that the server's end waits for its threads, and what they print is printed.
-        made.daemon_threads = False
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+def server(results: Results) -> Iterator[RuntimeApiServer]:
+    with RuntimeApiServer(results) as created:
+        # Closing the server then waits for its threads, which have printed their errors by then.
+        created.daemon_threads = False
+        thread = threading.Thread(target=created.serve_forever, args=(0.01,))
         thread.start()
-        yield made
-        made.shutdown()
+        yield created
+        created.shutdown()
         thread.join()
 
 
 def connection(server: RuntimeApiServer) -> socket.socket:
-    """A client that, like the kernel for a killed process, resets what it has not read."""
+    """Open a connection that resets on close, as the kernel does for a killed process."""
     client = socket.create_connection(("127.0.0.1", server.server_port), timeout=300)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return client
 
 
-def test_a_process_that_is_killed_after_its_report_leaves_no_traceback(
-    server: RuntimeApiServer, outcomes: Outcomes, capfd: pytest.CaptureFixture[str]
+def test_a_process_killed_after_its_result_causes_no_traceback(
+    server: RuntimeApiServer, results: Results, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with connection(server) as client:
         client.sendall(INIT_ERROR)
-        assert outcomes.reported.get(timeout=300) == (b"{}", True)
+        assert results.received.get(timeout=300) == (b"{}", True)
     server.server_close()
     assert capfd.readouterr().err == ""
 
 
-def test_an_outcome_counts_though_nobody_reads_the_answer(
-    server: RuntimeApiServer, outcomes: Outcomes, capfd: pytest.CaptureFixture[str]
+def test_a_result_counts_although_the_response_cannot_be_sent(
+    server: RuntimeApiServer, results: Results, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(RESETS):
         with connection(server) as client:
             client.sendall(INIT_ERROR)
     for _ in range(RESETS):
-        assert outcomes.reported.get(timeout=300) == (b"{}", True)
+        assert results.received.get(timeout=300) == (b"{}", True)
     server.server_close()
     assert capfd.readouterr().err == ""
 
 
-def test_another_error_of_the_server_is_told(
+def test_any_other_error_is_printed(
     server: RuntimeApiServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with connection(server) as client:
