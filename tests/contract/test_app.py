@@ -1,4 +1,4 @@
-"""The Chalice app, each handler driven by chalice.test.Client."""
+"""The handlers of the Chalice app, called through chalice.test.Client."""
 
 import json
 import subprocess
@@ -23,36 +23,36 @@ from tests.conftest import (
     ROOT,
     Backend,
 )
-from tests.unit.notify.test_messages import OVER, alarm_event
+from tests.unit.notify.test_messages import RESOLVED, alarm_event
 
 
 @contextmanager
 def app_client(folder: Path, **changes: str) -> Iterator[Client]:
-    """The app with the settings of stage prod and these; `folder` is for its configuration."""
-    forget()
+    """The app as stage prod with these variables; its configuration is written to `folder`."""
+    clear_caches()
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
     config["stages"]["prod"]["environment_variables"] = {"METRIC_SOURCES": "host", **changes}
     (folder / ".chalice").mkdir()
     (folder / ".chalice" / "config.json").write_text(json.dumps(config))
     with Client(app.app, stage_name="prod", project_dir=str(folder)) as client:
         yield client
-    forget()
+    clear_caches()
 
 
 @pytest.fixture
 def offline(tmp_path: Path) -> Iterator[Client]:
-    """The app, measuring this machine, without any AWS."""
+    """The app without AWS; it measures this machine."""
     with app_client(tmp_path) as client:
         yield client
 
 
 @pytest.fixture
-def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - AWS is there
-    """The app, with AWS on moto."""
+def client(backend: Backend, offline: Client) -> Client:  # noqa: ARG001 - starts moto
+    """The app with AWS on moto."""
     return offline
 
 
-def forget() -> None:
+def clear_caches() -> None:
     factories = (app.get_settings, app.get_store, app.get_sources)
     for factory in (*factories, app.get_service, app.get_notifier_settings, app.get_notifier_ports):
         factory.cache_clear()
@@ -70,10 +70,8 @@ def scheduled(client: Client, **detail: str) -> dict[str, object]:
     return dict(event)
 
 
-def test_health_answers_without_asking_aws(
-    offline: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing listens where AWS would be."""
+def test_health_does_not_use_aws(offline: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AWS endpoint is unreachable."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     response = offline.http.get("/health")
@@ -81,13 +79,13 @@ def test_health_answers_without_asking_aws(
     assert response.json_body["status"] == "ok"
 
 
-def test_a_plain_tick_collects_all_four_types(client: Client, backend: Backend) -> None:
-    answer = client.lambda_.invoke("data-collector", scheduled(client)).payload
-    assert [result["metric_type"] for result in answer["results"]] == list(METRIC_TYPES)
+def test_a_scheduled_event_collects_all_four_metric_types(client: Client, backend: Backend) -> None:
+    response = client.lambda_.invoke("data-collector", scheduled(client)).payload
+    assert [result["metric_type"] for result in response["results"]] == list(METRIC_TYPES)
     assert len(backend.items()) == 4
 
 
-def test_a_branch_collects_its_own(client: Client, backend: Backend) -> None:
+def test_a_branch_collects_its_metric_type(client: Client, backend: Backend) -> None:
     client.lambda_.invoke("data-collector", scheduled(client, metric_type="memory"))
     assert [item["metric_type"]["S"] for item in backend.items()] == ["memory"]
 
@@ -108,15 +106,15 @@ def test_an_object_created_event_is_processed(
         region=REGION,
     )
     with caplog.at_level("INFO"):
-        answer = client.lambda_.invoke("log-processor", event).payload
-    assert (answer["status"], answer["records"]) == ("PROCESSED", 1)
+        response = client.lambda_.invoke("log-processor", event).payload
+    assert (response["status"], response["records"]) == ("PROCESSED", 1)
     assert "processed_at" in backend.items()[0]
     assert caplog.messages[-1] == "processed"
     assert vars(caplog.records[-1])["records"] == 1
-    counted = json.loads(capsys.readouterr().out.splitlines()[-2])
-    (directive,) = counted["_aws"]["CloudWatchMetrics"]
+    line = json.loads(capsys.readouterr().out.splitlines()[-2])
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert (directive["Namespace"], directive["Dimensions"]) == ("InfraMonitoring", [["service"]])
-    names = {each["Name"]: counted[each["Name"]] for each in directive["Metrics"]}
+    names = {each["Name"]: line[each["Name"]] for each in directive["Metrics"]}
     assert names == {
         "RecordsReceived": [1.0],
         "RecordsStored": [1.0],
@@ -126,16 +124,16 @@ def test_an_object_created_event_is_processed(
 def test_an_alarm_is_published_to_the_topic(tmp_path: Path) -> None:
     with mock_aws():
         topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
-        # Chalice's client knows no variables of single functions.
+        # Chalice's test client does not support the variables of single functions.
         settings = {"RUNBOOK_URL": "docs/runbooks", "SUCCESS_DIGEST": "EveryRun", "STAGE": "prod"}
         settings |= {"TOPIC_ARN": topic, "PAGES_TOPIC_ARN": topic}
         with app_client(tmp_path, **settings) as client:
-            answer = client.lambda_.invoke("notifier", alarm_event(**OVER)).payload
-    assert (answer["published"], answer["state"]) == (True, "OK")
+            response = client.lambda_.invoke("notifier", alarm_event(**RESOLVED)).payload
+    assert (response["published"], response["state"]) == (True, "OK")
 
 
-def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -> None:
-    forget()
+def test_an_error_names_every_missing_setting(tmp_path: Path) -> None:
+    clear_caches()
     with Client(app.app, project_dir=str(tmp_path)) as client:
         event = scheduled(client)
         with pytest.raises(SettingsError) as caught:
@@ -144,15 +142,15 @@ def test_a_stage_without_its_settings_says_all_that_is_missing(tmp_path: Path) -
     assert len(caught.value.problems) == len(required)
 
 
-def test_the_app_makes_no_client_when_it_is_imported() -> None:
-    """A cold start pays for what an import does."""
+def test_importing_the_app_creates_no_client() -> None:
+    """Work at import time delays every cold start."""
     code = """
 import botocore.session
 
-def refuse(*_, **__):
-    raise AssertionError("a client is made")
+def fail(*_, **__):
+    raise AssertionError("a client was created")
 
-botocore.session.Session.create_client = refuse
+botocore.session.Session.create_client = fail
 import app
 """
     done = subprocess.run(
@@ -161,8 +159,8 @@ import app
     assert done.returncode == 0, done.stderr
 
 
-def test_only_the_apis_own_cold_starts_pay_for_it() -> None:
-    """What answers its requests is imported at the first of them."""
+def test_importing_the_app_does_not_import_the_api_modules() -> None:
+    """They are imported at the first request, so other cold starts stay short."""
     code = "import sys, app; print(*sorted(n for n in sys.modules if n.startswith('chalicelib')))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -183,7 +181,7 @@ def test_only_the_apis_own_cold_starts_pay_for_it() -> None:
 
 
 def open_routes(chalice: Chalice) -> set[str]:
-    """The routes that anybody may call."""
+    """The routes without IAM authorization."""
     return {
         path
         for path, methods in chalice.routes.items()
@@ -192,12 +190,12 @@ def open_routes(chalice: Chalice) -> set[str]:
     }
 
 
-def test_every_route_but_health_needs_iam() -> None:
+def test_every_route_except_health_requires_iam() -> None:
     assert open_routes(app.app) == {"/health"}
 
 
-def test_the_guard_itself_knows_an_open_route_from_a_guarded_one() -> None:
-    chalice = Chalice(app_name="guarded-and-open")
-    chalice.route("/guarded", authorizer=IAMAuthorizer())(dict)
+def test_open_routes_are_those_without_an_authorizer() -> None:
+    chalice = Chalice(app_name="open-and-authorized")
+    chalice.route("/authorized", authorizer=IAMAuthorizer())(dict)
     chalice.route("/open")(dict)
     assert open_routes(chalice) == {"/open"}

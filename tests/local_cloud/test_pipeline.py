@@ -27,7 +27,7 @@ from tests.conftest import (
     point,
 )
 from tests.support.waiting import wait_until
-from tests.unit.notify.test_messages import OVER, alarm_event
+from tests.unit.notify.test_messages import RESOLVED, alarm_event
 
 Eventually = Callable[..., Any]
 
@@ -215,7 +215,7 @@ def test_an_alarm_that_begins_and_ends_is_two_mails(
     cloud: RunningCloud, eventually: Eventually
 ) -> None:
     before = len(control(cloud, "mails"))
-    for event in (alarm_event("InfraMonitoring-HighCPU"), alarm_event(**OVER)):
+    for event in (alarm_event("InfraMonitoring-HighCPU"), alarm_event(**RESOLVED)):
         entry = {"Source": event["source"], "DetailType": event["detail-type"]}
         cloud.client("events").put_events(Entries=[entry | {"Detail": json.dumps(event["detail"])}])
         eventually(lambda: control(cloud, "idle"))

@@ -29,7 +29,7 @@ from tests.conftest import (
 )
 from tests.unit.notify.test_messages import (
     GOOD,
-    OVER,
+    RESOLVED,
     RUN,
     alarm_event,
     failed,
@@ -42,7 +42,7 @@ MORNING = NOW.replace(hour=3)
 
 
 class Aws:
-    """A table and topics with a queue each on moto, and the executions that a test sets."""
+    """On moto a table and two topics with a queue each; a test sets `executions`."""
 
     def __init__(self) -> None:
         factory: Any = boto3.client
@@ -74,14 +74,14 @@ class Aws:
         return queue
 
     def _list(self, **request: Any) -> dict[str, Any]:
-        """Two a page, newest first, as Step Functions returns them; moto only has current ones."""
+        """Pages of two, newest first, as in Step Functions; moto cannot have past executions."""
         start = int(request.get("nextToken", 0))
         newest_first = sorted(self.executions, reverse=True)[start : start + 2]
-        answer: dict[str, Any] = {
+        response: dict[str, Any] = {
             "executions": [{"startDate": at, "status": status} for at, status in newest_first]
         }
         more = start + 2 < len(self.executions)
-        return answer | ({"nextToken": str(start + 2)} if more else {})
+        return response | ({"nextToken": str(start + 2)} if more else {})
 
     def store(self, host: str, windows_ago: int = 0, status: str = "", **changes: Any) -> None:
         at = WINDOW_END - timedelta(hours=3 * windows_ago)
@@ -101,8 +101,8 @@ class Aws:
         )
 
     def received(self, topic: str) -> list[dict[str, Any]]:
-        answer = self.sqs.receive_message(QueueUrl=self.queues[topic], MaxNumberOfMessages=10)
-        return [json.loads(each["Body"]) for each in answer.get("Messages", [])]
+        response = self.sqs.receive_message(QueueUrl=self.queues[topic], MaxNumberOfMessages=10)
+        return [json.loads(each["Body"]) for each in response.get("Messages", [])]
 
 
 @pytest.fixture
@@ -130,22 +130,22 @@ def test_an_alarm_names_the_affected_hosts_in_the_table(aws: Aws) -> None:
     aws.store("web-1", 1, "critical", measurements=busy(30))
     aws.store("calm", 0, "ok", measurements=busy(0))
     aws.notify(alarm_event())
-    (got,) = aws.received("alarms")
-    assert [each["name"] for each in json.loads(got["Message"])["hosts"]] == ["web-1"]
-    assert json.loads(got["Message"])["hosts"][0]["since"] == "2026-11-22T12:00:00Z"
+    (message,) = aws.received("alarms")
+    assert [each["name"] for each in json.loads(message["Message"])["hosts"]] == ["web-1"]
+    assert json.loads(message["Message"])["hosts"][0]["since"] == "2026-11-22T12:00:00Z"
 
 
 def test_programs_receive_json_and_attributes(aws: Aws) -> None:
     notification = aws.notify(alarm_event())
-    (got,) = aws.received("alarms")
-    attributes = {name: each["Value"] for name, each in got["MessageAttributes"].items()}
+    (message,) = aws.received("alarms")
+    attributes = {name: each["Value"] for name, each in message["MessageAttributes"].items()}
     assert notification == {"published": True, **attributes}
-    assert json.loads(got["Message"])["alarm"] == "InfraMonitoring-HighCPU"
+    assert json.loads(message["Message"])["alarm"] == "InfraMonitoring-HighCPU"
 
 
 def test_the_composite_alarm_goes_to_the_pager_topic_only(aws: Aws) -> None:
     aws.notify(alarm_event("InfraMonitoring-Page"))
-    aws.notify(alarm_event("InfraMonitoring-Page", **OVER))
+    aws.notify(alarm_event("InfraMonitoring-Page", **RESOLVED))
     states = [each["MessageAttributes"]["state"]["Value"] for each in aws.received("pages")]
     assert states == ["ALARM", "OK"]
     assert aws.received("alarms") == []
@@ -155,7 +155,7 @@ def test_the_composite_alarm_goes_to_the_pager_topic_only(aws: Aws) -> None:
     "event",
     [
         alarm_event(state={"value": "INSUFFICIENT_DATA"}),
-        alarm_event(state={"value": "OK"}, before={"value": "INSUFFICIENT_DATA"}),
+        alarm_event(state={"value": "OK"}, previous={"value": "INSUFFICIENT_DATA"}),
         alarm_event("InfraMonitoring-HighCPU-dev"),
     ],
     ids=["no data", "just created", "another stage"],
@@ -182,8 +182,8 @@ def test_a_run_is_published_with_its_worst_hosts(aws: Aws) -> None:
     aws.store("web-1", metric_type="memory", measurements={"percent": point("percent", 10)})
     aws.store("old", 1, measurements={"utilization": point("percent", 99)})
     aws.notify(run_event(*GOOD))
-    (got,) = aws.received("alarms")
-    hosts = json.loads(got["Message"])["hosts"]
+    (message,) = aws.received("alarms")
+    hosts = json.loads(message["Message"])["hosts"]
     assert [each["what"] for each in hosts] == ["cpu 93.0 % (critical from 80 %), memory 10.0 %"]
 
 
@@ -192,12 +192,12 @@ def test_the_first_successful_run_of_the_day_sends_the_digest(aws: Aws) -> None:
     statuses = ("FAILED", "SUCCEEDED", "TIMED_OUT", "FAILED")
     aws.executions = [*zip(yesterday, statuses, strict=True), (NOW, "RUNNING")]
     aws.notify(run_event(*GOOD), digest="Daily")
-    (got,) = aws.received("alarms")
-    assert json.loads(got["Message"])["runs"] == {
+    (message,) = aws.received("alarms")
+    assert json.loads(message["Message"])["runs"] == {
         "succeeded": 2,  # that run and the current one
         "failed": ["2026-11-21T22:01:00Z", "2026-11-21T19:01:00Z"],
     }
-    assert got["MessageAttributes"]["kind"]["Value"] == "digest"
+    assert message["MessageAttributes"]["kind"]["Value"] == "digest"
 
 
 def test_a_later_successful_run_of_the_day_sends_no_digest(aws: Aws) -> None:
@@ -216,7 +216,7 @@ def test_a_failed_run_is_published_with_every_digest_setting(digest: str, aws: A
     assert notification["severity"] == "alarm"
 
 
-def test_the_digest_setting_never_suppresses_successful_runs(aws: Aws) -> None:
+def test_a_successful_run_is_not_published_with_digest_never(aws: Aws) -> None:
     assert aws.notify(run_event(*GOOD), digest="Never") == {"published": False}
 
 
@@ -249,7 +249,7 @@ def test_only_the_attributes_that_messages_use_are_read(aws: Aws) -> None:
     assert "expires_at" not in item
 
 
-def test_settings_that_are_missing_or_bad_are_all_named() -> None:
+def test_an_error_names_every_missing_or_invalid_setting() -> None:
     with pytest.raises(SettingsError) as caught:
         NotifierSettings.from_environ({"SUCCESS_DIGEST": "Sometimes", "TOPIC_ARN": ""})
     assert len(caught.value.problems) == 5

@@ -1,4 +1,4 @@
-"""Runs as the API tells them, from the events of an execution."""
+"""Runs as the API returns them, from the histories of executions."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,8 @@ import pytest
 from chalicelib.api import runs
 from tests.support.api import assert_conforms
 
-BEGAN = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
-DONE = {
+START = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
+CPU_RESULT = {
     "metric_type": "cpu",
     "status": "SUCCEEDED",
     "records": 3,
@@ -22,7 +22,7 @@ DONE = {
 
 
 def at(seconds: float) -> datetime:
-    return BEGAN + timedelta(seconds=seconds)
+    return START + timedelta(seconds=seconds)
 
 
 def entered(seconds: float, name: str) -> dict[str, Any]:
@@ -35,81 +35,81 @@ def exited(seconds: float, name: str, output: Any) -> dict[str, Any]:
 
 
 def run(status: str, *events: dict[str, Any]) -> dict[str, Any]:
-    execution = {"name": "tick-1", "startDate": BEGAN, "status": status}
+    execution = {"name": "run-1", "startDate": START, "status": status}
     if status != "RUNNING":
         execution["stopDate"] = at(6.3)
-    told = runs.run(execution, events)
-    assert_conforms(told, "Run")
-    return told
+    response = runs.run(execution, events)
+    assert_conforms(response, "Run")
+    return response
 
 
-def test_a_branch_has_its_time_and_its_counts() -> None:
-    told = run(
+def test_a_branch_has_its_duration_and_counts() -> None:
+    response = run(
         "SUCCEEDED",
         entered(0.1, "InvokeCPUCollector"),
-        exited(0.9, "InvokeCPUCollector", DONE),
+        exited(0.9, "InvokeCPUCollector", CPU_RESULT),
     )
-    (branch,) = told["branches"]
+    (branch,) = response["branches"]
     assert (branch["status"], branch["seconds"], branch["records"]) == ("SUCCEEDED", 0.8, 3)
-    assert (told["expected"], told["reporting"], told["missing"]) == (4, 3, ["web-4"])
-    assert told["seconds"] == 6.3
+    assert (response["expected"], response["reporting"], response["missing"]) == (4, 3, ["web-4"])
+    assert response["seconds"] == 6.3
 
 
-def test_what_has_not_ended_has_no_end() -> None:
-    told = run("RUNNING", entered(0.1, "InvokeDiskCollector"))
-    (branch,) = told["branches"]
-    assert (told["stop"], branch["status"], branch["seconds"]) == (None, "RUNNING", None)
+def test_a_run_in_progress_has_no_stop_and_no_duration() -> None:
+    response = run("RUNNING", entered(0.1, "InvokeDiskCollector"))
+    (branch,) = response["branches"]
+    assert (response["stop"], branch["status"], branch["seconds"]) == (None, "RUNNING", None)
 
 
-def test_a_branch_of_a_run_that_was_stopped_failed() -> None:
-    told = run("ABORTED", entered(0.1, "InvokeDiskCollector"))
-    assert told["branches"][0]["status"] == "FAILED"
-    assert told["branches"][0]["error"] == "the run is ABORTED"
+def test_a_running_branch_of_an_aborted_run_is_failed() -> None:
+    response = run("ABORTED", entered(0.1, "InvokeDiskCollector"))
+    assert response["branches"][0]["status"] == "FAILED"
+    assert response["branches"][0]["error"] == "the run is ABORTED"
 
 
-def test_a_branch_that_failed_has_its_reason() -> None:
+def test_a_failed_branch_has_its_reason() -> None:
     failed = {"metric_type": "cpu", "status": "FAILED", "error": "Boom", "cause": "no luck"}
-    ended = {"error": "CollectorFailed", "cause": "At least one collector failed"}
-    told = run(
+    details = {"error": "CollectorFailed", "cause": "At least one collector failed"}
+    response = run(
         "FAILED",
         entered(0.1, "InvokeCPUCollector"),
         exited(70.0, "InvokeCPUCollector", {"Error": "Boom", "Cause": "no luck"}),
         exited(70.0, "CPUCollectorFailed", failed),
-        {"timestamp": at(71), "executionFailedEventDetails": ended},
+        {"timestamp": at(71), "executionFailedEventDetails": details},
     )
-    assert told["branches"][0]["error"] == "Boom: no luck"
-    assert told["error"] == "CollectorFailed: At least one collector failed"
+    assert response["branches"][0]["error"] == "Boom: no luck"
+    assert response["error"] == "CollectorFailed: At least one collector failed"
 
 
-def test_a_fleet_in_chunks_has_the_time_until_they_are_merged() -> None:
+def test_a_branch_with_chunks_ends_when_they_are_merged() -> None:
     planned = {"metric_type": "cpu", "status": "PLANNED", "expected": 4}
-    told = run(
+    response = run(
         "SUCCEEDED",
         entered(0.0, "InvokeCPUCollector"),
         exited(1.0, "InvokeCPUCollector", planned),
         exited(1.1, "AggregateResults", {"results": [planned]}),
-        exited(9.0, "MergeResults", DONE),
-        exited(9.1, "AggregateResults", {"results": [DONE]}),
+        exited(9.0, "MergeResults", CPU_RESULT),
+        exited(9.1, "AggregateResults", {"results": [CPU_RESULT]}),
     )
-    assert told["branches"][0]["seconds"] == 9.0
-    assert told["branches"][0]["records"] == 3
+    assert response["branches"][0]["seconds"] == 9.0
+    assert response["branches"][0]["records"] == 3
 
 
-def test_a_host_that_one_branch_misses_has_not_reported() -> None:
-    """Each branch may miss another one."""
-    disk = DONE | {"metric_type": "disk", "reporting": 4, "missing": [], "missing_count": 0}
-    memory = DONE | {"metric_type": "memory", "missing": ["web-3"]}
-    told = run(
+def test_a_host_missing_in_one_branch_is_missing_in_the_run() -> None:
+    """Different hosts can be missing in each branch."""
+    disk = CPU_RESULT | {"metric_type": "disk", "reporting": 4, "missing": [], "missing_count": 0}
+    memory = CPU_RESULT | {"metric_type": "memory", "missing": ["web-3"]}
+    response = run(
         "SUCCEEDED",
         *(entered(0.0, f"Invoke{name}Collector") for name in ("CPU", "Memory", "Disk")),
-        exited(1.0, "InvokeCPUCollector", DONE),
+        exited(1.0, "InvokeCPUCollector", CPU_RESULT),
         exited(1.0, "InvokeMemoryCollector", memory),
         exited(1.0, "InvokeDiskCollector", disk),
     )
-    assert (told["expected"], told["reporting"]) == (4, 3)
-    assert (told["missing"], told["missing_count"]) == (["web-4", "web-3"], 2)
+    assert (response["expected"], response["reporting"]) == (4, 3)
+    assert (response["missing"], response["missing_count"]) == (["web-4", "web-3"], 2)
 
 
 @pytest.mark.parametrize("name", ["CountObjects", "NotifySuccess", "HasTime"])
-def test_other_states_are_no_branches(name: str) -> None:
+def test_other_states_are_not_branches(name: str) -> None:
     assert run("RUNNING", entered(0, name), exited(1, name, {"status": "x"}))["branches"] == []

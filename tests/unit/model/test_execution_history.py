@@ -30,7 +30,7 @@ def test_branches_are_in_the_order_of_the_metric_types() -> None:
     ]
 
 
-def test_a_retried_branch_starts_at_its_first_try() -> None:
+def test_a_retried_branch_starts_at_its_first_attempt() -> None:
     (branch,) = branches([entered(0, "InvokeCPUCollector"), entered(10, "InvokeCPUCollector")])
     assert branch.start == START
 

@@ -1,4 +1,4 @@
-"""The two stored forms: DynamoDB items and lines for SQL."""
+"""The two stored formats: DynamoDB items, and lines for Athena."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from tests.conftest import (
     point,
 )
 
-# Of Athena's DDL and SELECT lists that a column here could collide with.
+# Words that Athena reserves in DDL or SELECT statements and that could be column names.
 RESERVED = set(
     """
     all alter and array as between bigint boolean by case cast char column create cross cube current
@@ -54,12 +54,12 @@ def enriched(**changes: Any) -> Enriched:
 
 
 def plain(item: dict[str, Any]) -> dict[str, Any]:
-    """An item as boto3's own deserializer reads it."""
+    """The values of an item, read with boto3's deserializer."""
     deserialize = TypeDeserializer().deserialize
     return {name: deserialize(value) for name, value in item.items()}
 
 
-def test_a_raw_item_has_the_seeds_fields_and_expires() -> None:
+def test_a_raw_item_has_the_required_attributes_and_expires() -> None:
     item = plain(raw_item(make_record(), retention_days=90))
     assert item["timestamp"] == "2026-11-22T18:00:00Z"
     assert item["metric_type"] == "cpu"
@@ -69,7 +69,7 @@ def test_a_raw_item_has_the_seeds_fields_and_expires() -> None:
     assert "processed_at" not in item
 
 
-def test_an_enriched_item_is_the_raw_one_and_more() -> None:
+def test_an_enriched_item_includes_the_raw_item() -> None:
     record = make_record()
     raw = plain(raw_item(record, retention_days=90))
     item = plain(enriched_item(enriched(), retention_days=90))
@@ -78,15 +78,13 @@ def test_an_enriched_item_is_the_raw_one_and_more() -> None:
     assert item["processed_at"] == "2026-11-22T18:00:05.000Z"
 
 
-def test_of_records_read_at_one_time_the_one_stored_later_stays_or_else_the_one_named_later() -> (
-    None
-):
-    def place(name: str, seconds: int) -> tuple[str, str]:
+def test_precedence_with_equal_reading_times_is_by_storage_time_then_by_name() -> None:
+    def of(name: str, seconds: int) -> tuple[str, str]:
         moment = WINDOW_END + timedelta(seconds=seconds)
-        here = replace(enriched(collected_at=WINDOW_END), source_object=name, stored_at=moment)
-        return precedence(enriched_item(here, retention_days=90))
+        stored = replace(enriched(collected_at=WINDOW_END), source_object=name, stored_at=moment)
+        return precedence(enriched_item(stored, retention_days=90))
 
-    assert place("s3://a", 0) < place("s3://z", 0) < place("s3://a", 1)
+    assert of("s3://a", 0) < of("s3://z", 0) < of("s3://a", 1)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-300, 0.1, 1e30, 123456789.123, None])
@@ -96,7 +94,7 @@ def test_every_value_of_a_record_fits_into_an_item(value: float | None) -> None:
     assert (stored is None) if value is None else float(stored) == pytest.approx(value, abs=1e-99)
 
 
-def test_what_was_stored_can_be_compared_with() -> None:
+def test_previous_values_are_read_from_an_item() -> None:
     record = make_record(collected_at=WINDOW_END)
     previous = previous_from_item(raw_item(record, retention_days=90))
     assert previous.timestamp == record.timestamp
@@ -104,7 +102,7 @@ def test_what_was_stored_can_be_compared_with() -> None:
     assert previous.measurements == record.measurements
 
 
-def test_the_key_of_the_window_before_can_be_computed() -> None:
+def test_the_key_of_the_previous_window_is_computed() -> None:
     earlier = make_record(timestamp=WINDOW_END - timedelta(hours=3))
     key = previous_key(make_record())
     assert key is not None
@@ -114,7 +112,7 @@ def test_the_key_of_the_window_before_can_be_computed() -> None:
     }
 
 
-def test_there_is_a_line_for_each_measurement() -> None:
+def test_each_measurement_has_a_line() -> None:
     measurements = {"utilization": point("percent", 95), "load_average": point("count", 1)}
     found = [json.loads(line) for line in lines(enriched(measurements=measurements))]
     assert [(line["measurement"], line["value_last"], line["status"]) for line in found] == [
@@ -123,12 +121,12 @@ def test_there_is_a_line_for_each_measurement() -> None:
     ]
 
 
-def test_lines_are_parted_by_the_day_of_the_windows_end() -> None:
+def test_the_partition_is_the_day_of_the_window_end() -> None:
     assert partition(enriched()) == "2026-11-22"
 
 
 def catalog_columns() -> dict[str, str]:
-    """Name and type of every column that infra/storage.yaml declares, the partition's too."""
+    """Name and type of each column in infra/storage.yaml, including the partition key."""
     template = load_template(ROOT / "infra" / "storage.yaml")
     table = template["Resources"]["MetricsHistory"]["Properties"]["TableInput"]
     columns = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
@@ -144,8 +142,8 @@ def test_no_column_is_a_reserved_word() -> None:
     assert not RESERVED & set(catalog_columns())
 
 
-def test_timestamps_have_the_form_that_athenas_serde_reads() -> None:
+def test_timestamps_have_the_format_of_athenas_serde() -> None:
     (line,) = lines(enriched())
-    stamped = [name for name, kind in catalog_columns().items() if kind == "timestamp"]
-    for name in stamped:
+    timestamps = [name for name, kind in catalog_columns().items() if kind == "timestamp"]
+    for name in timestamps:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", json.loads(line)[name])

@@ -1,4 +1,4 @@
-"""Athena's text as typed values."""
+"""Typed values from Athena's text."""
 
 import math
 from typing import Any
@@ -36,10 +36,10 @@ def test_integers_and_fractions_are_numeric(kind: str, numeric: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_json_has_null_for_values_without_a_number(value: float) -> None:
+def test_nan_and_infinity_are_null_in_json(value: float) -> None:
     assert json_value(value) is None
 
 
 @pytest.mark.parametrize("value", [0.0, 1, "nan", True, None])
-def test_other_values_are_json_already(value: Any) -> None:
+def test_other_values_are_unchanged(value: Any) -> None:
     assert json_value(value) is value

@@ -1,4 +1,4 @@
-"""The record's identity, its JSON, and what it refuses."""
+"""Records: identity, JSON and validation."""
 
 import json
 import uuid
@@ -12,7 +12,7 @@ from chalicelib.model.errors import InvalidRecordError
 from chalicelib.model.windows import Window
 from tests.conftest import make_record
 
-WIRE: dict[str, Any] = {
+DOCUMENT: dict[str, Any] = {
     "schema_version": 1,
     "timestamp": "2026-11-22T18:00:00Z",
     "metric_type": "cpu",
@@ -23,15 +23,15 @@ WIRE: dict[str, Any] = {
 
 
 def decode(**changes: Any) -> records.Record:
-    return records.decode(json.dumps(WIRE | changes).encode())
+    return records.decode(json.dumps(DOCUMENT | changes).encode())
 
 
-def test_a_record_survives_its_json() -> None:
+def test_a_record_is_unchanged_by_encoding_and_decoding() -> None:
     record = make_record(labels={"team": "web"}, collected_at=datetime(2026, 1, 1, tzinfo=UTC))
     assert records.decode(records.encode(record)) == record
 
 
-def test_identity_is_a_uuid5_of_account_region_resource_type_and_window() -> None:
+def test_metric_id_is_a_uuid5_of_account_region_host_metric_type_and_window() -> None:
     record = make_record()
     assert record.metric_id is not None
     assert record.metric_id.version == 5
@@ -49,39 +49,39 @@ def test_identity_is_a_uuid5_of_account_region_resource_type_and_window() -> Non
         {"window_seconds": 300},
     ],
 )
-def test_each_part_of_the_identity_matters(change: dict[str, Any]) -> None:
+def test_each_identifying_field_changes_the_metric_id(change: dict[str, Any]) -> None:
     assert make_record(**change).metric_id != make_record().metric_id
 
 
-def test_the_identity_never_changes_between_releases() -> None:
-    """A changed namespace or name would give every stored record a second identity."""
-    identity = records.metric_id(
+def test_the_metric_id_does_not_change_between_releases() -> None:
+    """A changed namespace or name would give every stored record a second metric_id."""
+    metric_id = records.metric_id(
         account_id="123456789012",
         region="eu-west-1",
         resource_id="web-1",
         metric_type="cpu",
         window=Window(datetime(2026, 11, 22, 18, tzinfo=UTC), 10_800),
     )
-    assert identity == uuid.UUID("a2a111f5-af32-5a8f-8add-eac3ba4a9ad6")
+    assert metric_id == uuid.UUID("a2a111f5-af32-5a8f-8add-eac3ba4a9ad6")
 
 
-def test_a_point_sample_is_every_statistic() -> None:
+def test_a_single_sample_is_every_statistic() -> None:
     measurement = decode().measurements["utilization"]
     assert {measurement.avg, measurement.min, measurement.max, measurement.p95} == {42.0}
 
 
-def test_a_missing_statistic_of_many_samples_stays_unknown() -> None:
+def test_a_missing_statistic_of_several_samples_stays_unknown() -> None:
     record = decode(measurements={"utilization": {"unit": "percent", "last": 42, "samples": 36}})
     assert record.measurements["utilization"].avg is None
 
 
-def test_timestamps_of_any_zone_become_utc_in_whole_seconds() -> None:
+def test_timestamps_become_utc_in_whole_seconds() -> None:
     record = decode(timestamp="2026-11-22T20:00:00.750+02:00")
     assert record.timestamp == datetime(2026, 11, 22, 18, tzinfo=UTC)
     assert b'"timestamp":"2026-11-22T18:00:00Z"' in records.encode(record)
 
 
-def test_an_outsider_may_leave_account_region_and_identity_to_us() -> None:
+def test_an_external_record_gets_account_region_and_metric_id() -> None:
     record = decode().identified(account_id="123456789012", region="eu-west-1")
     assert (record.account_id, record.region, record.source) == (
         "123456789012",
@@ -91,9 +91,9 @@ def test_an_outsider_may_leave_account_region_and_identity_to_us() -> None:
     assert record.metric_id is not None
 
 
-def test_an_outsiders_own_identity_is_kept() -> None:
-    own = uuid.uuid4()
-    assert decode(metric_id=str(own)).identified(account_id="1", region="r").metric_id == own
+def test_the_metric_id_of_an_external_record_is_kept() -> None:
+    sent = uuid.uuid4()
+    assert decode(metric_id=str(sent)).identified(account_id="1", region="r").metric_id == sent
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_an_outsiders_own_identity_is_kept() -> None:
         ({"measurements": {"used": 1}}, "measurements"),
     ],
 )
-def test_a_bad_record_is_refused_with_the_place_of_the_fault(
+def test_an_invalid_record_is_rejected_with_the_field_or_reason(
     change: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRecordError, match=reason):
         decode(**change)
 
 
-@pytest.mark.parametrize("line", [b"", b"nonsense", b"[]", b"\xff\xfe", b"[" * 100_000])
-def test_what_is_no_json_object_is_refused(line: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_other_content_than_a_json_object_is_rejected(content: bytes) -> None:
     with pytest.raises(InvalidRecordError):
-        records.decode(line)
+        records.decode(content)

@@ -1,4 +1,4 @@
-"""Settings come from the environment, all at once or not at all."""
+"""Settings from environment variables."""
 
 import json
 
@@ -14,7 +14,7 @@ def test_settings_are_read_from_the_environment() -> None:
     assert Settings.from_environ(ENVIRONMENT) == SETTINGS
 
 
-def test_every_missing_and_bad_variable_is_named_at_once() -> None:
+def test_an_error_names_every_missing_and_invalid_variable() -> None:
     environment = ENVIRONMENT | {"CPU_THRESHOLDS": "90,80", "WINDOW_SECONDS": "soon"}
     del environment["TABLE_NAME"]
     with pytest.raises(SettingsError) as caught:
@@ -47,7 +47,7 @@ def test_every_missing_and_bad_variable_is_named_at_once() -> None:
         ("NODE_EXPORTER_MAX_BYTES", "0"),
     ],
 )
-def test_a_bad_value_is_refused(name: str, value: str) -> None:
+def test_an_invalid_value_is_rejected(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_environ(ENVIRONMENT | {name: value})
 
@@ -59,15 +59,15 @@ def without(*names: str) -> dict[str, str]:
     return {name: value for name, value in ENVIRONMENT.items() if name not in names}
 
 
-def test_what_only_an_unused_source_reads_may_be_left_out() -> None:
+def test_the_variables_of_an_unused_source_are_optional() -> None:
     assert Settings.from_environ(without(*NODE_EXPORTER)).node_exporter_targets == ()
 
 
-def test_an_unused_sources_empty_variable_counts_as_left_out() -> None:
+def test_an_empty_variable_of_an_unused_source_counts_as_missing() -> None:
     assert Settings.from_environ(ENVIRONMENT | dict.fromkeys(NODE_EXPORTER, ""))
 
 
-def test_a_used_source_misses_its_variables_together_with_the_others() -> None:
+def test_an_error_names_the_missing_variables_of_a_used_source_too() -> None:
     environment = without("BUCKET_NAME", *NODE_EXPORTER)
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ(environment | {"METRIC_SOURCES": "host,node_exporter"})
@@ -78,7 +78,7 @@ def test_a_used_source_misses_its_variables_together_with_the_others() -> None:
     assert caught.value.problems[1].endswith("is missing (node_exporter needs it)")
 
 
-def test_a_target_may_be_a_name_an_address_or_all_addresses_of_a_name() -> None:
+def test_a_target_is_a_name_an_address_or_all_addresses_of_a_name() -> None:
     targets = ("web-1.internal:9100", "10.0.0.7:9100", "[fd00::7]:9100", "dns+nodes.internal:9100")
     environment = ENVIRONMENT | {"NODE_EXPORTER_TARGETS": " ".join(targets)}
     assert Settings.from_environ(environment).node_exporter_targets == targets
@@ -87,11 +87,11 @@ def test_a_target_may_be_a_name_an_address_or_all_addresses_of_a_name() -> None:
 @pytest.mark.parametrize("stage", ["local", "dev", "prod"])
 def test_every_stage_has_all_settings(stage: str) -> None:
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
-    own = config["stages"][stage].get("environment_variables", {})
-    Settings.from_environ(config["environment_variables"] | own)
+    of_stage = config["stages"][stage].get("environment_variables", {})
+    Settings.from_environ(config["environment_variables"] | of_stage)
 
 
-def test_a_threshold_judges_each_part_of_a_resource() -> None:
+def test_a_threshold_applies_to_each_component() -> None:
     assert SETTINGS.threshold("disk", "percent:/var") == Threshold(80, 90)
     assert SETTINGS.threshold("disk", "used:/var") is None
     assert SETTINGS.threshold("network", "percent") is None

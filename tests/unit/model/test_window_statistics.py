@@ -1,4 +1,4 @@
-"""The statistics of a window, against Python's own and against exact fractions."""
+"""Window statistics, compared with the standard library and with exact fractions."""
 
 from fractions import Fraction
 from statistics import quantiles
@@ -11,7 +11,7 @@ from chalicelib.model.window_statistics import Period, percentile, reduce_window
 
 values = st.floats(min_value=0, max_value=1e15)
 readings = st.lists(values, min_size=1, max_size=100)
-several = st.lists(values, min_size=2, max_size=100)
+at_least_two = st.lists(values, min_size=2, max_size=100)
 
 
 def flat(averages: list[float]) -> list[Period]:
@@ -23,8 +23,8 @@ def known(*statistics: float | None) -> list[float]:
     return [each for each in statistics if each is not None]
 
 
-@given(several)
-def test_the_95th_percentile_is_the_one_of_the_standard_library(numbers: list[float]) -> None:
+@given(at_least_two)
+def test_the_95th_percentile_is_that_of_the_standard_library(numbers: list[float]) -> None:
     expected = quantiles(numbers, n=100, method="inclusive")[94]
     assert percentile(numbers, 0.95) == pytest.approx(expected, rel=1e-9)
 
@@ -39,18 +39,18 @@ def exact(numbers: list[float], fraction: Fraction) -> Fraction:
 
 
 @given(readings, st.integers(min_value=0, max_value=100))
-def test_any_percentile_is_the_exact_one_but_for_rounding(numbers: list[float], k: int) -> None:
-    expected = float(exact(numbers, Fraction(k, 100)))
-    assert percentile(numbers, k / 100) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+def test_a_percentile_is_exact_except_for_rounding(numbers: list[float], percent: int) -> None:
+    expected = float(exact(numbers, Fraction(percent, 100)))
+    assert percentile(numbers, percent / 100) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @given(readings, st.floats(min_value=0, max_value=1))
-def test_a_percentile_is_never_outside_of_what_was_read(numbers: list[float], part: float) -> None:
-    assert min(numbers) <= percentile(numbers, part) <= max(numbers)
+def test_a_percentile_is_between_minimum_and_maximum(numbers: list[float], fraction: float) -> None:
+    assert min(numbers) <= percentile(numbers, fraction) <= max(numbers)
 
 
 @given(readings)
-def test_the_ends_are_the_lowest_and_the_highest(numbers: list[float]) -> None:
+def test_percentiles_0_and_100_are_minimum_and_maximum(numbers: list[float]) -> None:
     assert (percentile(numbers, 0), percentile(numbers, 1)) == (min(numbers), max(numbers))
 
 
@@ -59,20 +59,20 @@ def test_a_percentile_does_not_depend_on_the_order(numbers: list[float]) -> None
     assert percentile(numbers, 0.95) == pytest.approx(37.25)
 
 
-def test_one_reading_is_every_percentile_of_itself() -> None:
+def test_a_single_value_is_every_percentile() -> None:
     assert percentile([7.5], 0.95) == 7.5
 
 
 @given(readings)
-def test_the_average_is_the_exact_one_but_for_rounding(numbers: list[float]) -> None:
+def test_the_average_is_exact_except_for_rounding(numbers: list[float]) -> None:
     found = reduce_window(flat(numbers), unit="percent", period_seconds=300, threshold=None)
-    exactly = sum(map(Fraction, numbers)) / len(numbers)
-    assert found.avg == pytest.approx(float(exactly), rel=1e-12)
+    expected = sum(map(Fraction, numbers)) / len(numbers)
+    assert found.avg == pytest.approx(float(expected), rel=1e-12)
 
 
 @given(readings)
 @example([0.1, 0.1, 0.1])
-def test_average_and_percentile_lie_between_the_extremes(numbers: list[float]) -> None:
+def test_average_and_p95_are_between_minimum_and_maximum(numbers: list[float]) -> None:
     found = reduce_window(flat(numbers), unit="percent", period_seconds=300, threshold=None)
     low, average, p95, high = known(found.min, found.avg, found.p95, found.max)
     assert low <= average <= high
@@ -87,18 +87,18 @@ def test_breach_is_the_time_of_the_periods_above_the_threshold(
     assert found.breach_seconds == 60 * len([each for each in numbers if each > threshold])
 
 
-def test_without_a_threshold_nothing_is_said_of_a_breach() -> None:
+def test_the_breach_time_is_unknown_without_a_threshold() -> None:
     found = reduce_window(flat([99.0]), unit="percent", period_seconds=300, threshold=None)
     assert found.breach_seconds is None
 
 
-def test_extremes_are_those_within_the_periods() -> None:
+def test_minimum_and_maximum_are_those_within_the_periods() -> None:
     periods = [Period(0, 10, 1, 90), Period(300, 20, 15, 25)]
     found = reduce_window(periods, unit="percent", period_seconds=300, threshold=80)
     assert (found.min, found.max, found.avg, found.breach_seconds) == (1, 90, 15, 0)
 
 
-def test_the_percentile_of_a_window_is_the_95th_of_the_periods_averages() -> None:
+def test_p95_is_the_95th_percentile_of_the_period_averages() -> None:
     periods = [Period(0, 10, 1, 90), Period(300, 20, 15, 25)]
     found = reduce_window(periods, unit="percent", period_seconds=300, threshold=None)
     assert found.p95 == 19.5
@@ -110,6 +110,6 @@ def test_last_is_the_average_of_the_latest_period() -> None:
 
 
 @given(readings)
-def test_samples_are_the_periods_that_had_data(numbers: list[float]) -> None:
+def test_samples_is_the_number_of_periods_with_data(numbers: list[float]) -> None:
     found = reduce_window(flat(numbers), unit="bytes", period_seconds=300, threshold=None)
     assert found.samples == len(numbers)

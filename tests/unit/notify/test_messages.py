@@ -76,7 +76,7 @@ def breached(host: str, minutes: float, windows_ago: int = 0) -> StoredRecord:
 
 
 def alarm_event(name: str = "InfraMonitoring-HighCPU", **changes: Any) -> dict[str, Any]:
-    """In the form that AWS documents for alarm events and EventBridge."""
+    """An alarm event in the format that AWS documents for EventBridge."""
     state = {
         "value": "ALARM",
         "timestamp": "2026-11-22T18:05:40.989+0000",
@@ -85,7 +85,7 @@ def alarm_event(name: str = "InfraMonitoring-HighCPU", **changes: Any) -> dict[s
         "reasonData": json.dumps({"version": "1.0", "threshold": 15.0, "period": 10800}),
         **changes.pop("state", {}),
     }
-    before = {"value": "OK", "timestamp": "2026-11-20T06:00:40.000+0000"}
+    previous = {"value": "OK", "timestamp": "2026-11-20T06:00:40.000+0000"}
     return {
         "version": "0",
         "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
@@ -98,7 +98,7 @@ def alarm_event(name: str = "InfraMonitoring-HighCPU", **changes: Any) -> dict[s
         "detail": {
             "alarmName": name,
             "configuration": {"description": "Of CloudFormation.", "metrics": []},
-            "previousState": before | changes.pop("before", {}),
+            "previousState": previous | changes.pop("previous", {}),
             "state": state,
         },
     }
@@ -110,28 +110,28 @@ def change(name: str = "InfraMonitoring-HighCPU", **changes: Any) -> StateChange
     return found
 
 
-OVER: dict[str, Any] = {"state": {"value": "OK"}, "before": {"value": "ALARM"}}
+RESOLVED: dict[str, Any] = {"state": {"value": "OK"}, "previous": {"value": "ALARM"}}
 
 
-# --- Which hosts ---------------------------------------------------------------------------
+# --- Affected hosts ------------------------------------------------------------------------
 
 
 def test_a_host_in_breach_is_named_with_minutes_peak_and_start() -> None:
     records = [breached("web-1", 45), breached("web-1", 20, 1), breached("web-1", 0, 2)]
     (found,) = affected_by(ALARMS["HighCPU"], records, 15.0, SETTINGS)
     assert found.description == "45 of 180 minutes above 80 %, peak 99.1 %"
-    # The window of the first of the two breaches in a row began two windows before the end.
+    # The first of the two consecutive breaches started two windows before the end.
     assert found.since == WINDOW_END - 2 * WINDOW
 
 
-@pytest.mark.parametrize(("value", "words"), [(91.25, ["91.2 %, above 80 %"]), (80, [])])
+@pytest.mark.parametrize(("value", "descriptions"), [(91.25, ["91.2 %, above 80 %"]), (80, [])])
 def test_a_host_with_one_value_for_a_window_is_named_with_it(
-    value: float, words: list[str]
+    value: float, descriptions: list[str]
 ) -> None:
     cpu = Measurement(unit="percent", last=value, samples=1)
     records = [stored("web-1", 0, measurements={"utilization": cpu})]
     found = affected_by(ALARMS["HighCPU"], records, 15.0, SETTINGS)
-    assert [each.description for each in found] == words
+    assert [each.description for each in found] == descriptions
 
 
 def test_the_longest_breach_is_first() -> None:
@@ -235,8 +235,7 @@ def test_every_alarm_has_a_rule_for_its_hosts(alarm: Alarm) -> None:
     assert affected_by(alarm, [], None, SETTINGS) == []
 
 
-def test_a_disk_known_in_percent_only_is_in_metric_and_message_alike() -> None:
-    """DiskHoursToFull and the message of DiskFillsUp use the same forecast."""
+def test_metric_and_message_have_the_same_forecast_for_percentages_only() -> None:
     before = make_record(
         metric_type="disk",
         timestamp=WINDOW_END - WINDOW,
@@ -273,7 +272,7 @@ def test_the_subject_has_issue_and_deployment_and_the_text_the_details() -> None
     assert message.subject == (
         "ALARM CPU high: web-1 45 of 180 minutes above 80 % and 1 more [prod eu-west-1]"
     )
-    for words in (
+    for line in (
         "- web-1: 45 of 180 minutes above 80 %, since 2026-11-22 15:00 UTC",
         "- db [210987654321 eu-central-1]: 16 of 180",
         f"Where: stage prod, account {ACCOUNT}, {REGION}",
@@ -284,7 +283,7 @@ def test_the_subject_has_issue_and_deployment_and_the_text_the_details() -> None
         "#dashboards/dashboard/InfraMonitoring",
         "Reason given by CloudWatch: Threshold Crossed",
     ):
-        assert words in message.text, words
+        assert line in message.text, line
 
 
 def test_five_hosts_are_named_and_the_others_are_counted() -> None:
@@ -295,14 +294,14 @@ def test_five_hosts_are_named_and_the_others_are_counted() -> None:
 
 
 def test_the_end_of_an_alarm_includes_its_duration() -> None:
-    message = alarm_message(change(**OVER), [], DEPLOYMENT)
+    message = alarm_message(change(**RESOLVED), [], DEPLOYMENT)
     assert message.subject.startswith("OK CPU high: resolved after 2 d 12 h ")
     assert message.attributes["severity"] == "ok"
     assert message.facts["lasted_seconds"] == 216_301
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "reported"),
+    ("previous", "current", "reported"),
     [
         ("OK", "ALARM", True),
         ("INSUFFICIENT_DATA", "ALARM", True),
@@ -311,8 +310,8 @@ def test_the_end_of_an_alarm_includes_its_duration() -> None:
         ("ALARM", "INSUFFICIENT_DATA", False),
     ],
 )
-def test_only_starts_and_ends_are_reported(before: str, now: str, reported: bool) -> None:
-    assert change(state={"value": now}, before={"value": before}).is_reported is reported
+def test_only_starts_and_ends_are_reported(previous: str, current: str, reported: bool) -> None:
+    assert change(state={"value": current}, previous={"value": previous}).is_reported is reported
 
 
 def test_attributes_allow_filtering() -> None:
@@ -348,7 +347,7 @@ def test_the_documented_email_is_the_one_that_is_sent() -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-@pytest.mark.parametrize("changes", [{}, OVER], ids=["starts", "ends"])
+@pytest.mark.parametrize("changes", [{}, RESOLVED], ids=["starts", "ends"])
 def test_only_the_composite_alarm_is_a_page(name: str, changes: dict[str, Any]) -> None:
     message = alarm_message(change(f"InfraMonitoring-{name}", **changes), [], DEPLOYMENT)
     assert message.is_page is (name == "Page")
@@ -363,7 +362,7 @@ def test_a_page_names_its_child_alarms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix", "ours"),
+    ("name", "suffix", "accepted"),
     [
         ("InfraMonitoring-HighCPU", "", True),
         ("InfraMonitoring-HighCPU-dev", "-dev", True),
@@ -372,13 +371,13 @@ def test_a_page_names_its_child_alarms() -> None:
         ("Other-HighCPU", "", False),
     ],
 )
-def test_an_alarm_of_another_stage_is_ignored(name: str, suffix: str, ours: bool) -> None:
-    assert (read_state_change(alarm_event(name), suffix) is not None) is ours
+def test_an_alarm_of_another_stage_is_ignored(name: str, suffix: str, accepted: bool) -> None:
+    assert (read_state_change(alarm_event(name), suffix) is not None) is accepted
 
 
 def test_an_unknown_alarm_has_its_cloudwatch_description() -> None:
-    alarm = find_alarm("HighCPUOfMine", "The build host is busy.")
-    assert (alarm.title, alarm.meaning) == ("HighCPUOfMine", "The build host is busy.")
+    alarm = find_alarm("HighCPUOfBuildHost", "The build host is busy.")
+    assert (alarm.title, alarm.meaning) == ("HighCPUOfBuildHost", "The build host is busy.")
 
 
 def test_an_event_that_is_not_a_change_of_state_is_rejected() -> None:
@@ -426,7 +425,7 @@ def test_the_message_of_a_successful_run_has_counts_and_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "words"),
+    ("cause", "reason"),
     [
         ('{"errorMessage": "put item X: 5", "errorType": "StorageError"}', "put item X: 5"),
         ("Function not found", "Function not found"),
@@ -434,10 +433,10 @@ def test_the_message_of_a_successful_run_has_counts_and_links() -> None:
         ("{cut", "{cut"),
     ],
 )
-def test_a_failed_branch_is_named_with_its_reason(cause: str, words: str) -> None:
+def test_a_failed_branch_is_named_with_its_reason(cause: str, reason: str) -> None:
     message = run_message(run(*GOOD[:3], failed("network", cause)), [], DEPLOYMENT)
     assert message.subject.startswith("InfraMonitoring: run FAILED: network ")
-    assert f"network: FAILED after 3 retries: StorageError: {words}\n" in message.text
+    assert f"network: FAILED after 3 retries: StorageError: {reason}\n" in message.text
     assert "python -m infra redrive" in message.text
     assert message.attributes["severity"] == "alarm"
 
@@ -509,10 +508,10 @@ def test_links_use_the_console_of_the_partition(region: str, domain: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("minutes", "words"), [(45, "45 min"), (125, "2 h 5 min"), (60 * 76, "3 d 4 h")]
+    ("minutes", "text"), [(45, "45 min"), (125, "2 h 5 min"), (60 * 76, "3 d 4 h")]
 )
-def test_a_duration_has_two_units(minutes: int, words: str) -> None:
-    assert format_duration(timedelta(minutes=minutes)) == words
+def test_a_duration_has_two_units(minutes: int, text: str) -> None:
+    assert format_duration(timedelta(minutes=minutes)) == text
 
 
 def messages() -> list[Message]:

@@ -1,4 +1,4 @@
-"""What is measured becomes metrics, and metrics become lines that CloudWatch takes."""
+"""The metrics of records and runs, and their lines in embedded metric format."""
 
 import json
 import math
@@ -43,8 +43,8 @@ def measured(unit: Any, average: float, maximum: float, breach: float | None) ->
     )
 
 
-def enriched(record: Record, before: Record | None = None) -> Enriched:
-    previous = None if before is None else previous_from_record(before)
+def enriched(record: Record, earlier: Record | None = None) -> Enriched:
+    previous = None if earlier is None else previous_from_record(earlier)
     return enrich(record, previous, settings=SETTINGS, source_object="", stored_at=NOW, now=NOW)
 
 
@@ -59,10 +59,10 @@ def cpu(host: str, average: float, breach: float | None = None) -> Enriched:
     return enriched(make_record(resource_id=host, measurements={"utilization": measurement}))
 
 
-# --- What is in which metric ------------------------------------------------------------------
+# --- Metrics ----------------------------------------------------------------------------------
 
 
-def test_each_host_is_one_value_of_the_fleets_metric() -> None:
+def test_each_host_is_one_value_of_the_fleet_metric() -> None:
     assert values(cpu("web-1", 40, 0), cpu("web-2", 80, 900)) == {
         "CPUUtilization": [40, 80],
         "CPUUtilizationMaximum": [50, 90],
@@ -70,7 +70,7 @@ def test_each_host_is_one_value_of_the_fleets_metric() -> None:
     }
 
 
-def test_what_a_source_could_not_tell_is_no_value() -> None:
+def test_an_unknown_value_is_left_out() -> None:
     unknown = Measurement(unit="percent", last=None, samples=0)
     assert values(enriched(make_record(measurements={"utilization": unknown}))) == {}
     assert "CPUBreachMinutes" not in values(cpu("web-1", 40, None))
@@ -79,7 +79,7 @@ def test_what_a_source_could_not_tell_is_no_value() -> None:
 @pytest.mark.parametrize(
     ("before", "now", "minutes"), [(81, 90, 180), (80, 90, 0), (90, 80, 0), (10, 20, 0)]
 )
-def test_two_values_in_a_row_above_the_threshold_are_a_window_of_breach(
+def test_two_consecutive_values_above_the_threshold_are_a_window_of_breach(
     before: float, now: float, minutes: float
 ) -> None:
     first, second = (
@@ -101,16 +101,16 @@ def test_a_hosts_fullest_file_system_is_its_maximum() -> None:
     assert values(enriched(disk)) == {"DiskUsage": [40], "DiskUsageMaximum": [95]}
 
 
-def test_swap_is_not_memory() -> None:
+def test_swap_does_not_count_as_memory() -> None:
     memory = {"percent": point("percent", 40.0), "swap_percent": point("percent", 90.0)}
     record = make_record(metric_type="memory", measurements=memory)
     assert values(enriched(record)) == {"MemoryUsage": [40], "MemoryUsageMaximum": [40]}
 
 
-def test_traffic_of_counters_is_their_growth_in_a_second() -> None:
+def test_traffic_from_counters_is_their_growth_per_second() -> None:
     def network(end: datetime, sent: float, received: float) -> Record:
-        counted = {"bytes_sent": point("bytes", sent), "bytes_received": point("bytes", received)}
-        return make_record(metric_type="network", timestamp=end, measurements=counted)
+        counters = {"bytes_sent": point("bytes", sent), "bytes_received": point("bytes", received)}
+        return make_record(metric_type="network", timestamp=end, measurements=counters)
 
     before = network(WINDOW_END - WINDOW, 1_000, 2_000)
     after = network(WINDOW_END, 1_000 + 10_800, 2_000 + 21_600)
@@ -118,7 +118,7 @@ def test_traffic_of_counters_is_their_growth_in_a_second() -> None:
     assert values(enriched(after)) == {}
 
 
-def test_traffic_of_cloudwatch_is_its_sums_by_its_period() -> None:
+def test_traffic_from_cloudwatch_is_the_sum_divided_by_the_period() -> None:
     sums = {
         "bytes_sent": measured("bytes", 300, 900, None),
         "bytes_received": measured("bytes", 600, 900, None),
@@ -128,12 +128,12 @@ def test_traffic_of_cloudwatch_is_its_sums_by_its_period() -> None:
 
 
 def disk(end: datetime, **used: float) -> Record:
-    """File systems of 100 bytes each."""
+    """Usage of file systems of 100 bytes each."""
     measurements = {}
-    for part, bytes_used in used.items():
-        measurements[f"used:/{part}"] = point("bytes", bytes_used)
-        measurements[f"free:/{part}"] = point("bytes", 100 - bytes_used)
-        measurements[f"percent:/{part}"] = point("percent", bytes_used)
+    for name, bytes_used in used.items():
+        measurements[f"used:/{name}"] = point("bytes", bytes_used)
+        measurements[f"free:/{name}"] = point("bytes", 100 - bytes_used)
+        measurements[f"percent:/{name}"] = point("percent", bytes_used)
     return make_record(metric_type="disk", timestamp=end, measurements=measurements)
 
 
@@ -142,28 +142,28 @@ def hours(before: dict[str, float], after: dict[str, float]) -> Any:
     return values(grown).get("DiskHoursToFull")
 
 
-def test_a_disk_that_grows_by_a_tenth_of_what_is_left_each_window_is_full_in_ten() -> None:
+def test_hours_to_full_are_free_space_divided_by_growth() -> None:
     assert hours({"var": 45}, {"var": 50}) == [30]
 
 
-def test_the_file_system_that_is_full_first_counts() -> None:
+def test_the_first_file_system_to_fill_counts() -> None:
     assert hours({"var": 45, "tmp": 79}, {"var": 50, "tmp": 80}) == [30]
 
 
-def test_a_disk_that_does_not_grow_fills_never() -> None:
+def test_a_disk_that_does_not_grow_has_no_forecast() -> None:
     assert hours({"var": 50}, {"var": 50}) is None
     assert hours({"var": 50}, {"var": 40}) is None
 
 
-def test_a_disk_that_hardly_grows_is_full_in_a_year() -> None:
+def test_a_forecast_is_at_most_a_year() -> None:
     assert hours({"var": 1}, {"var": 1.000001}) == [MAX_HOURS]
 
 
-def test_a_first_window_foretells_nothing() -> None:
+def test_a_first_window_has_no_forecast() -> None:
     assert "DiskHoursToFull" not in values(enriched(disk(WINDOW_END, var=50)))
 
 
-def test_a_disk_known_in_percent_only_is_foretold_too() -> None:
+def test_a_disk_with_percentages_only_has_a_forecast() -> None:
     def percent(end: datetime, value: float) -> Record:
         known = {"percent:/var": point("percent", value)}
         return make_record(metric_type="disk", timestamp=end, measurements=known)
@@ -173,20 +173,20 @@ def test_a_disk_known_in_percent_only_is_foretold_too() -> None:
 
 
 @pytest.mark.parametrize("now", [WINDOW_END + timedelta(days=15), WINDOW_END - timedelta(hours=3)])
-def test_what_cloudwatch_would_not_take_for_its_time_is_left_out(now: datetime) -> None:
+def test_a_record_is_left_out_if_cloudwatch_rejects_its_timestamp(now: datetime) -> None:
     assert values(cpu("web-1", 40), now=now) == {}
 
 
-def test_a_metric_is_of_its_windows_end() -> None:
+def test_the_timestamp_of_a_metric_is_the_window_end() -> None:
     (first, *_) = record_metrics([cpu("web-1", 40)], settings=SETTINGS, now=NOW)
     assert first.at == WINDOW_END
 
 
-def test_a_plan_tells_nothing() -> None:
+def test_a_plan_has_no_metrics() -> None:
     assert run_metrics(report(Result(metric_type="cpu", status="PLANNED", expected=400))) == []
 
 
-def test_a_result_tells_of_hosts_series_and_time() -> None:
+def test_a_result_has_host_counts_billed_metrics_and_duration() -> None:
     result = Result(
         metric_type="cpu",
         status="SUCCEEDED",
@@ -207,9 +207,9 @@ def test_a_result_tells_of_hosts_series_and_time() -> None:
     ]
 
 
-def test_of_merged_results_those_that_were_planned_are_told() -> None:
-    """The others' own branch has told of them."""
-    told: list[Metric] = []
+def test_merging_emits_the_metrics_of_planned_results_only() -> None:
+    """The branches of the other results have already emitted theirs."""
+    emitted: list[Metric] = []
     planned = report(Result(metric_type="cpu", status="PLANNED", expected=4))
     done = report(Result(metric_type="disk", status="SUCCEEDED", expected=7))
     chunk = report(Result(metric_type="cpu", status="SUCCEEDED", reporting=4))
@@ -218,9 +218,9 @@ def test_of_merged_results_those_that_were_planned_are_told() -> None:
         settings=SETTINGS,
         store=None,  # type: ignore[arg-type]  # merging stores nothing
         sources=[],
-        emit=told.extend,
+        emit=emitted.extend,
     )
-    assert [list(each.values) for each in told if each.name == "HostsExpected"] == [[4]]
+    assert [list(each.values) for each in emitted if each.name == "HostsExpected"] == [[4]]
 
 
 # --- Lines ------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def read(line: str) -> list[EmbeddedMetric]:
     return parse_line(line, datetime.now(UTC))
 
 
-def test_more_values_than_a_line_takes_are_several_lines(
+def test_more_than_100_values_are_split_into_several_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     many = [float(number) for number in range(250)]
@@ -256,18 +256,18 @@ def test_more_values_than_a_line_takes_are_several_lines(
     assert [value for each in found if each.name == "A" for value in each.values] == many
 
 
-def test_what_is_no_number_is_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    odd = [math.nan, 1.0, math.inf]
-    (line,) = printed(capsys, [Metric("A", "None", odd), Metric("B", "None", [math.nan])])
+def test_nan_and_infinity_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    mixed = [math.nan, 1.0, math.inf]
+    (line,) = printed(capsys, [Metric("A", "None", mixed), Metric("B", "None", [math.nan])])
     assert [(each.name, each.values) for each in read(line)] == [("A", [1.0])]
 
 
-def test_nothing_to_tell_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_values_print_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, []) == []
     assert printed(capsys, [Metric("A", "None", [])]) == []
 
 
-def test_other_dimensions_and_other_moments_are_other_lines(
+def test_metrics_with_other_dimensions_or_times_have_separate_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
@@ -287,11 +287,11 @@ def test_other_dimensions_and_other_moments_are_other_lines(
     ]
 
 
-def test_an_invocation_that_raises_is_counted_and_raises(
+def test_an_exception_is_counted_as_an_error_and_passed_on(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     context = SimpleNamespace(function_name="log-processor", aws_request_id="r-1")
-    secret = "what-the-payload-held"
+    secret = "content-of-the-payload"
     with pytest.raises(KeyError), instrumented({"id": "e-1"}, context):
         raise KeyError(secret)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
@@ -302,8 +302,8 @@ def test_an_invocation_that_raises_is_counted_and_raises(
     assert secret not in json.dumps(vars(logged), default=repr)
 
 
-def test_memory_is_what_the_process_had_and_not_its_parent() -> None:
-    """A small interpreter, started by one that has half a gigabyte."""
+def test_peak_memory_excludes_the_parent_process() -> None:
+    """A small interpreter, started by one that uses half a gigabyte."""
     code = """
 import subprocess, sys
 ballast = bytearray(500_000_000)
