@@ -20,7 +20,7 @@ _ENDPOINT = re.compile(
 )
 
 
-# Which successful runs are told of; a failed one always is.
+# Which successful runs are reported; failed runs always are.
 Digest = Literal["EveryRun", "Daily", "Never"]
 
 

@@ -1,9 +1,9 @@
-"""Every alarm goes off through its real cause, and is over again, in the local cloud.
+"""Every alarm is raised by its real cause in the local cloud, and resolved after it.
 
-No state is set and no metric of ours is put: hosts are made busy, rights taken away, objects
-broken. Only CloudWatch's clock is moved, because alarms look hours back; see
-`infra.local.cloudwatch.clock`.
-docs/alarms.md has the mails; `python -m tests.local_cloud.test_alarm_causes` writes it anew.
+No alarm state is set and no metric of the pipeline is put: the tests overload hosts, deny
+permissions and store invalid objects. Only CloudWatch's clock is moved, because alarms evaluate
+hours of data; see `infra.local.cloudwatch.clock`. docs/alarms.md shows the e-mails;
+`python -m tests.local_cloud.test_alarm_causes` generates it.
 """
 
 import json
@@ -36,57 +36,59 @@ from tests.support.waiting import wait_until
 
 DOCUMENT = ROOT / "docs" / "alarms.md"
 
-# CloudWatch takes no metric that is older than two weeks.
+# CloudWatch rejects metrics that are older than two weeks.
 START = (datetime.now(UTC) - timedelta(days=9)).replace(hour=0, minute=0, second=0, microsecond=0)
-CADENCE = timedelta(hours=3)
+INTERVAL = timedelta(hours=3)
 BUDGET = "100"
-# The days in the docs, whenever they are written.
+# The start date in the document, whenever it is generated.
 DOCUMENTED = datetime(2026, 11, 2, tzinfo=UTC)
 
 ORCHESTRATOR = "InfraMonitoring-Pipeline-Orch"
 QUEUE = {"QueueName": "InfraMonitoring-DeadLetters"}
 
 CAUSES = {
-    "HighCPU": "Instance web-1 is at 95 % CPU for a whole window, then at 20 % again.",
-    "HighMemory": "web-1 has 96 % of its memory in use for a whole window, then 40 %.",
-    "DiskNearlyFull": "Host db-2 pushes that its disk is 92 % full, and three hours later 50 %.",
-    "DiskFillsUp": "Host db-1 pushes its disk, which grows so fast in two windows that 9 hours are"
-    " left; in the third it hardly grows.",
-    "HostsMissing": "Instance web-2 runs and sends nothing for a window; then it is back.",
-    "PipelineStopped": "After the run of 09:00 none follows until the next day.",
-    "RunFailed": "A run whose collectors may not write to the table: all four tries of each branch"
-    " fail. `python -m infra redrive` starts it again when they may.",
-    "CollectorErrors": "The same run: each try is an invocation that fails.",
-    "ProcessorErrors": "log-processor may not read an object from S3: it fails three times.",
-    "NotifierErrors": "notifier may not publish while it has to tell of the failed run. The alarm's"
-    " mail also comes from CloudWatch itself, as JSON.",
-    "DeadLettersWaiting": "The object that log-processor gave up and the run that failed wait in"
-    " the queue, until `python -m infra redrive` sends both again. This mail, too, also comes from"
-    " CloudWatch itself.",
-    "QuarantineNotEmpty": "Somebody puts an object with a broken line; in the next window there"
-    " is none.",
-    "DynamoDBThrottle": "The table has two units of provisioned capacity while an object of three"
-    " records is processed; then it is on demand again.",
-    "LambdaDuration": "data-collector measures the CPU for 10 seconds, and then a node_exporter"
-    " answers after 15; the next runs have neither.",
-    "FunctionMemory": "The answer of this node_exporter is far too large, and the setting"
-    " NODE_EXPORTER_MAX_BYTES allows it. (data-collector has 512 MB meanwhile: with 128 MB it"
-    " is killed.)",
-    "SeriesBudget": "The runs of a day over three instances ask for more metrics than the budget,"
-    " which is 100 here; two are terminated, and the day after there is one run.",
-    "Page": "The first of those that cannot wait begins, and the last is over.",
+    "HighCPU": "Instance web-1 uses 95 % of its CPU for a whole window, then 20 %.",
+    "HighMemory": "Instance web-1 uses 96 % of its memory for a whole window, then 40 %.",
+    "DiskNearlyFull": "Host db-2 pushes a disk usage of 92 %, and of 50 % three hours later.",
+    "DiskFillsUp": "Host db-1 pushes a disk that grows in two windows until only 9 hours remain"
+    " before it is full; in the third window it hardly grows.",
+    "HostsMissing": "Instance web-2 is running but has no metrics for one window.",
+    "PipelineStopped": "No run follows the one at 09:00 until the next day.",
+    "RunFailed": "The collectors of a run have no permission to write to the table, so all four"
+    " attempts of each branch fail. `python -m infra redrive` starts the run again with the"
+    " permission.",
+    "CollectorErrors": "In the same run, every attempt is a failed invocation.",
+    "ProcessorErrors": "log-processor has no permission to read an object from S3 and fails three"
+    " times.",
+    "NotifierErrors": "notifier has no permission to publish when it reports the failed run."
+    " CloudWatch also sends this alarm directly, as JSON.",
+    "DeadLettersWaiting": "The event that log-processor failed to process and the failed run wait"
+    " in the dead-letter queue until `python -m infra redrive` sends them again. CloudWatch also"
+    " sends this alarm directly.",
+    "QuarantineNotEmpty": "An object contains a line that is not a record; the objects of the next"
+    " window are valid.",
+    "DynamoDBThrottle": "The table has two units of provisioned write capacity while an object with"
+    " three records is processed; then it is on demand again.",
+    "LambdaDuration": "data-collector samples the CPU for 10 seconds and then waits 15 seconds for"
+    " the response of a node_exporter; the next runs do neither.",
+    "FunctionMemory": "The response of this node_exporter is very large, and"
+    " NODE_EXPORTER_MAX_BYTES is raised to allow it. data-collector has 512 MB for this"
+    " invocation; with 128 MB it is killed.",
+    "SeriesBudget": "The runs of one day request more metrics for three instances than the budget,"
+    " which is 100 here. Then two instances are terminated, and the next day has one run.",
+    "Page": "The first of the alarms that cannot wait is raised, and later the last is resolved.",
 }
 
-# What CloudWatch says of these is another number each time.
+# The number in the reason given by CloudWatch differs each time.
 MEASURED = {"DynamoDBThrottle", "FunctionMemory", "LambdaDuration"}
 
 
-class Story:
-    """Two days of one local cloud; `changes` is what alarms did, `mails` what people got."""
+class Scenario:
+    """Two days in one local cloud; `changes` are the state changes of alarms."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.cloud = cloud
-        self.machine = _machine(cloud)
+        self.state_machine = _state_machine_arn(cloud)
         self.changes: list[tuple[str, str]] = []
         cloud.client("sns").subscribe(
             TopicArn=f"arn:aws:sns:{REGION}:{ACCOUNT}:InfraMonitoring-Pages",
@@ -95,92 +97,92 @@ class Story:
         )
         self.instances = self._start_instances("web-1", "web-2", "web-3")
         self._shorten_retries()
-        self.all_is_well(START)
-        self.machines_are_not(START + CADENCE)
-        self.the_pipeline_is_not(START + 2 * CADENCE)
-        self.all_is_mended(START + 3 * CADENCE)
-        self.nothing_runs(START + timedelta(hours=15, minutes=40))
-        self.it_runs_again(START + timedelta(hours=36))
+        self.healthy_window(START)
+        self.unhealthy_hosts(START + INTERVAL)
+        self.failing_pipeline(START + 2 * INTERVAL)
+        self.recovered_pipeline(START + 3 * INTERVAL)
+        self.missing_runs(START + timedelta(hours=15, minutes=40))
+        self.next_day(START + timedelta(hours=36))
 
-    # --- What happens ---------------------------------------------------------------------------
+    # --- Events ---------------------------------------------------------------------------------
 
-    def all_is_well(self, tick: datetime) -> None:
-        self.at(tick + timedelta(minutes=1))
-        self.measure(tick, "web-1", "web-2", "web-3")
-        self.push_disk(tick, used=100, free=500)
-        self.run(tick)
-        self.judge(tick)
+    def healthy_window(self, scheduled_time: datetime) -> None:
+        self.set_clock(scheduled_time + timedelta(minutes=1))
+        self.measure(scheduled_time, "web-1", "web-2", "web-3")
+        self.push_disk(scheduled_time, used=100, free=500)
+        self.run(scheduled_time)
+        self.evaluate_run(scheduled_time)
 
-    def machines_are_not(self, tick: datetime) -> None:
-        self.at(tick + timedelta(minutes=1))
-        self.measure(tick, "web-1", cpu=95, memory=96)
-        self.measure(tick, "web-3")
-        self.run(tick)
-        with self._slow_and_large_collector(tick):
-            self.push_disk(tick, used=200, free=400)
-            self.put("full.json", _disk("db-2", tick, percent=92))
+    def unhealthy_hosts(self, scheduled_time: datetime) -> None:
+        self.set_clock(scheduled_time + timedelta(minutes=1))
+        self.measure(scheduled_time, "web-1", cpu=95, memory=96)
+        self.measure(scheduled_time, "web-3")
+        self.run(scheduled_time)
+        with self._slow_and_large_collector(scheduled_time):
+            self.push_disk(scheduled_time, used=200, free=400)
+            self.put("full.json", _disk("db-2", scheduled_time, percent=92))
             with self._two_units_of_capacity():
-                hosts = [_disk(f"db-{number}", tick, used=1) for number in (3, 4, 5)]
+                hosts = [_disk(f"db-{number}", scheduled_time, used=1) for number in (3, 4, 5)]
                 self.put("broken.json", b"\n".join([*hosts, b"{broken"]))
-        self.judge(tick)
+        self.evaluate_run(scheduled_time)
 
-    def the_pipeline_is_not(self, tick: datetime) -> None:
-        self.at(tick + timedelta(minutes=1))
-        self.measure(tick, "web-1", "web-2", "web-3")
-        self.push_disk(tick, used=300, free=300)
-        self.put("roomy.json", _disk("db-2", tick, percent=50))
-        with self._forbidden("DataPipelineLambdaRole-log-processor", "s3:GetObject"):
-            self.put("unread.json", _disk("db-6", tick, used=1))
+    def failing_pipeline(self, scheduled_time: datetime) -> None:
+        self.set_clock(scheduled_time + timedelta(minutes=1))
+        self.measure(scheduled_time, "web-1", "web-2", "web-3")
+        self.push_disk(scheduled_time, used=300, free=300)
+        self.put("roomy.json", _disk("db-2", scheduled_time, percent=50))
+        with self._denied("DataPipelineLambdaRole-log-processor", "s3:GetObject"):
+            self.put("unread.json", _disk("db-6", scheduled_time, used=1))
         with (
-            self._forbidden("DataPipelineLambdaRole-data-collector", "dynamodb:*"),
-            self._forbidden("DataPipelineLambdaRole-notifier", "sns:Publish"),
+            self._denied("DataPipelineLambdaRole-data-collector", "dynamodb:*"),
+            self._denied("DataPipelineLambdaRole-notifier", "sns:Publish"),
         ):
-            self.run(tick, "FAILED")
-        self.until(lambda: self.waiting(tick, minutes=5) == 2)
-        self.judge(tick)
+            self.run(scheduled_time, "FAILED")
+        self.wait_for(lambda: self.dead_letters(scheduled_time, minutes=5) == 2)
+        self.evaluate_run(scheduled_time)
 
-    def all_is_mended(self, tick: datetime) -> None:
-        self.at(tick + timedelta(minutes=1))
-        self.measure(tick, "web-1", "web-2", "web-3")
-        self.push_disk(tick, used=301, free=299)
-        redriven = self.counted("ExecutionsSucceeded")
+    def recovered_pipeline(self, scheduled_time: datetime) -> None:
+        self.set_clock(scheduled_time + timedelta(minutes=1))
+        self.measure(scheduled_time, "web-1", "web-2", "web-3")
+        self.push_disk(scheduled_time, used=301, free=299)
+        redriven = self.execution_count("ExecutionsSucceeded")
         assert main(["redrive", "--endpoint", self.cloud.endpoint]) == 0
-        self.until(lambda: self.counted("ExecutionsSucceeded") == redriven + 1)
-        self.run(tick)
-        self.judge(tick)
+        self.wait_for(lambda: self.execution_count("ExecutionsSucceeded") == redriven + 1)
+        self.run(scheduled_time)
+        self.evaluate_run(scheduled_time)
 
-    def nothing_runs(self, now: datetime) -> None:
-        self.at(now)
+    def missing_runs(self, now: datetime) -> None:
+        self.set_clock(now)
         self.evaluate()
 
-    def it_runs_again(self, tick: datetime) -> None:
-        self.at(tick + timedelta(minutes=1))
+    def next_day(self, scheduled_time: datetime) -> None:
+        self.set_clock(scheduled_time + timedelta(minutes=1))
         self.cloud.client("ec2").terminate_instances(
             InstanceIds=[self.instances["web-2"], self.instances["web-3"]]
         )
-        self.measure(tick, "web-1")
-        self.run(tick)
-        self.judge(tick)
+        self.measure(scheduled_time, "web-1")
+        self.run(scheduled_time)
+        self.evaluate_run(scheduled_time)
 
     # --- Time -----------------------------------------------------------------------------------
 
-    def at(self, moment: datetime) -> None:
-        """Go there; the queue is measured each minute of it."""
-        self.cloud.clock.set(moment)
-        self.until(lambda: self.waiting(moment) is not None)
+    def set_clock(self, now: datetime) -> None:
+        """Set CloudWatch's clock, and wait for the queue's metric of that minute."""
+        self.cloud.clock.set(now)
+        self.wait_for(lambda: self.dead_letters(now) is not None)
 
-    def waiting(self, since: datetime, minutes: int = 1) -> float | None:
-        """The most dead letters there were at once, as CloudWatch was told; None if it was not."""
+    def dead_letters(self, start: datetime, minutes: int = 1) -> float | None:
+        """The maximum number of dead letters according to CloudWatch; None without data."""
         name, seconds = "ApproximateNumberOfMessagesVisible", 60 * minutes
-        (most,) = self.cloud.metrics.statistic(
-            "AWS/SQS", name, QUEUE, "Maximum", start=since, period=seconds, periods=1
+        (maximum,) = self.cloud.metrics.statistic(
+            "AWS/SQS", name, QUEUE, "Maximum", start=start, period=seconds, periods=1
         )
-        return most
+        return maximum
 
-    def judge(self, tick: datetime) -> None:
-        """When the run is over, and when the window holds no other run any more."""
+    def evaluate_run(self, scheduled_time: datetime) -> None:
+        """Evaluate the alarms after a run, and again when their window has no earlier run."""
         for minutes in (5, 20):
-            self.at(tick + timedelta(minutes=minutes))
+            self.set_clock(scheduled_time + timedelta(minutes=minutes))
             self.evaluate()
 
     def evaluate(self) -> None:
@@ -188,27 +190,29 @@ class Story:
         self.settle()
 
     def settle(self) -> None:
-        self.until(lambda: self.cloud.wiring.idle)
+        self.wait_for(lambda: self.cloud.wiring.idle)
 
-    def until(self, is_so: Callable[[], bool]) -> None:
-        wait_until(is_so, every=0.05)
+    def wait_for(self, check: Callable[[], bool]) -> None:
+        wait_until(check, every=0.05)
 
-    # --- Machines -------------------------------------------------------------------------------
+    # --- Hosts ----------------------------------------------------------------------------------
 
     def _start_instances(self, *names: str) -> dict[str, str]:
         ec2 = self.cloud.client("ec2")
         image = ec2.describe_images()["Images"][0]["ImageId"]
-        found = {}
+        instance_ids = {}
         for name in names:
             tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
-            (one,) = ec2.run_instances(
+            (instance,) = ec2.run_instances(
                 ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags
             )["Instances"]
-            found[name] = str(one["InstanceId"])
-        return found
+            instance_ids[name] = str(instance["InstanceId"])
+        return instance_ids
 
-    def measure(self, tick: datetime, *names: str, cpu: float = 20, memory: float = 40) -> None:
-        """What EC2 and the CloudWatch agent say of instances in the window before a tick."""
+    def measure(
+        self, scheduled_time: datetime, *names: str, cpu: float = 20, memory: float = 40
+    ) -> None:
+        """Put the metrics of EC2 and the CloudWatch agent for a window of instances."""
         values = {
             "AWS/EC2": {"CPUUtilization": cpu, "NetworkIn": 1e6, "NetworkOut": 1e6},
             "CWAgent": {"mem_used_percent": memory, "disk_used_percent": 50},
@@ -218,7 +222,7 @@ class Story:
                 {
                     "MetricName": metric,
                     "Dimensions": [{"Name": "InstanceId", "Value": self.instances[name]}],
-                    "Timestamp": tick - timedelta(minutes=minutes),
+                    "Timestamp": scheduled_time - timedelta(minutes=minutes),
                     "Value": value,
                 }
                 for name in names
@@ -227,8 +231,10 @@ class Story:
             ]
             self.cloud.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
 
-    def push_disk(self, tick: datetime, *, used: int, free: int) -> None:
-        self.put(f"db-1-{tick:%H}.json", _disk("db-1", tick, used=used, free=free))
+    def push_disk(self, scheduled_time: datetime, *, used: int, free: int) -> None:
+        self.put(
+            f"db-1-{scheduled_time:%H}.json", _disk("db-1", scheduled_time, used=used, free=free)
+        )
 
     def put(self, name: str, body: bytes) -> None:
         key = f"raw-metrics/{START:%Y/%m/%d}/{name}"
@@ -237,63 +243,64 @@ class Story:
 
     # --- The pipeline ---------------------------------------------------------------------------
 
-    def run(self, tick: datetime, status: str = "SUCCEEDED") -> None:
-        """A run until its end is known to CloudWatch, too."""
+    def run(self, scheduled_time: datetime, status: str = "SUCCEEDED") -> None:
+        """Start a run and wait until CloudWatch has counted its end."""
         name = f"Executions{status.capitalize()}"
-        before = self.counted(name)
+        before = self.execution_count(name)
         self.cloud.client("stepfunctions").start_execution(
-            stateMachineArn=self.machine, input=json.dumps({"time": tick.isoformat()})
+            stateMachineArn=self.state_machine,
+            input=json.dumps({"time": scheduled_time.isoformat()}),
         )
-        self.until(lambda: self.counted(name) == before + 1)
+        self.wait_for(lambda: self.execution_count(name) == before + 1)
         self.settle()
 
-    def counted(self, name: str) -> float:
-        own, week = {"StateMachineArn": self.machine}, 7 * 86_400
+    def execution_count(self, name: str) -> float:
+        dimensions, week = {"StateMachineArn": self.state_machine}, 7 * 86_400
         (found,) = self.cloud.metrics.statistic(
-            "AWS/States", name, own, "Sum", start=START, period=week, periods=1
+            "AWS/States", name, dimensions, "Sum", start=START, period=week, periods=1
         )
         return found or 0
 
     def _shorten_retries(self) -> None:
-        """They are after 10, 20 and 40 seconds; as many, after one each."""
+        """Retry as often, but after one second instead of 10, 20 and 40."""
         sfn = self.cloud.client("stepfunctions")
-        definition = sfn.describe_state_machine(stateMachineArn=self.machine)["definition"]
+        definition = sfn.describe_state_machine(stateMachineArn=self.state_machine)["definition"]
         shorter = re.sub(r'"IntervalSeconds": ?\d+', '"IntervalSeconds": 1', definition)
         shorter = re.sub(r'"BackoffRate": ?\d+', '"BackoffRate": 1', shorter)
-        sfn.update_state_machine(stateMachineArn=self.machine, definition=shorter)
+        sfn.update_state_machine(stateMachineArn=self.state_machine, definition=shorter)
 
     @contextmanager
-    def _forbidden(self, role: str, action: str) -> Iterator[None]:
+    def _denied(self, role: str, action: str) -> Iterator[None]:
         iam = self.cloud.client("iam")
-        denied = {"Effect": "Deny", "Action": action, "Resource": "*"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [denied]})
-        iam.put_role_policy(RoleName=role, PolicyName="forbidden", PolicyDocument=document)
+        statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_role_policy(RoleName=role, PolicyName="denied", PolicyDocument=document)
         yield
         self.settle()
-        iam.delete_role_policy(RoleName=role, PolicyName="forbidden")
+        iam.delete_role_policy(RoleName=role, PolicyName="denied")
 
     @contextmanager
     def _two_units_of_capacity(self) -> Iterator[None]:
         dynamodb = self.cloud.client("dynamodb")
-        two = {"ReadCapacityUnits": 1_000, "WriteCapacityUnits": 2}
+        throughput = {"ReadCapacityUnits": 1_000, "WriteCapacityUnits": 2}
         dynamodb.update_table(
-            TableName="InfraMetrics", BillingMode="PROVISIONED", ProvisionedThroughput=two
+            TableName="InfraMetrics", BillingMode="PROVISIONED", ProvisionedThroughput=throughput
         )
         yield
         dynamodb.update_table(TableName="InfraMetrics", BillingMode="PAY_PER_REQUEST")
 
     @contextmanager
-    def _slow_and_large_collector(self, tick: datetime) -> Iterator[None]:
-        """It measures for long and reads a large page, while the rest goes on.
+    def _slow_and_large_collector(self, scheduled_time: datetime) -> Iterator[None]:
+        """Invoke a collector with a long CPU sample and a large page in the background.
 
-        For a tick of days ago: the machine that the test runs on is no host of this story.
+        Its scheduled time is days earlier, because this machine is not a host of the scenario.
         """
         lambda_ = self.cloud.client("lambda")
         before = lambda_.get_function_configuration(FunctionName="data-collector")
-        long_ago = tick - timedelta(days=3)
-        event = arrival("") | {"time": long_ago.isoformat(), "detail": {"metric_type": "cpu"}}
+        earlier = scheduled_time - timedelta(days=3)
+        event = arrival("") | {"time": earlier.isoformat(), "detail": {"metric_type": "cpu"}}
         with _large_page() as target:
-            spoilt = {
+            overrides = {
                 "METRIC_SOURCES": "host,node_exporter",
                 "CPU_SAMPLE_SECONDS": "10",
                 "NODE_EXPORTER_TARGETS": target,
@@ -304,38 +311,38 @@ class Story:
                 FunctionName="data-collector",
                 MemorySize=512,
                 Timeout=60,
-                Environment={"Variables": before["Environment"]["Variables"] | spoilt},
+                Environment={"Variables": before["Environment"]["Variables"] | overrides},
             )
-            answers: list[Any] = []
-            work = threading.Thread(
-                target=lambda: answers.append(
+            responses: list[Any] = []
+            thread = threading.Thread(
+                target=lambda: responses.append(
                     lambda_.invoke(FunctionName="data-collector", Payload=json.dumps(event))
                 )
             )
-            work.start()
+            thread.start()
             yield
-            work.join()
+            thread.join()
         lambda_.update_function_configuration(
             FunctionName="data-collector",
             **{name: before[name] for name in ("MemorySize", "Timeout", "Environment")},
         )
-        (result,) = json.loads(answers[0]["Payload"].read())["results"]
+        (result,) = json.loads(responses[0]["Payload"].read())["results"]
         assert result["duration_ms"] > 24_000, result
         self.settle()
 
 
-def _machine(cloud: LocalCloud) -> str:
-    machines = cloud.client("stepfunctions").list_state_machines()["stateMachines"]
-    (arn,) = [each["stateMachineArn"] for each in machines if each["name"] == ORCHESTRATOR]
+def _state_machine_arn(cloud: LocalCloud) -> str:
+    state_machines = cloud.client("stepfunctions").list_state_machines()["stateMachines"]
+    (arn,) = [each["stateMachineArn"] for each in state_machines if each["name"] == ORCHESTRATOR]
     return str(arn)
 
 
-def _disk(host: str, tick: datetime, **values: float) -> bytes:
-    """A record as an agent pushes it; `used`, `free` (bytes) or `percent`."""
+def _disk(host: str, scheduled_time: datetime, **values: float) -> bytes:
+    """A disk record as an agent pushes it: `used` and `free` in bytes, or `percent`."""
     return msgspec.json.encode(
         {
             "schema_version": 1,
-            "timestamp": tick,
+            "timestamp": scheduled_time,
             "metric_type": "disk",
             "resource_id": host,
             "window_seconds": 10_800,
@@ -349,7 +356,7 @@ def _disk(host: str, tick: datetime, **values: float) -> bytes:
 
 @contextmanager
 def _large_page() -> Iterator[str]:
-    """A node_exporter with very many CPUs, which takes its time; where it is."""
+    """A slow node_exporter with very many CPUs; yields its host and port."""
     page = b"".join(
         b'node_cpu_seconds_total{cpu="%d",mode="idle"} 1\n' % number for number in range(120_000)
     )
@@ -370,31 +377,31 @@ def _large_page() -> Iterator[str]:
         server.shutdown()
 
 
-# --- What came of it ----------------------------------------------------------------------------
+# --- Alarms and e-mails -------------------------------------------------------------------------
 
 
 @contextmanager
-def told() -> Iterator[Story]:
+def run_scenario() -> Iterator[Scenario]:
     with (
         pytest.MonkeyPatch.context() as patch,
         LocalCloud(
             settings={"METRIC_SOURCES": "cloudwatch"},
             thresholds={"SeriesPerDay": BUDGET},
             async_retry_seconds=(0.2, 0.2),
-            alarm_seconds=86_400,  # the story says when
+            alarm_seconds=86_400,  # the scenario evaluates them
             clock=Clock(START),
         ) as cloud,
     ):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        yield Story(cloud)
+        yield Scenario(cloud)
 
 
 @pytest.fixture(scope="module")
-def story() -> Iterator[Story]:
-    with told() as story:
-        yield story
+def scenario() -> Iterator[Scenario]:
+    with run_scenario() as finished:
+        yield finished
 
 
 def mails_about(name: str, mails: Sequence[Mail]) -> list[Mail]:
@@ -402,68 +409,75 @@ def mails_about(name: str, mails: Sequence[Mail]) -> list[Mail]:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_goes_off_by_its_cause_and_is_over_after_it(name: str, story: Story) -> None:
-    states = [state for changed, state in story.changes if changed == f"InfraMonitoring-{name}"]
+def test_an_alarm_is_raised_by_its_cause_and_resolved_after_it(
+    name: str, scenario: Scenario
+) -> None:
+    states = [state for changed, state in scenario.changes if changed == f"InfraMonitoring-{name}"]
     assert states[:3] == ["OK", "ALARM", "OK"]
-    assert states[3:] == [] or name == "Page"  # which has several causes, one after another
+    assert states[3:] == [] or name == "Page"  # which has several causes, in sequence
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_each_of_both_is_a_mail(name: str, story: Story) -> None:
-    leads = [mail.subject.split()[0] for mail in mails_about(name, story.cloud.wiring.mails)]
-    assert leads[0] in {"ALARM", "Warning", "PAGE"}
-    assert leads[1] in {"OK", "RESOLVED"}
+def test_the_start_and_the_end_of_an_alarm_are_emails(name: str, scenario: Scenario) -> None:
+    first_words = [
+        mail.subject.split()[0] for mail in mails_about(name, scenario.cloud.wiring.mails)
+    ]
+    assert first_words[0] in {"ALARM", "Warning", "PAGE"}
+    assert first_words[1] in {"OK", "RESOLVED"}
 
 
 @pytest.mark.parametrize("name", ["NotifierErrors", "DeadLettersWaiting"])
-def test_what_watches_the_notifier_also_comes_without_it(name: str, story: Story) -> None:
-    subjects = [mail.subject for mail in story.cloud.wiring.mails]
+def test_cloudwatch_also_sends_the_alarms_on_the_notifier(name: str, scenario: Scenario) -> None:
+    subjects = [mail.subject for mail in scenario.cloud.wiring.mails]
     assert f'ALARM: "InfraMonitoring-{name}" in EU (Ireland)' in subjects
 
 
-def test_the_mails_in_the_docs_are_those_that_came(story: Story) -> None:
-    assert DOCUMENT.read_text() == page(story)
+def test_the_documented_emails_are_those_that_are_sent(scenario: Scenario) -> None:
+    assert DOCUMENT.read_text() == page(scenario)
 
 
 # --- docs/alarms.md -----------------------------------------------------------------------------
 
 INTRODUCTION = """\
-# What each alarm sends
+# Alarm e-mails
 
-Every alarm of `infra/observability.yaml`, set off by its real cause in the local cloud and over
-after it: no state is set, no metric is put by hand. These are the mails that came, with days and
-instance IDs replaced and measured numbers left out (…). `tests/local_cloud/test_alarm_causes.py`
-checks this page in a minute or two; `python -m tests.local_cloud.test_alarm_causes` writes it.
+This page shows the e-mails of every alarm in `infra/observability.yaml`. Each alarm was raised by
+its real cause in the local cloud and resolved after it; no alarm state was set and no metric of the
+pipeline was put by hand. Days and instance IDs are replaced, and measured numbers are left out (…).
+`tests/local_cloud/test_alarm_causes.py` checks this page in a minute or two;
+`python -m tests.local_cloud.test_alarm_causes` generates it.
 
-What is not as on AWS: CloudWatch's clock was moved three hours on from run to run, retries waited
-a second, and `SeriesPerDay` was {budget}. What an alarm means and what to do is in the
-[runbooks](runbooks/README.md).
+Differences from AWS: CloudWatch's clock was moved forward by three hours between runs, retries
+waited one second, and `SeriesPerDay` was {budget}. The [runbooks](runbooks/README.md) explain what
+each alarm means and what to do.
 """
 
 
-def page(story: Story) -> str:
-    mails = story.cloud.wiring.mails
+def page(scenario: Scenario) -> str:
+    mails = scenario.cloud.wiring.mails
     parts = [INTRODUCTION.format(budget=BUDGET)]
     for name, cause in CAUSES.items():
-        begins, ends = mails_about(name, mails)[:2]
-        mail = _steady(f"{begins.subject}\n\n{begins.body.strip()}", story.instances)
+        start, end = mails_about(name, mails)[:2]
+        mail = _with_fixed_names(f"{start.subject}\n\n{start.body.strip()}", scenario.instances)
         if name in MEASURED:
             mail = re.sub(r"\[[\d.]+ ", "[… ", mail)
-        over = _steady(ends.subject, story.instances)
-        parts.append(f"## {name}\n\n{cause}\n\n```\n{mail}\n```\n\nThen `{over}`.\n")
+        end_subject = _with_fixed_names(end.subject, scenario.instances)
+        parts.append(
+            f"## {name}\n\n{cause}\n\n```\n{mail}\n```\n\nSubject at the end: `{end_subject}`.\n"
+        )
     return "\n".join(parts)
 
 
-def _steady(text: str, instances: Mapping[str, str]) -> str:
-    """The text with what differs from one time to the next made the same."""
-    same = {identity: f"i-{number:017x}" for number, identity in enumerate(instances.values(), 1)}
+def _with_fixed_names(text: str, instances: Mapping[str, str]) -> str:
+    """The text with instance IDs and days replaced by constant ones."""
+    constants = {each: f"i-{number:017x}" for number, each in enumerate(instances.values(), 1)}
     for days in range(-1, 4):
         day, documented = (each + timedelta(days=days) for each in (START, DOCUMENTED))
         for form in ("%Y-%m-%d", "%d/%m/%y", "%A %d %B, %Y"):
-            same[f"{day:{form}}"] = f"{documented:{form}}"
-    return re.sub("|".join(same), lambda found: same[found[0]], text)
+            constants[f"{day:{form}}"] = f"{documented:{form}}"
+    return re.sub("|".join(constants), lambda found: constants[found[0]], text)
 
 
 if __name__ == "__main__":
-    with told() as whole:
-        DOCUMENT.write_text(page(whole))
+    with run_scenario() as finished:
+        DOCUMENT.write_text(page(finished))

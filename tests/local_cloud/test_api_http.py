@@ -1,4 +1,4 @@
-"""The API over HTTP: `chalice local` over the running local cloud, with what it has measured."""
+"""The API over HTTP: `chalice local` with the records of the running local cloud."""
 
 import os
 import re
@@ -36,39 +36,39 @@ class Api:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return requests.request(method, f"{self.address}{path}", timeout=300, **options)
 
-    def get(self, path: str, **query: Any) -> Any:
-        answer = self.ask("GET", path, params=query)
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["Content-Type"] == "application/json"
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "Access-Control-Allow-Origin" not in answer.headers
-        return answer.json()
+    def get(self, path: str, **query_params: Any) -> Any:
+        response = self.request("GET", path, params=query_params)
+        assert response.status_code == 200, response.text
+        assert response.headers["Content-Type"] == "application/json"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "Access-Control-Allow-Origin" not in response.headers
+        return response.json()
 
-    def refused(self, status: int, method: str, path: str, **options: Any) -> str:
-        answer = self.ask(method, path, **options)
-        assert answer.status_code == status, answer.text
-        assert hides_internals(answer)
-        return str(answer.json()["Message"])
+    def error_message(self, status: int, method: str, path: str, **options: Any) -> str:
+        response = self.request(method, path, **options)
+        assert response.status_code == status, response.text
+        assert hides_internals(response)
+        return str(response.json()["Message"])
 
-    def answer(self, name: str, **parameters: Any) -> Any:
-        """A named query's whole answer."""
-        started = self.ask("POST", "/queries", json={"name": name, "parameters": parameters})
+    def query_result(self, name: str, **parameters: Any) -> Any:
+        """Run a named query and return its complete result."""
+        started = self.request("POST", "/queries", json={"name": name, "parameters": parameters})
         assert started.status_code == 202, started.text
 
         def ended() -> Any:
-            answer = self.get(f"/queries/{started.json()['id']}")
-            assert_conforms(answer, "Answer")
-            return answer["state"] not in {"QUEUED", "RUNNING"} and answer
+            response = self.get(f"/queries/{started.json()['id']}")
+            assert_conforms(response, "Answer")
+            return response["state"] not in {"QUEUED", "RUNNING"} and response
 
         return wait_until(ended)
 
 
 @pytest.fixture(scope="module")
 def api(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Over a cloud whose clock has ticked once, and whose objects are processed."""
+    """A client of the API after the first run, with all objects processed."""
     sfn = cloud.client("stepfunctions")
 
     def processed() -> bool:
@@ -80,14 +80,14 @@ def api(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Api(address)
 
 
-# --- What was measured ------------------------------------------------------------------------
+# --- Hosts and records ------------------------------------------------------------------------
 
 
-def test_health_is_open(api: Api) -> None:
-    assert api.ask("GET", "/health").json()["status"] == "ok"
+def test_health_is_ok(api: Api) -> None:
+    assert api.request("GET", "/health").json()["status"] == "ok"
 
 
-def test_this_machine_is_in_the_fleet(api: Api) -> None:
+def test_the_fleet_includes_this_machine(api: Api) -> None:
     fleet = api.get("/hosts")
     assert_conforms(fleet, "Fleet")
     host = next(each for each in fleet["hosts"] if set(each["measurements"]) == TYPES)
@@ -106,19 +106,19 @@ def test_a_host_has_its_newest_records_and_its_history(api: Api) -> None:
     assert host["history"]["memory"]["measurements"]["percent"]["last"][-1] is not None
 
 
-def test_a_name_with_odd_letters_can_be_asked_for(
+def test_a_host_name_with_special_characters_is_found(
     api: Api, cloud: RunningCloud, eventually: Eventually
 ) -> None:
     name = "dns+nodes.example/rack 1:9100"
     line = encode(make_record(resource_id=name, timestamp=last_scheduled_time()))
     cloud.client("s3").put_object(Bucket=BUCKET, Key="raw-metrics/2026/11/22/odd.json", Body=line)
     path = f"/hosts/{quote(name, safe='')}"
-    eventually(lambda: api.ask("GET", path).status_code == 200)
+    eventually(lambda: api.request("GET", path).status_code == 200)
     assert api.get(path)["resource_id"] == name
 
 
 @pytest.mark.parametrize("metric_type", sorted(TYPES))
-def test_records_of_each_type_are_there_enriched(metric_type: str, api: Api) -> None:
+def test_each_metric_type_has_enriched_records(metric_type: str, api: Api) -> None:
     page = api.get(f"/metrics/{metric_type}")
     assert page["records"]
     for record in page["records"]:
@@ -129,7 +129,7 @@ def test_records_of_each_type_are_there_enriched(metric_type: str, api: Api) -> 
 # --- Runs and alarms --------------------------------------------------------------------------
 
 
-def test_a_run_has_four_branches_with_their_times(api: Api) -> None:
+def test_a_run_has_four_branches_with_durations(api: Api) -> None:
     runs = api.get("/runs")["runs"]
     for run in runs:
         assert_conforms(run, "Run")
@@ -140,20 +140,20 @@ def test_a_run_has_four_branches_with_their_times(api: Api) -> None:
     assert first["records"] == 4
 
 
-def test_one_run_at_a_time_can_be_started(api: Api, eventually: Eventually) -> None:
+def test_a_second_run_cannot_be_started_during_a_run(api: Api, eventually: Eventually) -> None:
     def status(name: str) -> str:
         (run,) = [each for each in api.get("/runs")["runs"] if each["name"] == name]
         return str(run["status"])
 
     eventually(lambda: api.get("/runs")["runs"][0]["status"] != "RUNNING")
-    started = api.ask("POST", "/runs")
+    started = api.request("POST", "/runs")
     assert started.status_code == 202
     name = started.json()["name"]
-    assert "a run is in progress" in api.refused(409, "POST", "/runs")
+    assert "a run is in progress" in api.error_message(409, "POST", "/runs")
     eventually(lambda: status(name) == "SUCCEEDED")
 
 
-def test_alarms_have_their_state_and_their_runbook(api: Api) -> None:
+def test_alarms_have_a_state_and_a_runbook(api: Api) -> None:
     alarms = api.get("/alarms")["alarms"]
     for alarm in alarms:
         assert_conforms(alarm, "Alarm")
@@ -166,43 +166,45 @@ def test_alarms_have_their_state_and_their_runbook(api: Api) -> None:
 # --- Queries ----------------------------------------------------------------------------------
 
 
-def test_every_named_query_can_be_asked(api: Api) -> None:
+def test_every_named_query_succeeds(api: Api) -> None:
     queries = api.get("/queries")["queries"]
     assert {"trend", "top-hosts", "idle-hosts"} <= {each["name"] for each in queries}
     for query in queries:
         assert_conforms(query, "NamedQuery")
-        needed = {each["name"]: "web-1" for each in query["parameters"] if each["default"] is None}
-        answer = api.answer(query["name"], **needed)
-        assert answer["state"] == "SUCCEEDED", (query["name"], answer["reason"])
-        assert answer["columns"]
+        required = {
+            each["name"]: "web-1" for each in query["parameters"] if each["default"] is None
+        }
+        response = api.query_result(query["name"], **required)
+        assert response["state"] == "SUCCEEDED", (query["name"], response["reason"])
+        assert response["columns"]
 
 
-def test_an_answer_comes_in_pages(api: Api) -> None:
-    whole = api.answer("data-quality", days=2)
-    assert len(whole["rows"]) >= 4
-    path = f"/queries/{whole['id']}"
+def test_a_query_result_has_pages(api: Api) -> None:
+    complete = api.query_result("data-quality", days=2)
+    assert len(complete["rows"]) >= 4
+    path = f"/queries/{complete['id']}"
     rows, page = [], api.get(path, limit=1)
     while True:
         rows += page["rows"]
         if page["cursor"] is None:
             break
         page = api.get(path, limit=1, cursor=page["cursor"])
-    assert rows == whole["rows"]
+    assert rows == complete["rows"]
     assert all(isinstance(value, (int, float, str, type(None))) for row in rows for value in row)
 
 
-def test_an_answer_whose_rows_are_gone_says_so(api: Api, cloud: RunningCloud) -> None:
-    """The bucket deletes them after 7 days; Athena knows the query for 45."""
-    identity = api.answer("data-quality")["id"]
-    cloud.client("s3").delete_object(Bucket=BUCKET, Key=f"athena-results/{identity}.csv")
-    assert "and these are gone" in api.refused(404, "GET", f"/queries/{identity}")
+def test_a_result_whose_rows_are_deleted_is_not_found(api: Api, cloud: RunningCloud) -> None:
+    """The bucket deletes rows after 7 days; Athena keeps the execution for 45."""
+    query_id = api.query_result("data-quality")["id"]
+    cloud.client("s3").delete_object(Bucket=BUCKET, Key=f"athena-results/{query_id}.csv")
+    assert "and these are gone" in api.error_message(404, "GET", f"/queries/{query_id}")
 
 
-def test_a_cursor_of_another_answer_is_refused(api: Api) -> None:
-    one, other = api.answer("data-quality"), api.answer("data-quality")
+def test_a_cursor_of_another_result_is_rejected(api: Api) -> None:
+    one, other = api.query_result("data-quality"), api.query_result("data-quality")
     cursor = api.get(f"/queries/{one['id']}", limit=1)["cursor"]
     for path in (f"/queries/{other['id']}", "/metrics/cpu"):
-        message = api.refused(400, "GET", path, params={"cursor": cursor})
+        message = api.error_message(400, "GET", path, params={"cursor": cursor})
         assert message == "cursor does not belong to this query"
 
 
@@ -218,20 +220,20 @@ INJECTIONS = (
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_sql_in_a_parameter_is_a_text_and_finds_nothing(text: str, api: Api) -> None:
-    answer = api.answer("by-label", metric_type=text)
-    assert (answer["state"], answer["rows"]) == ("SUCCEEDED", [])
+def test_sql_in_a_text_parameter_finds_no_rows(text: str, api: Api) -> None:
+    response = api.query_result("by-label", metric_type=text)
+    assert (response["state"], response["rows"]) == ("SUCCEEDED", [])
 
 
 @pytest.mark.parametrize("text", ["1 OR 1=1", "1; DROP TABLE metrics", "1)", "(SELECT 1)", "1e400"])
-def test_sql_in_the_place_of_a_number_is_refused(text: str, api: Api) -> None:
+def test_sql_in_a_number_parameter_is_rejected(text: str, api: Api) -> None:
     body = {"name": "data-quality", "parameters": {"days": text}}
-    assert "days" in api.refused(400, "POST", "/queries", json=body)
+    assert "days" in api.error_message(400, "POST", "/queries", json=body)
 
 
-def test_the_tables_are_there_after_all_that(api: Api) -> None:
-    """Runs behind the attempts above."""
-    assert api.answer("data-quality")["rows"]
+def test_the_tables_exist_after_the_injection_attempts(api: Api) -> None:
+    """Runs after the tests above."""
+    assert api.query_result("data-quality")["rows"]
 
 
 @pytest.mark.parametrize(
@@ -244,29 +246,29 @@ def test_the_tables_are_there_after_all_that(api: Api) -> None:
         ('{"name": 1}', 400, "the body is not"),
         ('{"name": "trend", "sql": "SELECT 1"}', 400, "sql"),
         ('{"name": "trend", "parameters": {"x": [1]}}', 400, "the body is not"),
-        ('{"name": "trend", "parameters": {"nobody": 1}}', 400, "has no parameter nobody"),
+        ('{"name": "trend", "parameters": {"color": 1}}', 400, "has no parameter color"),
         ('{"name": "\\ud800"}', 400, "the body is not"),
         ("[" * 100_000, 400, "the body is not"),
         ('{"name": "SELECT 1"}', 404, "there is no query 'SELECT 1'"),
     ],
 )
-def test_only_named_queries_with_their_parameters_start(
+def test_an_invalid_query_request_is_rejected(
     body: str, status: int, reason: str, api: Api
 ) -> None:
     headers = {"Content-Type": "application/json"}
-    assert reason in api.refused(status, "POST", "/queries", data=body, headers=headers)
+    assert reason in api.error_message(status, "POST", "/queries", data=body, headers=headers)
 
 
-def test_another_work_groups_query_is_not_there(api: Api, cloud: RunningCloud) -> None:
+def test_a_query_of_another_work_group_is_not_found(api: Api, cloud: RunningCloud) -> None:
     athena = cloud.client("athena")
-    theirs = athena.start_query_execution(QueryString="SELECT 1", WorkGroup="primary")
-    path = f"/queries/{theirs['QueryExecutionId']}"
-    assert api.refused(404, "GET", path).startswith("there is no query")
+    execution = athena.start_query_execution(QueryString="SELECT 1", WorkGroup="primary")
+    path = f"/queries/{execution['QueryExecutionId']}"
+    assert api.error_message(404, "GET", path).startswith("there is no query")
 
 
-@pytest.mark.parametrize("identity", ["0", "00000000-0000-0000-0000-000000000000", "a%20b"])
-def test_an_unknown_query_is_not_there(identity: str, api: Api) -> None:
-    assert api.refused(404, "GET", f"/queries/{identity}").startswith("there is no query")
+@pytest.mark.parametrize("query_id", ["0", "00000000-0000-0000-0000-000000000000", "a%20b"])
+def test_an_unknown_query_is_not_found(query_id: str, api: Api) -> None:
+    assert api.error_message(404, "GET", f"/queries/{query_id}").startswith("there is no query")
 
 
 # --- Errors -----------------------------------------------------------------------------------
@@ -281,50 +283,48 @@ def test_an_unknown_query_is_not_there(identity: str, api: Api) -> None:
         ("/metrics/cpu?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400),
         ("/metrics/cpu?cursor=", 400),
         ("/hosts?limit=1", 400),
-        ("/hosts/nobody", 404),
-        ("/hosts/nobody?region=", 400),
+        ("/hosts/unknown", 404),
+        ("/hosts/unknown?region=", 400),
         ("/runs?limit=51", 400),
         ("/alarms?x=1", 400),
         ("/queries?x=1", 400),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_the_reason(
-    path: str, status: int, api: Api
-) -> None:
-    assert len(api.refused(status, "GET", path)) > 10
+def test_an_invalid_request_is_an_error_with_a_message(path: str, status: int, api: Api) -> None:
+    assert len(api.error_message(status, "GET", path)) > 10
 
 
-def test_what_is_no_json_is_not_taken(api: Api) -> None:
+def test_a_body_other_than_json_is_rejected(api: Api) -> None:
     headers = {"Content-Type": "text/plain"}
-    assert api.refused(415, "POST", "/queries", data="x", headers=headers)
+    assert api.error_message(415, "POST", "/queries", data="x", headers=headers)
 
 
-def test_another_method_is_not_allowed(api: Api) -> None:
-    answer = api.ask("DELETE", "/runs")
-    assert (answer.status_code, sorted(re.findall(r"\w+", answer.headers["Allow"]))) == (
+def test_an_unsupported_method_is_rejected(api: Api) -> None:
+    response = api.request("DELETE", "/runs")
+    assert (response.status_code, sorted(re.findall(r"\w+", response.headers["Allow"]))) == (
         405,
         ["GET", "POST"],
     )
 
 
-def test_stage_prod_is_served_with_a_persons_own_credentials(
+def test_stage_prod_is_served_with_the_callers_credentials(
     api: Api, cloud: RunningCloud, tmp_path: Path
 ) -> None:
-    """The local cloud has prod's names, so what is there is the same."""
+    """The local cloud uses the names of prod, so both stages have the same data."""
     with chalice_local(cloud.endpoint, tmp_path, stage="prod") as address:
-        person = Api(address)
-        assert names(person) == names(api) != []
-        assert person.get("/runs") == api.get("/runs")
-        assert person.get("/queries") == api.get("/queries")
+        prod = Api(address)
+        assert names(prod) == names(api) != []
+        assert prod.get("/runs") == api.get("/runs")
+        assert prod.get("/queries") == api.get("/queries")
 
 
 def names(api: Api) -> list[str]:
     return sorted(each["resource_id"] for each in api.get("/hosts")["hosts"])
 
 
-# What people paste is curl; `.ci/run` has it.
+# The examples use curl; `.ci/run` requires it.
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: apt-get install curl")
-def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> None:
+def test_the_documented_examples_work(api: Api, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     examples = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     assert examples.count("http://127.0.0.1:8000") == 1
@@ -341,11 +341,11 @@ def test_the_examples_of_the_docs_work_when_pasted(api: Api, tmp_path: Path) -> 
     assert "docs/runbooks/HighCPU.md" in done.stdout
 
 
-def test_without_aws_the_answer_says_so_and_no_more(tmp_path: Path) -> None:
-    """Nothing listens where AWS would be."""
+def test_without_aws_the_error_reveals_no_details(tmp_path: Path) -> None:
+    """The AWS endpoint is unreachable."""
     with chalice_local("http://127.0.0.1:1", tmp_path) as address:
-        alone = Api(address)
-        assert alone.ask("GET", "/health").status_code == 200
+        api = Api(address)
+        assert api.request("GET", "/health").status_code == 200
         for path in ("/hosts", "/metrics/cpu", "/alarms", "/queries", "/runs"):
-            message = alone.refused(503, "GET", path)
+            message = api.error_message(503, "GET", path)
             assert message == "AWS refused or failed (EndpointConnectionError); try again"

@@ -1,4 +1,4 @@
-"""The metrics and log lines of the whole pipeline, as the local cloud's CloudWatch has them."""
+"""Metrics and log lines of the whole pipeline in the local cloud's CloudWatch."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ Eventually = Callable[..., Any]
 WINDOW = timedelta(hours=3)
 END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
-# | `CPUUtilization` … | Percent | … of the tables in docs/metrics.md
+# A row of the tables in docs/metrics.md: | `CPUUtilization` … | Percent | none |
 ROW = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| ([\w/]+) \| (none|`\w+`) \|", re.MULTILINE)
 
 
@@ -43,16 +43,16 @@ def documented() -> set[tuple[str, str]]:
 
 
 class Observed:
-    """A run, hosts that push, a disk that grows, a function that fails, a throttle."""
+    """A cloud with a run, pushed records, a growing disk, a failed function and throttling."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
-        self.began = datetime.now(UTC)
+        self.started_at = datetime.now(UTC)
         self.execution = execute(cloud, machine_arn(cloud), {})
         self.settle()
         for end, used in ((END - WINDOW, 100.0), (END, 200.0)):
             self.push(end, used)
-        # More of it is bad than good, and it takes more in quarantine than it has bytes.
+        # Most of its entries are rejected, and they are larger in quarantine than the object is.
         junk = gzip.compress((b"x" * 1_000_000 + b"\n") * 18)
         self.put("raw-metrics/2026/11/22/junk.json.gz", junk)
         self.fail()
@@ -92,36 +92,36 @@ class Observed:
         self.put(f"raw-metrics/{end:%Y/%m/%d}/pushed-{end:%H}.json", b"\n".join(lines))
 
     def put(self, key: str, body: bytes) -> None:
-        """And wait until it is processed: one window has to come after the other."""
+        """Store an object and wait until it is processed, so that windows arrive in order."""
         self.cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
         self.settle()
 
     def fail(self) -> None:
         event = json.dumps(arrival("") | {"detail": {}})
-        answer = self.cloud.client("lambda").invoke(FunctionName="log-processor", Payload=event)
-        assert answer["FunctionError"] == "Unhandled"
+        response = self.cloud.client("lambda").invoke(FunctionName="log-processor", Payload=event)
+        assert response["FunctionError"] == "Unhandled"
 
     def throttle(self) -> None:
-        """The table gets less capacity than is asked of it."""
+        """Write more than the capacity of the table allows."""
         dynamodb = self.cloud.client("dynamodb")
-        one = {"ReadCapacityUnits": 1, "WriteCapacityUnits": 1}
+        throughput = {"ReadCapacityUnits": 1, "WriteCapacityUnits": 1}
         dynamodb.update_table(
-            TableName="InfraMetrics", BillingMode="PROVISIONED", ProvisionedThroughput=one
+            TableName="InfraMetrics", BillingMode="PROVISIONED", ProvisionedThroughput=throughput
         )
         for number in range(100):
             item = {"metric_id": {"S": str(number)}, "timestamp": {"S": "2026"}}
             try:
                 dynamodb.put_item(TableName="InfraMetrics", Item=item)
             except ClientError as error:
-                self.refused = error.response["Error"]["Code"]
+                self.throttle_error = error.response["Error"]["Code"]
                 break
         dynamodb.update_table(TableName="InfraMetrics", BillingMode="PAY_PER_REQUEST")
 
     def statistic(
         self, namespace: str, name: str, statistic: str, **dimensions: str
     ) -> float | None:
-        """Over the whole of the test; None where there is no data."""
-        (answer,) = self.cloud.client("cloudwatch").get_metric_data(
+        """A statistic over the time of all tests; None without data."""
+        (result,) = self.cloud.client("cloudwatch").get_metric_data(
             MetricDataQueries=[
                 {
                     "Id": "q",
@@ -138,10 +138,10 @@ class Observed:
                     },
                 }
             ],
-            StartTime=self.began - timedelta(hours=8),
-            EndTime=self.began + timedelta(hours=2),
+            StartTime=self.started_at - timedelta(hours=8),
+            EndTime=self.started_at + timedelta(hours=2),
         )["MetricDataResults"]
-        return answer["Values"][0] if answer["Values"] else None
+        return result["Values"][0] if result["Values"] else None
 
     def lines(self, function: str) -> list[str]:
         pages = (
@@ -161,7 +161,7 @@ def observed() -> Iterator[Observed]:
         stop_cloud(cloud)
 
 
-def test_the_metrics_are_those_that_are_documented(observed: Observed) -> None:
+def test_exactly_the_documented_metrics_exist(observed: Observed) -> None:
     pages = observed.cloud.client("cloudwatch").get_paginator("list_metrics")
     found = {
         (each["MetricName"], ",".join(sorted(one["Name"] for one in each["Dimensions"])))
@@ -171,7 +171,7 @@ def test_the_metrics_are_those_that_are_documented(observed: Observed) -> None:
     assert found == documented()
 
 
-def test_no_line_of_the_functions_is_refused(observed: Observed) -> None:
+def test_no_metric_line_of_the_functions_is_rejected(observed: Observed) -> None:
     listed = observed.cloud.client("cloudwatch").list_metrics(Namespace="AWS/Logs")
     assert listed["Metrics"] == []
 
@@ -188,31 +188,33 @@ def test_no_line_of_the_functions_is_refused(observed: Observed) -> None:
         ("HostsMissing", "Maximum", 0),
     ],
 )
-def test_the_fleet_is_told_in_statistics(
+def test_the_fleet_metrics_have_these_statistics(
     name: str, statistic: str, value: float, observed: Observed
 ) -> None:
-    told = observed.statistic("InfraMonitoring", name, statistic)
-    assert told == pytest.approx(value, abs=1e-5)
+    found = observed.statistic("InfraMonitoring", name, statistic)
+    assert found == pytest.approx(value, abs=1e-5)
 
 
-def test_an_invocation_that_failed_is_an_error_to_us_and_to_lambda(observed: Observed) -> None:
-    ours = observed.statistic("InfraMonitoring", "LambdaErrors", "Sum", service="log-processor")
-    lambdas = observed.statistic("AWS/Lambda", "Errors", "Sum", FunctionName="log-processor")
-    assert (ours, lambdas) == (1, 1)
+def test_a_failed_invocation_is_an_error_in_both_namespaces(observed: Observed) -> None:
+    pipeline = observed.statistic("InfraMonitoring", "LambdaErrors", "Sum", service="log-processor")
+    lambda_service = observed.statistic("AWS/Lambda", "Errors", "Sum", FunctionName="log-processor")
+    assert (pipeline, lambda_service) == (1, 1)
 
 
-def test_every_invocation_tells_of_itself(observed: Observed) -> None:
+def test_every_invocation_has_metrics(observed: Observed) -> None:
     for function in ("data-collector", "log-processor"):
-        ours = observed.statistic(
+        pipeline = observed.statistic(
             "InfraMonitoring", "LambdaDuration", "SampleCount", service=function
         )
-        lambdas = observed.statistic("AWS/Lambda", "Duration", "SampleCount", FunctionName=function)
+        lambda_service = observed.statistic(
+            "AWS/Lambda", "Duration", "SampleCount", FunctionName=function
+        )
         invoked = observed.statistic("AWS/Lambda", "Invocations", "Sum", FunctionName=function)
-        assert ours == lambdas == invoked
-        assert ours
+        assert pipeline == lambda_service == invoked
+        assert pipeline
 
 
-def test_a_function_takes_less_than_its_budget_of_memory(observed: Observed) -> None:
+def test_a_function_stays_within_its_memory_budget(observed: Observed) -> None:
     for function in ("data-collector", "log-processor"):
         peak = observed.statistic(
             "InfraMonitoring", "LambdaMemoryUsed", "Maximum", service=function
@@ -221,18 +223,18 @@ def test_a_function_takes_less_than_its_budget_of_memory(observed: Observed) -> 
         assert 20 < peak < 100
 
 
-def test_an_execution_is_started_and_succeeds(observed: Observed, eventually: Eventually) -> None:
+def test_step_functions_counts_executions(observed: Observed, eventually: Eventually) -> None:
     arn = machine_arn(observed.cloud)
 
-    def told(name: str) -> float | None:
+    def count(name: str) -> float | None:
         return observed.statistic("AWS/States", name, "Sum", StateMachineArn=arn)
 
-    assert eventually(lambda: told("ExecutionsSucceeded")) == 1
-    assert told("ExecutionsStarted") == 1
-    assert told("ExecutionsFailed") is None
+    assert eventually(lambda: count("ExecutionsSucceeded")) == 1
+    assert count("ExecutionsStarted") == 1
+    assert count("ExecutionsFailed") is None
 
 
-def test_a_queue_tells_how_many_wait(observed: Observed, eventually: Eventually) -> None:
+def test_sqs_counts_the_waiting_messages(observed: Observed, eventually: Eventually) -> None:
     sqs = observed.cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="InfraMonitoring-DeadLetters")["QueueUrl"]
 
@@ -247,8 +249,8 @@ def test_a_queue_tells_how_many_wait(observed: Observed, eventually: Eventually)
     assert eventually(lambda: waiting("Maximum")) == 1
 
 
-def test_a_table_without_capacity_throttles_and_says_so(observed: Observed) -> None:
-    assert observed.refused == "ProvisionedThroughputExceededException"
+def test_dynamodb_counts_throttled_writes(observed: Observed) -> None:
+    assert observed.throttle_error == "ProvisionedThroughputExceededException"
     table = {"TableName": "InfraMetrics"}
     events = observed.statistic("AWS/DynamoDB", "WriteThrottleEvents", "Sum", **table)
     requests = observed.statistic(
@@ -257,16 +259,16 @@ def test_a_table_without_capacity_throttles_and_says_so(observed: Observed) -> N
     assert (events, requests) == (1, 1)
 
 
-def test_every_log_line_of_ours_has_its_execution_and_its_request(observed: Observed) -> None:
+def test_every_log_line_of_the_app_has_execution_and_request_ids(observed: Observed) -> None:
     run = observed.execution["executionArn"].rpartition(":")[2]
     for function in ("data-collector", "log-processor"):
         logged = [json.loads(line) for line in observed.lines(function) if line.startswith("{")]
-        ours = [each for each in logged if "_aws" not in each]
+        of_app = [each for each in logged if "_aws" not in each]
         requests = {line.split()[2] for line in observed.lines(function) if "START" in line}
-        assert {each["function_request_id"] for each in ours} == requests
-        assert len([each for each in ours if each["execution_id"] == run]) == 4
-        assert all(each["execution_id"] for each in ours)
-        assert {each["service"] for each in ours} == {function}
+        assert {each["function_request_id"] for each in of_app} == requests
+        assert len([each for each in of_app if each["execution_id"] == run]) == 4
+        assert all(each["execution_id"] for each in of_app)
+        assert {each["service"] for each in of_app} == {function}
 
 
 def test_the_state_machine_is_traced(observed: Observed) -> None:

@@ -1,6 +1,6 @@
-"""The pipeline whole: `python -m infra up` in a process of its own, seen by plain AWS clients.
+"""The whole pipeline: `python -m infra up` in a separate process, used through AWS clients.
 
-Everything here runs what ships: the built zip, the merged and transformed template.
+The tests run what is deployed: the built zip and the merged, transformed template.
 """
 
 import gzip
@@ -41,7 +41,7 @@ def machine_arn(cloud: RunningCloud, name: str = "InfraMonitoring-Pipeline-Orch"
 
 
 def execute(cloud: RunningCloud, arn: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Run a state machine to its end."""
+    """Start an execution and wait for its end."""
     sfn = cloud.client("stepfunctions")
     execution = sfn.start_execution(stateMachineArn=arn, input=json.dumps(document))
 
@@ -68,8 +68,8 @@ def items(cloud: RunningCloud) -> list[dict[str, Any]]:
 
 
 def item_of(cloud: RunningCloud, record: Record) -> dict[str, Any]:
-    """The item of a record, once it is enriched; empty before."""
-    answer = cloud.client("dynamodb").get_item(
+    """The enriched item of a record; empty until the record is processed."""
+    response = cloud.client("dynamodb").get_item(
         TableName="InfraMetrics",
         Key={
             "metric_id": {"S": str(record.metric_id)},
@@ -77,7 +77,7 @@ def item_of(cloud: RunningCloud, record: Record) -> dict[str, Any]:
         },
         ConsistentRead=True,
     )
-    item: dict[str, Any] = answer.get("Item", {})
+    item: dict[str, Any] = response.get("Item", {})
     return item if "processed_at" in item else {}
 
 
@@ -85,7 +85,7 @@ def control(cloud: RunningCloud, path: str) -> Any:
     return requests.get(f"{cloud.endpoint}/_local/{path}", timeout=300).json()
 
 
-def test_the_clock_is_a_rule_at_three_hours_on_the_state_machine(cloud: RunningCloud) -> None:
+def test_a_rule_starts_the_state_machine_every_three_hours(cloud: RunningCloud) -> None:
     events = cloud.client("events")
     (rule,) = [each for each in events.list_rules()["Rules"] if each["Name"].endswith("Clock")]
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(3 hours)", "ENABLED")
@@ -93,13 +93,13 @@ def test_the_clock_is_a_rule_at_three_hours_on_the_state_machine(cloud: RunningC
     assert target["Arn"] == machine_arn(cloud)
 
 
-def test_the_clock_fired_the_state_machine(cloud: RunningCloud) -> None:
+def test_the_first_execution_was_started_by_the_rule(cloud: RunningCloud) -> None:
     sfn = cloud.client("stepfunctions")
     executions = sfn.list_executions(stateMachineArn=machine_arn(cloud))["executions"]
     first = sfn.describe_execution(executionArn=executions[-1]["executionArn"])
-    tick = json.loads(first["input"])
-    assert tick["detail-type"] == "Scheduled Event"
-    assert tick["resources"][0].endswith("rule/InfraMonitoring-Clock")
+    event = json.loads(first["input"])
+    assert event["detail-type"] == "Scheduled Event"
+    assert event["resources"][0].endswith("rule/InfraMonitoring-Clock")
     assert first["status"] == "SUCCEEDED"
 
 
@@ -118,7 +118,7 @@ def test_an_execution_runs_the_four_collectors(cloud: RunningCloud) -> None:
     assert json.loads(execution["output"])["notification"]["told"]["severity"] == "info"
 
 
-def test_an_execution_leaves_four_objects_and_enriched_items(
+def test_an_execution_stores_four_objects_and_enriched_items(
     cloud: RunningCloud, eventually: Eventually
 ) -> None:
     today = f"raw-metrics/{datetime.now(UTC):%Y/%m/%d}/"
@@ -137,32 +137,32 @@ def test_an_execution_leaves_four_objects_and_enriched_items(
 
 
 @pytest.fixture
-def telling_its_start(cloud: RunningCloud) -> Iterator[str]:
-    """A state machine whose output is when its execution started."""
+def start_time_machine(cloud: RunningCloud) -> Iterator[str]:
+    """A state machine that returns the start time of its execution."""
     sfn = cloud.client("stepfunctions")
     parameters = {"start.$": "$$.Execution.StartTime"}
     state = {"Type": "Pass", "Parameters": parameters, "End": True}
     arn = sfn.create_state_machine(
-        name="telling-its-start",
-        definition=json.dumps({"StartAt": "Tell", "States": {"Tell": state}}),
+        name="start-time",
+        definition=json.dumps({"StartAt": "StartTime", "States": {"StartTime": state}}),
         roleArn="arn:aws:iam::123456789012:role/any",
     )["stateMachineArn"]
     yield str(arn)
     sfn.delete_state_machine(stateMachineArn=arn)
 
 
-def test_two_executions_in_one_second_start_at_two_times(
-    cloud: RunningCloud, telling_its_start: str
+def test_executions_in_one_second_have_different_start_times(
+    cloud: RunningCloud, start_time_machine: str
 ) -> None:
-    """Two runs by hand would share their keys if the context object had whole seconds."""
-    ended = [execute(cloud, telling_its_start, {}) for _ in range(3)]
+    """With whole seconds in the context object, such runs would share their object keys."""
+    ended = [execute(cloud, start_time_machine, {}) for _ in range(3)]
     starts = [json.loads(execution["output"])["start"] for execution in ended]
     assert len(set(starts)) == 3
     for start in starts:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", start)
 
 
-def test_values_agree_with_psutil(cloud: RunningCloud) -> None:
+def test_memory_values_agree_with_psutil(cloud: RunningCloud) -> None:
     execute(cloud, machine_arn(cloud), {})
     newest = max(
         (item for item in items(cloud) if item["metric_type"]["S"] == "memory"),
@@ -177,19 +177,19 @@ def test_values_agree_with_psutil(cloud: RunningCloud) -> None:
 
 
 def test_the_index_finds_records_by_type_and_time(cloud: RunningCloud) -> None:
-    answer = cloud.client("dynamodb").query(
+    response = cloud.client("dynamodb").query(
         TableName="InfraMetrics",
         IndexName="metric_type-timestamp-index",
         KeyConditionExpression="metric_type = :type AND #time > :since",
         ExpressionAttributeNames={"#time": "timestamp"},
         ExpressionAttributeValues={":type": {"S": "disk"}, ":since": {"S": "2026-01-01T00:00:00Z"}},
     )
-    assert answer["Count"] >= 1
+    assert response["Count"] >= 1
 
 
-def test_the_table_forgets_by_itself(cloud: RunningCloud) -> None:
-    answer = cloud.client("dynamodb").describe_time_to_live(TableName="InfraMetrics")
-    assert answer["TimeToLiveDescription"] == {
+def test_the_table_deletes_expired_items(cloud: RunningCloud) -> None:
+    response = cloud.client("dynamodb").describe_time_to_live(TableName="InfraMetrics")
+    assert response["TimeToLiveDescription"] == {
         "TimeToLiveStatus": "ENABLED",
         "AttributeName": "expires_at",
     }
@@ -201,7 +201,7 @@ def test_processed_objects_are_gzipped_lines(cloud: RunningCloud) -> None:
     assert {"metric_id", "ts", "measurement", "value_last", "status"} <= set(json.loads(line))
 
 
-def test_success_is_told_by_e_mail(cloud: RunningCloud) -> None:
+def test_a_successful_run_is_reported_by_email(cloud: RunningCloud) -> None:
     mail = control(cloud, "mails")[0]
     assert mail["to"] == "you@example.com"
     assert mail["subject"].startswith("InfraMonitoring: run succeeded: 1 host, ")
@@ -211,7 +211,7 @@ def test_success_is_told_by_e_mail(cloud: RunningCloud) -> None:
         assert f"\n{metric_type}: 1 record from 1 host in " in mail["body"]
 
 
-def test_an_alarm_that_begins_and_ends_is_two_mails(
+def test_the_start_and_the_end_of_an_alarm_are_two_emails(
     cloud: RunningCloud, eventually: Eventually
 ) -> None:
     before = len(control(cloud, "mails"))
@@ -220,17 +220,17 @@ def test_an_alarm_that_begins_and_ends_is_two_mails(
         cloud.client("events").put_events(Entries=[entry | {"Detail": json.dumps(event["detail"])}])
         eventually(lambda: control(cloud, "idle"))
     subjects = [mail["subject"] for mail in control(cloud, "mails")[before:]]
-    # Which host it names depends on how busy the machine is that runs this.
+    # The subject names this machine if its CPU is busy.
     assert re.fullmatch(r"ALARM CPU high(: .+)? \[local eu-west-1\]", subjects[0])
     assert subjects[1:] == ["OK CPU high: resolved after 2 d 12 h [local eu-west-1]"]
 
 
-def test_a_page_is_no_mail(cloud: RunningCloud) -> None:
+def test_a_page_is_not_sent_by_email(cloud: RunningCloud) -> None:
     before = len(control(cloud, "mails"))
-    answer = cloud.client("lambda").invoke(
+    response = cloud.client("lambda").invoke(
         FunctionName="notifier", Payload=json.dumps(alarm_event("InfraMonitoring-Page"))
     )
-    assert json.loads(answer["Payload"].read())["severity"] == "page"
+    assert json.loads(response["Payload"].read())["severity"] == "page"
     assert len(control(cloud, "mails")) == before
 
 
@@ -244,7 +244,7 @@ def test_a_page_is_no_mail(cloud: RunningCloud) -> None:
         ("/aws/states/pipeline", "ExecutionSucceeded"),
     ],
 )
-def test_logs_are_in_the_drawn_groups(
+def test_each_log_group_has_its_lines(
     group: str, text: str, cloud: RunningCloud, eventually: Eventually
 ) -> None:
     def found() -> bool:
@@ -254,7 +254,7 @@ def test_logs_are_in_the_drawn_groups(
     assert eventually(found)
 
 
-def ask(cloud: RunningCloud, sql: str, **arguments: Any) -> dict[str, Any]:
+def query_athena(cloud: RunningCloud, sql: str, **arguments: Any) -> dict[str, Any]:
     athena = cloud.client("athena")
     started = athena.start_query_execution(
         QueryString=sql, WorkGroup="infra-monitoring", **arguments
@@ -270,15 +270,15 @@ def ask(cloud: RunningCloud, sql: str, **arguments: Any) -> dict[str, Any]:
 
 def rows(cloud: RunningCloud, execution: dict[str, Any]) -> list[list[str | None]]:
     assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
-    answer = cloud.client("athena").get_query_results(
+    response = cloud.client("athena").get_query_results(
         QueryExecutionId=execution["QueryExecutionId"]
     )
     return [
-        [cell.get("VarCharValue") for cell in row["Data"]] for row in answer["ResultSet"]["Rows"]
+        [cell.get("VarCharValue") for cell in row["Data"]] for row in response["ResultSet"]["Rows"]
     ]
 
 
-def test_athena_answers_over_the_history(cloud: RunningCloud) -> None:
+def test_athena_queries_the_history(cloud: RunningCloud) -> None:
     sql = """
         SELECT resource_id, max(value_max) AS peak, date_diff('hour', min(ts), max(ts)) AS hours
         FROM infra_monitoring.metrics
@@ -286,16 +286,16 @@ def test_athena_answers_over_the_history(cloud: RunningCloud) -> None:
           AND dt >= date_format(date '2026-01-01', '%Y-%m-%d') AND source = 'host'
         GROUP BY resource_id
     """
-    header, row = rows(cloud, ask(cloud, sql))
+    header, row = rows(cloud, query_athena(cloud, sql))
     assert header == ["resource_id", "peak", "hours"]
     assert row[0] == socket.gethostname()
     assert 0 <= float(row[1] or -1) <= 100
 
 
-def test_athena_binds_parameters_and_takes_the_database_from_the_context(
+def test_athena_accepts_parameters_and_a_database_in_the_context(
     cloud: RunningCloud,
 ) -> None:
-    execution = ask(
+    execution = query_athena(
         cloud,
         "SELECT DISTINCT metric_type FROM metrics WHERE metric_type = ?",
         ExecutionParameters=["'disk'"],
@@ -304,8 +304,8 @@ def test_athena_binds_parameters_and_takes_the_database_from_the_context(
     assert rows(cloud, execution) == [["metric_type"], ["disk"]]
 
 
-def test_athena_leaves_its_answer_in_the_work_groups_location(cloud: RunningCloud) -> None:
-    execution = ask(cloud, "SELECT count(*) AS n FROM infra_monitoring.metrics")
+def test_athena_writes_results_to_the_location_of_the_work_group(cloud: RunningCloud) -> None:
+    execution = query_athena(cloud, "SELECT count(*) AS n FROM infra_monitoring.metrics")
     location = execution["ResultConfiguration"]["OutputLocation"]
     assert location.startswith(f"s3://{BUCKET}/athena-results/")
     (body,) = bodies(cloud, {location.removeprefix(f"s3://{BUCKET}/")})
@@ -321,16 +321,14 @@ def test_athena_leaves_its_answer_in_the_work_groups_location(cloud: RunningClou
         ("DROP TABLE infra_monitoring.metrics", "supports only queries"),
     ],
 )
-def test_a_query_that_cannot_be_answered_fails_with_the_reason(
-    sql: str, reason: str, cloud: RunningCloud
-) -> None:
-    status = ask(cloud, sql)["Status"]
+def test_an_invalid_query_fails_with_the_reason(sql: str, reason: str, cloud: RunningCloud) -> None:
+    status = query_athena(cloud, sql)["Status"]
     assert status["State"] == "FAILED"
     assert reason in status["StateChangeReason"]
 
 
-def own_record(**changes: Any) -> Record:
-    """A record that no other test has."""
+def unique_record(**changes: Any) -> Record:
+    """A record of a host that no other test uses."""
     changes = {"timestamp": datetime.now(UTC), **changes}
     return make_record(resource_id=f"by-hand-{uuid.uuid4().hex[:8]}", **changes)
 
@@ -350,22 +348,22 @@ def put(cloud: RunningCloud, body: bytes, name: str) -> str:
     ],
     ids=["lines", "array", "gzip"],
 )
-def test_what_others_drop_is_processed_within_seconds(
+def test_an_uploaded_object_is_processed(
     write: Any, cloud: RunningCloud, eventually: Eventually
 ) -> None:
-    dropped = [own_record(), own_record(measurements={"utilization": point("percent", 95)})]
-    key = put(cloud, write(dropped), "by hand+ü")
-    found = [eventually(lambda each=each: item_of(cloud, each)) for each in dropped]
+    uploaded = [unique_record(), unique_record(measurements={"utilization": point("percent", 95)})]
+    key = put(cloud, write(uploaded), "by hand+ü")
+    found = [eventually(lambda each=each: item_of(cloud, each)) for each in uploaded]
     assert [item["status"]["S"] for item in found] == ["ok", "critical"]
     assert {item["source_object"]["S"] for item in found} == {f"s3://{BUCKET}/{key}"}
 
 
-def test_a_broken_line_is_quarantined_and_its_neighbours_are_stored(
+def test_an_invalid_line_is_quarantined_and_a_valid_one_is_stored(
     cloud: RunningCloud, eventually: Eventually
 ) -> None:
-    good = own_record()
-    key = put(cloud, records.encode(good) + b"\n{this is broken\n", "half-broken.json")
-    assert eventually(lambda: item_of(cloud, good))
+    valid = unique_record()
+    key = put(cloud, records.encode(valid) + b"\n{this is broken\n", "half-broken.json")
+    assert eventually(lambda: item_of(cloud, valid))
 
     def quarantined() -> list[dict[str, Any]]:
         lines = [
@@ -375,26 +373,26 @@ def test_a_broken_line_is_quarantined_and_its_neighbours_are_stored(
         ]
         return [line for line in lines if line["source_object"] == f"s3://{BUCKET}/{key}"]
 
-    (bad,) = eventually(quarantined)
-    assert (bad["line"], bad["original"]) == (2, "{this is broken")
-    assert bad["reason"]
+    (rejected,) = eventually(quarantined)
+    assert (rejected["line"], rejected["original"]) == (2, "{this is broken")
+    assert rejected["reason"]
 
 
-def test_an_object_outside_raw_metrics_starts_nothing(cloud: RunningCloud) -> None:
+def test_an_object_outside_raw_metrics_is_not_processed(cloud: RunningCloud) -> None:
     cloud.client("s3").put_object(Bucket=BUCKET, Key="elsewhere/x.json", Body=b"{broken")
     time.sleep(1)
     quarantined = b"".join(bodies(cloud, keys(cloud, "quarantine/")))
     assert b"elsewhere" not in quarantined
 
 
-def test_the_same_tick_twice_leaves_the_same_number_of_items(
+def test_a_repeated_run_does_not_add_items_or_objects(
     cloud: RunningCloud, eventually: Eventually
 ) -> None:
-    tick = {"time": "2026-11-22T03:00:00Z"}
-    execute(cloud, machine_arn(cloud), tick)
+    event = {"time": "2026-11-22T03:00:00Z"}
+    execute(cloud, machine_arn(cloud), event)
     eventually(lambda: control(cloud, "idle"))
     before = len(items(cloud)), len(keys(cloud, "raw-metrics/")), len(keys(cloud, "processed/"))
-    execute(cloud, machine_arn(cloud), tick)
+    execute(cloud, machine_arn(cloud), event)
     eventually(lambda: control(cloud, "idle"))
     after = len(items(cloud)), len(keys(cloud, "raw-metrics/")), len(keys(cloud, "processed/"))
     assert after == before
@@ -402,9 +400,9 @@ def test_the_same_tick_twice_leaves_the_same_number_of_items(
 
 @pytest.fixture
 def broken_memory_branch(cloud: RunningCloud) -> Iterator[str]:
-    """The state machine with a memory collector that has lost its table, and short waits.
+    """A copy of the state machine with short waits and a memory collector without a table.
 
-    The collector is the real one from the real zip; only its table is not there.
+    The collector is the one that is deployed; only its TABLE_NAME is wrong.
     """
     lambda_, sfn = cloud.client("lambda"), cloud.client("stepfunctions")
     function = lambda_.get_function(FunctionName="data-collector")["Configuration"]
@@ -432,7 +430,7 @@ def broken_memory_branch(cloud: RunningCloud) -> Iterator[str]:
         if task := branch["States"].get("InvokeMemoryCollector"):
             task["Parameters"]["FunctionName"] = broken["FunctionArn"]
     iam = cloud.client("iam")
-    # The state machine's own role may invoke the real collector and no other function.
+    # The role of the state machine allows only the original collector.
     role = iam.create_role(RoleName="with-a-broken-branch", AssumeRolePolicyDocument="{}")["Role"]
     statement = {
         "Effect": "Allow",
@@ -451,7 +449,7 @@ def broken_memory_branch(cloud: RunningCloud) -> Iterator[str]:
     lambda_.delete_function(FunctionName="data-collector-without-table")
 
 
-def test_a_branch_that_fails_is_retried_reported_and_stops_no_other(
+def test_a_failed_branch_is_retried_and_reported_and_stops_no_other(
     cloud: RunningCloud, broken_memory_branch: str, eventually: Eventually
 ) -> None:
     execution = execute(cloud, broken_memory_branch, {"time": "2026-11-21T03:00:00Z"})
@@ -477,12 +475,12 @@ def test_a_branch_that_fails_is_retried_reported_and_stops_no_other(
 
     others = {"cpu", "disk", "network"}
     eventually(lambda: others <= stored())
-    # The broken branch wrote its raw object, which the processor stored: nothing is lost.
+    # The failed branch wrote its raw object, which the processor stored.
     eventually(lambda: stored() == others | {"memory"})
 
 
-def test_a_function_that_takes_too_long_is_stopped(cloud: RunningCloud) -> None:
-    """CPU_SAMPLE_SECONDS makes the real collector wait for longer than its time-out."""
+def test_a_function_is_stopped_at_its_timeout(cloud: RunningCloud) -> None:
+    """CPU_SAMPLE_SECONDS makes the collector exceed its timeout."""
     lambda_ = cloud.client("lambda")
     function = lambda_.get_function(FunctionName="data-collector")["Configuration"]
     variables = function["Environment"]["Variables"]
@@ -491,7 +489,7 @@ def test_a_function_that_takes_too_long_is_stopped(cloud: RunningCloud) -> None:
         FunctionName="data-collector", Timeout=1, Environment={"Variables": slow}
     )
     try:
-        answer = lambda_.invoke(
+        response = lambda_.invoke(
             FunctionName="data-collector",
             Payload=json.dumps(
                 {
@@ -507,8 +505,8 @@ def test_a_function_that_takes_too_long_is_stopped(cloud: RunningCloud) -> None:
                 }
             ),
         )
-        assert answer["FunctionError"] == "Unhandled"
-        assert json.loads(answer["Payload"].read())["errorType"] == "Sandbox.Timedout"
+        assert response["FunctionError"] == "Unhandled"
+        assert json.loads(response["Payload"].read())["errorType"] == "Sandbox.Timedout"
     finally:
         lambda_.update_function_configuration(
             FunctionName="data-collector", Timeout=30, Environment={"Variables": variables}
@@ -517,10 +515,10 @@ def test_a_function_that_takes_too_long_is_stopped(cloud: RunningCloud) -> None:
 
 @pytest.fixture
 def alarm(cloud: RunningCloud) -> Iterator[str]:
-    """An alarm of a test's own, on a metric that only the test has."""
+    """An alarm on a metric that only this test uses."""
     cloudwatch = cloud.client("cloudwatch")
     cloudwatch.put_metric_alarm(
-        AlarmName="of-a-test",
+        AlarmName="test-alarm",
         Namespace="Test",
         MetricName="Burning",
         Statistic="Maximum",
@@ -529,11 +527,11 @@ def alarm(cloud: RunningCloud) -> Iterator[str]:
         Threshold=1,
         ComparisonOperator="GreaterThanOrEqualToThreshold",
     )
-    yield "of-a-test"
-    cloudwatch.delete_alarms(AlarmNames=["of-a-test"])
+    yield "test-alarm"
+    cloudwatch.delete_alarms(AlarmNames=["test-alarm"])
 
 
-def test_an_alarm_goes_off_on_what_is_put(cloud: RunningCloud, alarm: str) -> None:
+def test_a_metric_at_the_threshold_raises_an_alarm(cloud: RunningCloud, alarm: str) -> None:
     cloudwatch = cloud.client("cloudwatch")
     (before,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
     assert before["StateValue"] == "INSUFFICIENT_DATA"
@@ -544,7 +542,7 @@ def test_an_alarm_goes_off_on_what_is_put(cloud: RunningCloud, alarm: str) -> No
     assert after["StateReason"].startswith("Threshold Crossed: 1 out of the last 1 datapoints [1.0")
 
 
-def test_the_third_stack_has_its_alarms_and_its_dashboard(cloud: RunningCloud) -> None:
+def test_the_observability_stack_has_its_alarms_and_its_dashboard(cloud: RunningCloud) -> None:
     cloudwatch = cloud.client("cloudwatch")
     described = cloudwatch.describe_alarms(AlarmNamePrefix="InfraMonitoring-")
     assert [each["AlarmName"] for each in described["CompositeAlarms"]] == ["InfraMonitoring-Page"]

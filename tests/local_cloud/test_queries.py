@@ -17,8 +17,7 @@ from infra.command_line import CommandError
 from infra.operate.athena import run_query
 from infra.operate.deployment import Stage
 from tests.conftest import BUCKET, RunningCloud
-from tests.local_cloud.test_pipeline import ask as ask_athena
-from tests.local_cloud.test_pipeline import machine_arn
+from tests.local_cloud.test_pipeline import machine_arn, query_athena
 from tests.support.expected_query_results import latest
 from tests.support.query_history import HistoryQueries, cloud_with_history, typed
 from tests.support.waiting import wait_until
@@ -174,7 +173,7 @@ def test_hosts_have_their_latest_labels(queries: HistoryQueries) -> None:
 
 def test_a_view_works_from_any_database(queries: HistoryQueries) -> None:
     """The view names the database of its tables."""
-    execution = ask_athena(queries.history.cloud, "SELECT count(*) FROM infra_monitoring.history")
+    execution = query_athena(queries.history.cloud, "SELECT count(*) FROM infra_monitoring.history")
     assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
 
 

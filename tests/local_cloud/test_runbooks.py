@@ -11,7 +11,7 @@ from botocore import xform_name
 from chalicelib.model.alarm_catalog import ALARMS
 from infra.__main__ import _parser
 from tests.conftest import ROOT, RunningCloud
-from tests.local_cloud.test_pipeline import ask, rows
+from tests.local_cloud.test_pipeline import query_athena, rows
 
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 ALARM_RUNBOOKS = [runbook for runbook in RUNBOOKS if runbook.stem != "README"]
@@ -104,5 +104,5 @@ QUERIES = [
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_query_succeeds(query: str, cloud: RunningCloud) -> None:
-    header, *_ = rows(cloud, ask(cloud, query))
+    header, *_ = rows(cloud, query_athena(cloud, query))
     assert len(header) > 1

@@ -1,4 +1,4 @@
-"""schemathesis against the API: whatever it sends, the answers are those of docs/openapi.yaml."""
+"""schemathesis against the API: every response conforms to docs/openapi.yaml."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def test_schemathesis_finds_no_failure(cloud: RunningCloud, tmp_path: Path) -> N
             [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-1_000:]
-    # It has really asked, in every phase.
+    # Operations were really tested.
     tested = re.search(r"Tested: (\d+)", done.stdout)
     assert tested, done.stdout
     assert int(tested[1]) >= 10
