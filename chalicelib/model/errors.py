@@ -1,50 +1,50 @@
-"""The errors this package raises; everything else that escapes is a bug."""
+"""The errors that chalicelib raises; any other exception is a bug."""
 
 from collections.abc import Sequence
 
 
 class InfraMonitoringError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the errors."""
 
 
 class SettingsError(InfraMonitoringError):
-    """One or more environment variables are missing or bad; `problems` names each of them."""
+    """Environment variables are missing or invalid; `problems` has a sentence for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("bad settings: " + "; ".join(problems))
+        super().__init__("invalid settings: " + "; ".join(problems))
         self.problems = tuple(problems)
 
 
 class InvalidEventError(InfraMonitoringError):
-    """An invocation's event does not say what to do."""
+    """The event of an invocation is incomplete or unknown."""
 
 
 class RequestError(InfraMonitoringError):
-    """A request to the API that cannot be answered; the message tells its caller why."""
+    """A request to the API failed; the message is for the caller."""
 
 
 class InvalidRequestError(RequestError):
-    """A parameter is wrong."""
+    """A parameter is invalid."""
 
 
 class UnknownThingError(RequestError):
-    """There is no such metric type, host or query."""
+    """The metric type, host or query does not exist."""
 
 
 class BusyError(RequestError):
-    """A run is under way."""
+    """A run is in progress."""
 
 
 class InvalidRecordError(InfraMonitoringError):
-    """Bytes that are not a record; the message is the reason kept in quarantine."""
+    """Bytes are not a valid record; the message is the reason stored in quarantine."""
 
 
 class CollectionError(InfraMonitoringError):
-    """A source could not measure, or a metric type could not be collected."""
+    """A source or a metric type could not be collected."""
 
 
 class StorageError(InfraMonitoringError):
-    """AWS refused or failed an operation; `code` is botocore's error code or exception name."""
+    """An AWS operation failed; `code` is botocore's error code or exception name."""
 
     def __init__(self, operation: str, target: str, code: str, detail: str) -> None:
         super().__init__(f"{operation} {target}: {code}: {detail}")
@@ -54,12 +54,12 @@ class StorageError(InfraMonitoringError):
 
 
 class ObjectNotFoundError(StorageError):
-    """The S3 object is not there (deleted or never written)."""
+    """The S3 object does not exist."""
 
 
 class ObjectChangedError(StorageError):
-    """The S3 object is no longer the one that was asked for: it has been replaced."""
+    """The S3 object was replaced: its ETag differs from the requested one."""
 
 
 class OutOfTimeError(InfraMonitoringError):
-    """The invocation nears its end; what is left is for the next one."""
+    """The invocation is about to reach its timeout; the next one continues."""

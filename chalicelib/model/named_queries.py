@@ -1,8 +1,8 @@
-"""Named queries: what their descriptions say of their parameters, and values for these.
+"""Named queries: their parameters, from their descriptions, and SQL literals for the values.
 
-A description is a line for people, then one line for each question mark of the query, in their
-order: `parameter: NAME TYPE DEFAULT`. TYPE is string, integer or number; a parameter without a
-DEFAULT has to be given. infra/queries.yaml has the queries.
+A description is a line for people, followed by a line for each question mark in the query, in the
+same order: `parameter: NAME TYPE DEFAULT`. TYPE is string, integer or number; a parameter without
+a DEFAULT is required. infra/queries.yaml contains the queries.
 """
 
 import math
@@ -16,7 +16,7 @@ from .errors import InfraMonitoringError
 
 Kind = Literal["string", "integer", "number"]
 
-# Athena's own limit for one parameter.
+# Athena's limit for one parameter.
 MAX_LITERAL = 1024
 
 _PARAMETER = re.compile(
@@ -26,11 +26,11 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class ParameterError(InfraMonitoringError):
-    """A named query was given a parameter too few, one that it has not, or a bad value."""
+    """A parameter of a named query is missing, unknown or invalid."""
 
 
 class Parameter(Struct, frozen=True):
-    """A parameter of a query; `default` is text, and None if it has to be given."""
+    """A parameter of a query; `default` is text, or None if the parameter is required."""
 
     name: str
     kind: Kind
@@ -38,7 +38,7 @@ class Parameter(Struct, frozen=True):
 
 
 class NamedQuery(Struct, frozen=True, kw_only=True):
-    """A query that can be asked by its name; `sql` has a question mark for each parameter."""
+    """A query with a name; `sql` has a question mark for each parameter."""
 
     name: str
     summary: str
@@ -46,21 +46,21 @@ class NamedQuery(Struct, frozen=True, kw_only=True):
     sql: str
     database: str
 
-    def literals(self, given: Mapping[str, str]) -> list[str]:
-        """What Athena binds in the place of the question marks: SQL literals, in their order.
+    def literals(self, values: Mapping[str, str]) -> list[str]:
+        """The SQL literals that Athena binds to the question marks, in the same order.
 
         Raises:
-            ParameterError: something is missing, unknown, or not of its type.
+            ParameterError: a parameter is missing, unknown, or not of its type.
         """
         known = [parameter.name for parameter in self.parameters]
-        if unknown := sorted(set(given) - set(known)):
-            there_are = f"it has {', '.join(known)}" if known else "it has none"
-            raise ParameterError(f"{self.name} has no parameter {', '.join(unknown)}: {there_are}")
-        return [_literal(self.name, each, given) for each in self.parameters]
+        if unknown := sorted(set(values) - set(known)):
+            available = f"it has {', '.join(known)}" if known else "it has none"
+            raise ParameterError(f"{self.name} has no parameter {', '.join(unknown)}: {available}")
+        return [_literal(self.name, each, values) for each in self.parameters]
 
 
 def read_named_query(described: Mapping[str, Any]) -> NamedQuery:
-    """A query as Athena's GetNamedQuery describes it; other lines of a description are left out."""
+    """A query from the response of Athena's GetNamedQuery; ignores other lines of a description."""
     summary, *lines = described.get("Description", "").splitlines() or [""]
     found = (_PARAMETER.fullmatch(line.strip()) for line in lines)
     return NamedQuery(
@@ -72,8 +72,8 @@ def read_named_query(described: Mapping[str, Any]) -> NamedQuery:
     )
 
 
-def _literal(query: str, parameter: Parameter, given: Mapping[str, str]) -> str:
-    value = given.get(parameter.name, parameter.default)
+def _literal(query: str, parameter: Parameter, values: Mapping[str, str]) -> str:
+    value = values.get(parameter.name, parameter.default)
     if value is None:
         raise ParameterError(f"{query} needs the parameter {parameter.name} ({parameter.kind})")
     literal = _LITERALS[parameter.kind](value)

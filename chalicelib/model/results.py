@@ -1,26 +1,26 @@
-"""What a collector reports to the state machine, and how chunks' reports become one."""
+"""The collector's result for the state machine, and merging the results of chunks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, convert, to_builtins
 
-# Names of missing hosts that travel in a report: its size has a limit (256 KB of state for a
-# run), and people read the first few. The stored records tell the rest.
-NAMED = 20
+# The names of missing hosts in a result. The state of a run is limited to 256 KB, and people read
+# the first few names; the stored records have the rest.
+MAX_NAMES = 20
 
-
+# Fields whose presence decides how the state machine continues.
 _ROUTES = ("manifest", "more")
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """One metric type of one run, or a chunk of it.
+    """The result of one metric type of a run, or of a chunk of it.
 
-    `expected` and `reporting` count resources; `missing` has the names of the first that
-    should have reported and did not, `missing_count` how many there are; `failures` and
-    `notes` are sentences; `series` counts the CloudWatch metrics requested. PLANNED: nothing
-    is measured yet; each of `chunks` is the event for a collector of some of the targets, or
-    the object `manifest` has these events, or `more` is the event that goes on planning.
+    `expected` and `reporting` count hosts; `missing` has the first names of expected hosts without
+    a record, `missing_count` their number; `failures` and `notes` are sentences; `series` counts
+    the requested CloudWatch metrics. With the status PLANNED nothing is measured yet: `chunks` are
+    events for collectors of some targets each, or the object `manifest` has these events, or `more`
+    is the event that continues planning.
     """
 
     metric_type: str
@@ -41,15 +41,14 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def report(result: Result) -> dict[str, Any]:
-    """The result as JSON-able data, with a `summary` for people."""
-    plain: dict[str, Any] = to_builtins(result)
-    # The state machine asks whether these are there.
-    plain = {name: value for name, value in plain.items() if value or name not in _ROUTES}
-    return plain | {"missing": result.missing[:NAMED], "summary": summarize(result)}
+    """The result as JSON values, with a `summary` for people."""
+    values: dict[str, Any] = to_builtins(result)
+    values = {name: value for name, value in values.items() if value or name not in _ROUTES}
+    return values | {"missing": result.missing[:MAX_NAMES], "summary": summarize(result)}
 
 
 def summarize(result: Result) -> str:
-    """One metric type in a few lines that a person reads on a phone."""
+    """The result in a few lines, short enough for a phone."""
     lines = [
         f"{result.metric_type}: {_count(result.records, 'record')} from"
         f" {_count(result.reporting, 'host')} in {result.duration_ms} ms"
@@ -63,12 +62,10 @@ def summarize(result: Result) -> str:
 
 
 def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One report of a metric type from its plan and from the reports of its chunks.
+    """The result of a metric type from its plan and the results of its chunks.
 
-    What was never planned, or has failed already, stays as it is.
-
-    A chunk that failed for good makes the whole FAILED, in the form that a branch's own
-    failure has; what the other chunks measured is stored.
+    A result that is not a plan is returned unchanged. If a chunk failed, the merged result is
+    FAILED and has the form of a failed branch; the records of the other chunks are stored.
     """
     if planned["status"] != "PLANNED":
         return dict(planned)
@@ -82,7 +79,7 @@ def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> di
         records=sum(each.records for each in done),
         expected=plan.expected,
         reporting=sum(each.reporting for each in done),
-        missing=missing[:NAMED],
+        missing=missing[:MAX_NAMES],
         missing_count=sum(each.missing_count for each in done),
         failures=distinct([*plan.failures, *(text for each in done for text in each.failures)]),
         notes=distinct([*plan.notes, *(text for each in done for text in each.notes)]),
@@ -98,7 +95,7 @@ def merge(planned: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> di
 
 
 def distinct(sentences: Iterable[str]) -> list[str]:
-    """Each sentence once, in the order of the first."""
+    """The sentences without duplicates, in the order of their first occurrence."""
     return list(dict.fromkeys(sentences))
 
 

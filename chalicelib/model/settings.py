@@ -1,19 +1,23 @@
-"""The stage's settings, read once from the environment into one immutable value."""
+"""The settings of a stage, read once from environment variables into immutable values."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
+
+import msgspec
+from msgspec import Meta
 
 from .errors import SettingsError
 from .metric_types import CHECKED_TYPES, SPECS, base_of
 from .status import Threshold
+from .validation_messages import plain_message
 from .windows import MAX_WINDOW_SECONDS
 
-# Powertools reads it by itself.
+# Also read by Powertools.
 NAMESPACE = "POWERTOOLS_METRICS_NAMESPACE"
 
-# `web-1:9100`, `10.0.0.7:9100`, `[fd00::7]:9100`; after `dns+` a name, after `ec2+` a tag.
+# `web-1:9100`, `10.0.0.7:9100` or `[fd00::7]:9100`; a name after `dns+`, a tag after `ec2+`.
 _ENDPOINT = re.compile(
     r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})",
     re.ASCII | re.IGNORECASE,
@@ -26,7 +30,7 @@ Digest = Literal["EveryRun", "Daily", "Never"]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role of another account to assume; `name` is what people call the account."""
+    """A role in another account that is assumed; `name` is a display name of the account."""
 
     name: str
     arn: str
@@ -36,54 +40,57 @@ class Role:
         return self.arn.split(":")[4]
 
 
-def _text(value: str) -> str:
-    if not value:
-        raise ValueError("is empty")
-    return value
+_Count = Annotated[int, Meta(ge=1, le=10**9)]
+_WindowSeconds = Annotated[int, Meta(ge=60, le=MAX_WINDOW_SECONDS)]
+_TimeoutSeconds = Annotated[float, Meta(gt=0, le=20)]
+
+
+def _as(kind: Any) -> Callable[[str], Any]:
+    """A parser of text as a type with msgspec's constraints."""
+
+    def parse(value: str) -> Any:
+        try:
+            return msgspec.convert(value, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(plain_message(str(error))) from error
+
+    return parse
+
+
+_text = _as(Annotated[str, Meta(min_length=1)])
+
+
+def _digest(value: str) -> Digest:
+    if value not in get_args(Digest):
+        raise ValueError(f"expected one of {', '.join(get_args(Digest))}")
+    return cast(Digest, value)
 
 
 def _names(value: str) -> tuple[str, ...]:
     names = tuple(name for name in re.split(r"[,\s]+", value) if name)
     if not names:
-        raise ValueError("names nothing")
+        raise ValueError("expected at least one name")
     return names
-
-
-def _integer(least: int, most: int = 10**9) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        number = int(value)
-        if not least <= number <= most:
-            raise ValueError(f"is not between {least} and {most}")
-        return number
-
-    return parse
-
-
-def _interval(value: str) -> float:
-    number = float(value)
-    if not 0 < number <= 10:
-        raise ValueError("is not between 0 and 10 seconds")
-    return number
 
 
 def _threshold(value: str) -> Threshold:
     warning, critical = (float(part) for part in value.split(","))
     if not 0 <= warning <= critical <= 100:
-        raise ValueError("is not `warning,critical` with 0 <= warning <= critical <= 100")
+        raise ValueError("expected `warning,critical` with 0 <= warning <= critical <= 100")
     return Threshold(warning, critical)
 
 
 def _pairs(value: str) -> dict[str, str]:
     pairs = dict(part.split("=", 1) for part in re.split(r"[,\s]+", value) if part)
     if not all(pairs.values()):
-        raise ValueError("is not `name=value,name=value`")
+        raise ValueError("expected `name=value,name=value`")
     return pairs
 
 
 def _roles(value: str) -> tuple[Role, ...]:
     roles = tuple(Role(name, arn) for name, arn in _pairs(value).items())
     if any(not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", role.arn) for role in roles):
-        raise ValueError("is not `account name=role ARN`")
+        raise ValueError("expected `account name=role ARN`")
     return roles
 
 
@@ -96,21 +103,8 @@ def _endpoints(value: str) -> tuple[str, ...]:
     for name in names:
         endpoint = _ENDPOINT.fullmatch(name)
         if endpoint is None or not 0 < int(endpoint["port"]) < 65_536:
-            raise ValueError(f"{name} is none of host:port, dns+name:port and ec2+tag=value:port")
+            raise ValueError(f"{name}: expected host:port, dns+name:port or ec2+tag=value:port")
     return tuple(dict.fromkeys(names))
-
-
-def _digest(value: str) -> Digest:
-    if value not in get_args(Digest):
-        raise ValueError(f"is none of {', '.join(get_args(Digest))}")
-    return cast(Digest, value)
-
-
-def _seconds(value: str) -> float:
-    number = float(value)
-    if not 0 < number <= 20:
-        raise ValueError("is not between 0 and 20 seconds")
-    return number
 
 
 def _variable(name: str, parse: Callable[[str], Any]) -> Any:
@@ -123,36 +117,38 @@ def _variables(names: Mapping[str, str], parse: Callable[[str], Any]) -> Any:
 
 
 def _source_variable(source: str, name: str, parse: Callable[[str], Any], *, unused: Any) -> Any:
-    """Only `source` reads it: where METRIC_SOURCES does not name that, it may be left out."""
+    """A variable of one source, required only if METRIC_SOURCES contains the source."""
     return field(
         default=unused, metadata={"variables": {"": name}, "parse": parse, "source": source}
     )
 
 
 def _optional(name: str, parse: Callable[[str], Any], default: str = "") -> Any:
-    """A variable that only some sources need."""
+    """A variable with a default."""
     return field(metadata={"variables": {"": name}, "parse": parse, "default": default})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a stage decides; each field is one environment variable of the function."""
+    """The settings of every function; each field is an environment variable."""
 
     bucket: str = _variable("BUCKET_NAME", _text)
     table: str = _variable("TABLE_NAME", _text)
     namespace: str = _variable(NAMESPACE, _text)
     sources: tuple[str, ...] = _variable("METRIC_SOURCES", _names)
-    window_seconds: int = _variable("WINDOW_SECONDS", _integer(60, MAX_WINDOW_SECONDS))
-    period_seconds: int = _variable("METRIC_PERIOD_SECONDS", _integer(1))
-    retention_days: int = _variable("RETENTION_DAYS", _integer(1, 36_500))
-    max_ahead_seconds: int = _variable("MAX_AHEAD_SECONDS", _integer(0))
-    cpu_interval: float = _variable("CPU_SAMPLE_SECONDS", _interval)
+    window_seconds: int = _variable("WINDOW_SECONDS", _as(_WindowSeconds))
+    period_seconds: int = _variable("METRIC_PERIOD_SECONDS", _as(_Count))
+    retention_days: int = _variable("RETENTION_DAYS", _as(Annotated[int, Meta(ge=1, le=36_500)]))
+    max_ahead_seconds: int = _variable(
+        "MAX_AHEAD_SECONDS", _as(Annotated[int, Meta(ge=0, le=10**9)])
+    )
+    cpu_interval: float = _variable("CPU_SAMPLE_SECONDS", _as(Annotated[float, Meta(gt=0, le=10)]))
     thresholds: Mapping[str, Threshold] = _variables(
         {name: SPECS[name].thresholds for name in CHECKED_TYPES}, _threshold
     )
-    chunk_targets: int = _variable("CHUNK_TARGETS", _integer(1))
-    max_series: int = _variable("MAX_SERIES_PER_RUN", _integer(1))
-    overlap_windows: int = _variable("OVERLAP_WINDOWS", _integer(0, 1))
+    chunk_targets: int = _variable("CHUNK_TARGETS", _as(_Count))
+    max_series: int = _variable("MAX_SERIES_PER_RUN", _as(_Count))
+    overlap_windows: int = _variable("OVERLAP_WINDOWS", _as(Annotated[int, Meta(ge=0, le=1)]))
     regions: tuple[str, ...] = _optional("REGIONS", _maybe_names)
     roles: tuple[Role, ...] = _optional("ASSUME_ROLES", _roles)
     external_id: str = _optional("ASSUME_ROLE_EXTERNAL_ID", str)
@@ -161,10 +157,13 @@ class Settings:
         "node_exporter", "NODE_EXPORTER_TARGETS", _endpoints, unused=()
     )
     node_exporter_timeout: float = _source_variable(
-        "node_exporter", "NODE_EXPORTER_TIMEOUT_SECONDS", _seconds, unused=0.0
+        "node_exporter",
+        "NODE_EXPORTER_TIMEOUT_SECONDS",
+        _as(_TimeoutSeconds),
+        unused=0.0,
     )
     node_exporter_max_bytes: int = _source_variable(
-        "node_exporter", "NODE_EXPORTER_MAX_BYTES", _integer(1), unused=0
+        "node_exporter", "NODE_EXPORTER_MAX_BYTES", _as(_Count), unused=0
     )
 
     @classmethod
@@ -185,7 +184,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class NotifierSettings:
-    """What only the notifier has to know; each field is one of its environment variables."""
+    """The settings of the notifier; each field is an environment variable."""
 
     stage: str = _variable("STAGE", _text)
     topic: str = _variable("TOPIC_ARN", _text)
@@ -205,16 +204,16 @@ class NotifierSettings:
 
 
 def stage_suffix(stage: str) -> str:
-    """What names of AWS's things end in: nothing on local and prod, else `-STAGE`."""
+    """The suffix of resource names: empty for the stages local and prod, else `-STAGE`."""
     return "" if stage in ("local", "prod") else f"-{stage}"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """What only the API has to know; each field is one of its environment variables."""
+    """The settings of the API; each field is an environment variable."""
 
     stage: str = _variable("STAGE", _text)
-    # Both from the overlay; without it, and in `chalice local`, what follows from the stage.
+    # Set by the overlay; `chalice deploy` and `chalice local` use values derived from the stage.
     pipeline: str = _optional("PIPELINE_ARN", str)
     runbooks: str = _optional("RUNBOOK_URL", str, "docs/runbooks")
 

@@ -1,4 +1,4 @@
-"""What the use cases need of storage, as a protocol; `aws.MetricStore` is the real one."""
+"""The protocol of the bucket and the table; `aws.store.MetricStore` implements it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from .dynamodb import Item
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object being read: its bytes as `chunks`, and when it was stored.
+    """An object that is being read.
 
-    `size` is the whole object's in bytes, wherever reading starts; `etag` tells it from
-    another one of its key.
+    `chunks` are its bytes from the requested position on. `size` is the size of the whole object in
+    bytes. `etag` differs from that of another object with the same key.
     """
 
     chunks: Iterator[bytes]
@@ -26,27 +26,27 @@ class Store(Protocol):
     """The bucket and the table. Every method raises StorageError."""
 
     def put_object(self, key: str, body: bytes, *, content_type: str) -> None:
-        """Write an object, replacing one of that key."""
+        """Write an object; replaces an object with the same key."""
 
     def open_object(self, key: str, *, start: int = 0, etag: str = "") -> StoredObject:
-        """Read an object as a stream, from a byte of it on.
+        """Read an object as a stream, from the byte `start` on.
 
         Raises:
-            ObjectNotFoundError: it is not there.
-            ObjectChangedError: it is not the one with `etag`.
+            ObjectNotFoundError: the object does not exist.
+            ObjectChangedError: the object has another ETag than `etag`.
         """
 
     def etag(self, key: str) -> str:
-        """What tells an object from another one of its key; empty if it is not there."""
+        """The ETag of an object; empty if the object does not exist."""
 
     def insert_raw(self, items: Sequence[Item]) -> int:
-        """Write items that no enriched one stands in place of; how many were written."""
+        """Write items unless an enriched item with the same key exists; the number written."""
 
     def put_items(self, items: Sequence[Item]) -> None:
-        """Write items, replacing those of the same key; keys must differ."""
+        """Write items with distinct keys; replaces items with the same key."""
 
     def put_later(self, items: Sequence[Item]) -> int:
-        """Write items in whose place none of a greater precedence stands; how many were written."""
+        """Write items unless one with a higher precedence exists; the number written."""
 
     def get_items(self, keys: Sequence[Item], attributes: Sequence[str]) -> list[Item]:
-        """Those of the keys that exist, strongly consistent, with these attributes."""
+        """The items that exist, read strongly consistent, with these attributes."""

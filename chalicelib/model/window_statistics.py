@@ -1,4 +1,4 @@
-"""From the readings of a window to its statistics. Pure functions."""
+"""The statistics of a window from its metric periods. Pure functions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from .records import Measurement
 
 
 class Period(NamedTuple):
-    """One metric period: when it starts (epoch seconds) and what was seen in it."""
+    """One metric period: its start in epoch seconds, and the statistics of its samples."""
 
     start: float
     avg: float
@@ -19,11 +19,11 @@ class Period(NamedTuple):
 def reduce_window(
     periods: Sequence[Period], *, unit: Unit, period_seconds: int, threshold: float | None
 ) -> Measurement:
-    """The window's statistics; `periods` in order of time, at least one.
+    """The statistics of a window from at least one period, in order of time.
 
-    `samples` counts the periods that had data, so a gap shows. `avg` and `p95` are of the
-    periods' averages, each period weighing the same; `min` and `max` are the extremes within
-    the periods. `breach_seconds` is the time of those whose average was above `threshold`.
+    `samples` is the number of periods with data, so a gap is visible. `avg` and `p95` are computed
+    from the averages of the periods with equal weights; `min` and `max` are the extremes within the
+    periods. `breach_seconds` is the length of the periods with an average above `threshold`.
     """
     averages = [each.avg for each in periods]
     breaches = None
@@ -42,12 +42,12 @@ def reduce_window(
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The mean; rounding does not carry it past the extremes (0.1 three times is 0.1)."""
+    """The mean, limited to the extremes: rounding makes that of three times 0.1 larger than 0.1."""
     return min(max(sum(values) / len(values), min(values)), max(values))
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:
-    """The quantile by linear interpolation between order statistics, as numpy's default."""
+    """The quantile by linear interpolation between order statistics, numpy's default method."""
     ordered = sorted(values)
     position = fraction * (len(ordered) - 1)
     below = int(position)

@@ -1,4 +1,4 @@
-"""The half-open time windows, `[start, end)`, that records describe."""
+"""The time windows of records, half-open: `[start, end)`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,19 +10,19 @@ MAX_WINDOW_SECONDS = 7 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A half-open span of time that ends at `end` (UTC) and is `seconds` long."""
+    """A half-open window that ends at `end` (UTC) and is `seconds` long."""
 
     end: datetime
     seconds: int
 
     @classmethod
-    def before(cls, tick: datetime, *, seconds: int, align: int) -> "Window":
-        """The window that ends at the last multiple of `align` seconds at or before `tick`.
+    def before(cls, scheduled_time: datetime, *, seconds: int, align: int) -> "Window":
+        """The window that ends at the last multiple of `align` seconds up to `scheduled_time`.
 
-        Aligned ends make two runs of one tick describe the same window, so they write the
-        same records.
+        Because of the alignment, two runs with the same scheduled time have the same window and
+        write the same records.
         """
-        epoch = int(tick.timestamp())
+        epoch = int(scheduled_time.timestamp())
         return cls(datetime.fromtimestamp(epoch - epoch % align, UTC), seconds)
 
     @property
@@ -30,21 +30,21 @@ class Window:
         return self.end - timedelta(seconds=self.seconds)
 
 
-def format_utc(moment: datetime) -> str:
+def format_utc(time: datetime) -> str:
     """ISO 8601 in UTC, fixed width, `2026-11-22T18:00:00Z`: sorts as text in time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_utc(text: str) -> datetime:
-    """A moment from ISO 8601 text that carries a time zone.
+    """A time from ISO 8601 text with a time zone.
 
     Raises:
-        InvalidEventError: the text is no moment, or has no time zone.
+        InvalidEventError: the text is not ISO 8601, or has no time zone.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
         raise InvalidEventError(f"time {text!r} is not ISO 8601") from error
-    if moment.tzinfo is None:
+    if time.tzinfo is None:
         raise InvalidEventError(f"time {text!r} has no time zone")
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)

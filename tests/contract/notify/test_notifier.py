@@ -253,4 +253,7 @@ def test_an_error_names_every_missing_or_invalid_setting() -> None:
     with pytest.raises(SettingsError) as caught:
         NotifierSettings.from_environ({"SUCCESS_DIGEST": "Sometimes", "TOPIC_ARN": ""})
     assert len(caught.value.problems) == 5
-    assert "SUCCESS_DIGEST='Sometimes': is none of EveryRun, Daily, Never" in caught.value.problems
+    assert (
+        "SUCCESS_DIGEST='Sometimes': expected one of EveryRun, Daily, Never"
+        in caught.value.problems
+    )

@@ -55,11 +55,11 @@ FILES = ROOT / "tests" / "data" / "inputs"
 TWENTY_YEARS = "7300"
 
 MALFORMED = "JSON is malformed"
-ENDS = "the JSON ends before its end"
+ENDS = "truncated JSON"
 # Since 3.14 the recursion limit depends on the free stack, which is enough for this file.
 NESTED = "nested too deeply" if sys.version_info < (3, 14) else ENDS
 KEPT = "the unread data remains in the source object"
-NOT_NEGATIVE = "not below 0"
+NOT_NEGATIVE = "of at least 0"
 
 # The hosts stored from each file, and the line and reason of each quarantined entry.
 EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
@@ -70,14 +70,14 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ["good-1", "good-2"],
         [(2, "expected an object, got null"), (3, "got a list"), (4, MALFORMED)],
     ),
-    "array-with-vertical-tab.json": (["good-1", "good-2"], [(2, "got a whole number")]),
+    "array-with-vertical-tab.json": (["good-1", "good-2"], [(2, "got an integer")]),
     "blank.json": ([], [(1, "the object is empty")]),
-    "bom-inside.json": (["good-1"], [(2, "a byte order mark stands before it")]),
+    "bom-inside.json": (["good-1"], [(2, "starts with a byte order mark")]),
     "bom.json": (["good-1", "good-2"], []),
     "carriage-returns.json": (["good-1", "good-2"], []),
     "damaged.json.gz": ([], [(1, "the gzip data is corrupt")]),
     "deep-nesting.json": (["good-1", "good-2"], [(2, NESTED)]),
-    "document-cut.json": ([], [(1, ENDS)] + [(line, "got a text") for line in range(2, 11)]),
+    "document-cut.json": ([], [(1, ENDS)] + [(line, "got a string") for line in range(2, 11)]),
     "document.json": (["good-1"], []),
     "duplicate-keys.json": (["good-1", "good-2"], []),
     "empty-array.json": ([], []),
@@ -98,8 +98,8 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         [
             (2, "the number is too large"),
             (3, "the number is too large"),
-            (4, "not above 1e+30"),
-            (5, "`measurements[...].breach_seconds`: expected a number not above 1e+30"),
+            (4, "of at most 1e+30"),
+            (5, "`measurements[...].breach_seconds`: expected a number of at most 1e+30"),
         ],
     ),
     "invalid-utf-8.json": (["good-1", "good-2"], [(2, "is not UTF-8")]),
@@ -113,18 +113,18 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ["good-1", "good-2"],
         [
             (2, f"`measurements[...].last`: expected a number {NOT_NEGATIVE}"),
-            (3, f"`measurements[...].samples`: expected a whole number {NOT_NEGATIVE}"),
-            (4, f"`window_seconds`: expected a whole number {NOT_NEGATIVE}"),
+            (3, f"`measurements[...].samples`: expected an integer {NOT_NEGATIVE}"),
+            (4, f"`window_seconds`: expected an integer {NOT_NEGATIVE}"),
         ],
     ),
     "not-records.json": (
         ["good-1", "good-2"],
         [
             (1, "got null"),
-            (2, "got a whole number"),
-            (3, "got a text"),
+            (2, "got an integer"),
+            (3, "got a string"),
             (4, "got a list"),
-            (5, "there is no field `schema_version`"),
+            (5, "missing field `schema_version`"),
             (7, MALFORMED),
         ],
     ),
@@ -133,9 +133,9 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "schema-versions.json": (
         ["good-1", "good-2"],
         [
-            (2, "`schema_version` 2 is not known here: this is 1"),
-            (3, "`schema_version`: expected a whole number, got a text"),
-            (4, "there is no field `schema_version`"),
+            (2, "`schema_version` 2 is not supported; the version is 1"),
+            (3, "`schema_version`: expected an integer, got a string"),
+            (4, "missing field `schema_version`"),
         ],
     ),
     "truncated.json": (["good-1", "good-2"], [(3, ENDS)]),
@@ -148,14 +148,14 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "wrong-values.json": (
         ["good-1", "good-2"],
         [
-            (2, "`metric_type`: this is none of the known values: 'gpu'"),
-            (3, "`measurements[...].unit`: this is none of the known values: 'mb'"),
+            (2, "`metric_type`: unknown value 'gpu'"),
+            (3, "`measurements[...].unit`: unknown value 'mb'"),
             (4, "`timestamp`: expected a date and time with a time zone"),
-            (5, "`resource_id`: expected a text that is not empty"),
+            (5, "`resource_id`: expected a string that is not empty"),
             (6, "`measurements`: expected an object that is not empty"),
-            (7, "`measurements[...].last`: expected a number or null, got a text"),
+            (7, "`measurements[...].last`: expected a number or null, got a string"),
             (8, "`metric_id`: Invalid UUID"),
-            (9, "`labels[...]`: expected a text, got a whole number"),
+            (9, "`labels[...]`: expected a string, got an integer"),
         ],
     ),
     "years-back.json": (
