@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "verify": Command(".operate.verify", "compare the stored data with the raw objects"),
     "redrive": Command(".operate.redrive", "send failed events and runs again"),
     "replay": Command(".operate.replay", "process raw objects again"),
-    "quarantine": Command(".operate.quarantine", "list, export, fix and resubmit rejected records"),
+    "quarantine": Command(".operate.quarantine", "list, export, fix and resubmit rejected entries"),
     "query": Command(".operate.query", "run a named query or SQL in Athena"),
 }
 
