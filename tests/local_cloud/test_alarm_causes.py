@@ -69,8 +69,8 @@ CAUSES = {
     " window are valid.",
     "DynamoDBThrottle": "The table has two units of provisioned write capacity while an object with"
     " three records is processed; then it is on demand again.",
-    "LambdaDuration": "data-collector samples the CPU for 10 seconds and then waits 15 seconds for"
-    " the response of a node_exporter; the next runs do neither.",
+    "LambdaDuration": "data-collector samples the CPU for 10 seconds and then reads the response of"
+    " a node_exporter for 15 seconds; the next runs do neither.",
     "FunctionMemory": "The response of this node_exporter is very large, and"
     " NODE_EXPORTER_MAX_BYTES is raised to allow it. data-collector has 512 MB for this"
     " invocation; with 128 MB it is killed.",
@@ -363,10 +363,13 @@ def _large_page() -> Iterator[str]:
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            time.sleep(15)
+            end = time.monotonic() + 15
             self.send_response(200)
             self.end_headers()
+            # The collector parses the page during the wait, however slow this machine is.
             self.wfile.write(page)
+            time.sleep(max(0.0, end - time.monotonic()))
+            self.wfile.write(b"# end\n")
 
         def log_message(self, *_: Any) -> None:
             pass

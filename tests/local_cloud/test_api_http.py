@@ -197,7 +197,7 @@ def test_a_result_whose_rows_are_deleted_is_not_found(api: Api, cloud: RunningCl
     """The bucket deletes rows after 7 days; Athena keeps the execution for 45."""
     query_id = api.query_result("data-quality")["id"]
     cloud.client("s3").delete_object(Bucket=BUCKET, Key=f"athena-results/{query_id}.csv")
-    assert "and these are gone" in api.error_message(404, "GET", f"/queries/{query_id}")
+    assert "the rows were deleted" in api.error_message(404, "GET", f"/queries/{query_id}")
 
 
 def test_a_cursor_of_another_result_is_rejected(api: Api) -> None:
@@ -348,4 +348,4 @@ def test_without_aws_the_error_reveals_no_details(tmp_path: Path) -> None:
         assert api.request("GET", "/health").status_code == 200
         for path in ("/hosts", "/metrics/cpu", "/alarms", "/queries", "/runs"):
             message = api.error_message(503, "GET", path)
-            assert message == "AWS refused or failed (EndpointConnectionError); try again"
+            assert message == "a call of AWS failed (EndpointConnectionError); try again"

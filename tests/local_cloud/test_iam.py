@@ -226,7 +226,7 @@ class Modes:
 
     def _tell_of_alarms(self) -> None:
         for name in ("HighCPU", "Page"):
-            assert self.invoke("notifier", alarm_event(f"InfraMonitoring-{name}"))["told"]
+            assert self.invoke("notifier", alarm_event(f"InfraMonitoring-{name}"))["published"]
 
     def _tell_once_a_day(self) -> None:
         self.configure("notifier", SUCCESS_DIGEST="Daily")
@@ -684,8 +684,8 @@ def test_a_run_that_may_not_tell_fails(modes: Modes) -> None:
 @pytest.mark.parametrize("less", [(NOTIFIER, "ReadNewestRecords")], indirect=True)
 @pytest.mark.usefixtures("less")
 def test_a_notifier_that_may_not_read_tells_all_the_same(modes: Modes) -> None:
-    assert modes.invoke("notifier", alarm_event())["told"]
-    assert "Which hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
+    assert modes.invoke("notifier", alarm_event())["published"]
+    assert "The affected hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
 
 
 @pytest.mark.parametrize("less", [(NOTIFIER, "Publish")], indirect=True)

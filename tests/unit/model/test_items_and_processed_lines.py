@@ -80,8 +80,8 @@ def test_an_enriched_item_includes_the_raw_item() -> None:
 
 def test_precedence_with_equal_reading_times_is_by_storage_time_then_by_name() -> None:
     def of(name: str, seconds: int) -> tuple[str, str]:
-        moment = WINDOW_END + timedelta(seconds=seconds)
-        stored = replace(enriched(collected_at=WINDOW_END), source_object=name, stored_at=moment)
+        stored_at = WINDOW_END + timedelta(seconds=seconds)
+        stored = replace(enriched(collected_at=WINDOW_END), source_object=name, stored_at=stored_at)
         return precedence(enriched_item(stored, retention_days=90))
 
     assert of("s3://a", 0) < of("s3://z", 0) < of("s3://a", 1)

@@ -468,8 +468,8 @@ def test_an_event_that_is_not_a_run_is_rejected(event: dict[str, Any]) -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=60))
-def test_every_subject_is_accepted_by_sns(what: str, where: str) -> None:
-    subject = subject_line(f"x{what}", where)
+def test_every_subject_is_accepted_by_sns(issue: str, deployment: str) -> None:
+    subject = subject_line(f"x{issue}", deployment)
     assert 0 < len(subject) <= 100
     assert all(" " <= letter <= "~" for letter in subject)
 
