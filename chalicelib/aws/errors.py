@@ -1,4 +1,4 @@
-"""botocore's errors, made ours once and for all, with cause and context."""
+"""The one translation of botocore's errors to ours; keeps cause and context."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,14 @@ from ..model.errors import ObjectChangedError, ObjectNotFoundError, StorageError
 
 _KINDS = {
     "NoSuchKey": ObjectNotFoundError,
-    "404": ObjectNotFoundError,  # the answer to HEAD has no body to say more
+    "404": ObjectNotFoundError,  # the response to HEAD has no body with a code
     "PreconditionFailed": ObjectChangedError,
 }
 
 
 @contextmanager
 def translated(operation: str, target: str) -> Iterator[None]:
+    """Raise botocore's errors as StorageError or a subclass of it."""
     try:
         yield
     except ClientError as error:
