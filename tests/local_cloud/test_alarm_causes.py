@@ -31,7 +31,7 @@ from tests.conftest import (
     ROOT,
     point,
 )
-from tests.local_cloud.test_iam import arrival
+from tests.support.pipeline_modes import arrival
 from tests.support.waiting import wait_until
 
 DOCUMENT = ROOT / "docs" / "alarms.md"

@@ -19,8 +19,8 @@ from tests.conftest import (
     start_cloud,
     stop_cloud,
 )
-from tests.local_cloud.test_iam import arrival
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
+from tests.support.pipeline_modes import arrival
 from tests.support.waiting import wait_until
 
 Eventually = Callable[..., Any]
