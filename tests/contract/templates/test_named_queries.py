@@ -1,4 +1,4 @@
-"""infra/queries.yaml as it stands, and what its descriptions promise."""
+"""infra/queries.yaml and the SQL of the compaction: syntax, parameters and columns."""
 
 import json
 from typing import Any
@@ -27,14 +27,14 @@ VIEWS = {
     for each in TEMPLATE.values()
     if each["Type"] == "AWS::Glue::Table"
 }
-# What Athena engine 3 calls the types that Glue calls otherwise.
+# Names in Athena engine 3 of types with another name in Glue.
 PRESTO = {
     "string": "varchar",
     "timestamp": "timestamp(3)",
     "map<string,string>": "map(varchar,varchar)",
 }
-# https://docs.aws.amazon.com/athena/latest/ug/functions-env3.html lists those of Trino; these are
-# what is used of them, so that a new one is looked up before it is written down here.
+# Functions in use. Before you add one, check that Athena supports it:
+# https://docs.aws.amazon.com/athena/latest/ug/functions-env3.html
 FUNCTIONS = {
     *("abs", "cast", "count", "date_add", "date_format", "date_trunc", "element_at"),
     *("from_iso8601_timestamp", "map_keys", "max", "max_by", "min", "nullif", "regr_intercept"),
@@ -51,7 +51,7 @@ def described(name: str) -> NamedQuery:
 
 
 def view(name: str) -> dict[str, Any]:
-    """The JSON that Athena finds in a view."""
+    """The JSON in the text of a view."""
     _, (before, encoded, after) = VIEWS[name]["ViewOriginalText"]["Fn::Join"]
     assert (before, after) == ("/* Presto View: ", " */")
     found: dict[str, Any] = json.loads(encoded["Fn::Base64"]["Fn::Sub"][0])
@@ -75,7 +75,7 @@ def test_sqlglot_parses_it_as_athena(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", statements())
-def test_nothing_is_called_that_athena_does_not_have(name: str) -> None:
+def test_athena_supports_every_function(name: str) -> None:
     tokens = sqlglot.tokenize(statements()[name], read="athena")
     called = {
         name.text.lower()
@@ -89,8 +89,8 @@ def test_nothing_is_called_that_athena_does_not_have(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", statements())
-def test_parameters_are_where_athena_binds_them(name: str) -> None:
-    """In WHERE only, says its manual on parameterized queries."""
+def test_parameters_are_in_where(name: str) -> None:
+    """Athena's documentation on parameterized queries allows them only there."""
     statement = sqlglot.parse_one(statements()[name], read="athena")
     marks = list(statement.find_all(exp.Placeholder))
     assert all(mark.find_ancestor(exp.Where) for mark in marks)
@@ -105,7 +105,7 @@ def test_a_query_has_a_question_mark_for_each_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_every_line_of_a_description_is_read(name: str) -> None:
+def test_every_line_of_a_description_is_parsed(name: str) -> None:
     lines = NAMED[name]["Description"].splitlines()
     assert described(name).summary == lines[0]
     assert len(described(name).parameters) == len(lines) - 1
@@ -113,13 +113,12 @@ def test_every_line_of_a_description_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_query_can_be_asked_by_its_name_alone(name: str) -> None:
+def test_a_query_can_run_without_parameters(name: str) -> None:
     assert len(described(name).literals({})) == len(described(name).parameters)
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_views_columns_are_the_same_wherever_they_stand(name: str) -> None:
-    """In its SQL, in its JSON and in Glue's."""
+def test_a_view_has_the_same_columns_in_its_sql_its_json_and_glue(name: str) -> None:
     found = view(name)
     columns = VIEWS[name]["StorageDescriptor"]["Columns"]
     query = sqlglot.parse_one(found["originalSql"], read="athena")
@@ -146,7 +145,7 @@ def test_the_archive_has_the_columns_of_metrics_and_so_has_the_history() -> None
 
 
 def test_the_compaction_inserts_the_archives_columns_in_their_order() -> None:
-    """Athena goes by their places, not by their names."""
+    """Athena inserts by position, not by name."""
     insert = sqlglot.parse_one(statements()["compaction"], read="athena")
     assert isinstance(insert, exp.Insert)
     names = [each["Name"] for each in VIEWS["history"]["StorageDescriptor"]["Columns"]]
@@ -203,12 +202,12 @@ def test_values_become_literals_of_their_type(given: dict[str, str], literals: l
         ({"host": "a" * 1023}, "longer than 1024"),
     ],
 )
-def test_a_bad_value_is_refused_by_name(given: dict[str, str], reason: str) -> None:
+def test_an_invalid_value_raises_an_error_with_its_name(given: dict[str, str], reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
         QUERY.literals(given)
 
 
-def test_a_description_may_say_more_than_is_read() -> None:
+def test_other_lines_of_a_description_are_ignored() -> None:
     query = read_named_query(
         {
             "Name": "mine",

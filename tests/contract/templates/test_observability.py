@@ -90,7 +90,7 @@ Deploy = Callable[..., Any]
 
 @pytest.fixture
 def deploy() -> Iterator[Deploy]:
-    """Deploy the template with parameters into moto; gives a client of its CloudWatch."""
+    """Deploys the template with parameters into moto; returns a CloudWatch client."""
     metric_index.install()
     alarms.install()
     factory: Any = cache(boto3.client)
@@ -132,7 +132,7 @@ def watched(alarm: dict[str, Any]) -> list[Series]:
     ]
 
 
-def test_cfn_lint_finds_nothing() -> None:
+def test_cfn_lint_reports_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CFN_LINT, OBSERVABILITY], capture_output=True, text=True, check=False
     )
@@ -146,7 +146,7 @@ def test_every_alarm_watches_metrics_that_are_emitted(deploy: Deploy) -> None:
         assert set(watched(alarm)) <= EMITTED, alarm["AlarmName"]
 
 
-def test_what_alarms_refer_to_by_name_has_that_name_in_the_other_templates() -> None:
+def test_the_resources_that_alarms_refer_to_by_name_exist_in_the_other_templates() -> None:
     storage, overlay = load_template(STORAGE)["Resources"], load_template(OVERLAY)["Resources"]
     table = storage["MetricsTable"]["Properties"]
     assert table["TableName"] == {"Fn::Sub": "InfraMetrics${Suffix}"}
@@ -159,7 +159,7 @@ def test_what_alarms_refer_to_by_name_has_that_name_in_the_other_templates() -> 
     assert machine == {"Fn::Sub": "InfraMonitoring-Pipeline-Orch${Suffix}"}
 
 
-def test_the_drawn_alarms_are_in_the_free_tier_and_so_is_the_default(deploy: Deploy) -> None:
+def test_the_default_has_the_drawn_alarms_and_stays_in_the_free_tier(deploy: Deploy) -> None:
     deployed = deploy()
     described = deployed.describe_alarms()
     assert names(deployed) >= DRAWN
@@ -167,13 +167,13 @@ def test_the_drawn_alarms_are_in_the_free_tier_and_so_is_the_default(deploy: Dep
     assert described["CompositeAlarms"] == []  # each is $0.50 a month
 
 
-def test_all_alarms_and_the_one_that_pages(deploy: Deploy) -> None:
+def test_the_set_all_has_every_alarm_and_the_page_alarm(deploy: Deploy) -> None:
     more = "PipelineStopped RunFailed HostsMissing DeadLettersWaiting QuarantineNotEmpty"
     more += " DiskNearlyFull DiskFillsUp FunctionMemory SeriesBudget NotifierErrors Page"
     assert names(deploy(AlarmSet="All")) == DRAWN | set(more.split())
 
 
-def test_a_stage_watches_its_own(deploy: Deploy) -> None:
+def test_a_stage_watches_only_its_own_metrics(deploy: Deploy) -> None:
     for alarm in deploy(Suffix="-dev", AlarmSet="All").describe_alarms()["MetricAlarms"]:
         assert alarm["AlarmName"].endswith("-dev")
         for namespace, _, dimensions in watched(alarm):
@@ -185,21 +185,21 @@ def test_a_stage_watches_its_own(deploy: Deploy) -> None:
 @pytest.mark.parametrize(
     "hours", load_template(OBSERVABILITY)["Parameters"]["CadenceHours"]["AllowedValues"]
 )
-def test_every_cadence_makes_alarms_that_cloudwatch_takes(deploy: Deploy, hours: str) -> None:
+def test_cloudwatch_accepts_the_alarms_of_every_cadence(deploy: Deploy, hours: str) -> None:
     described = deploy(CadenceHours=hours, AlarmSet="All").describe_alarms()["MetricAlarms"]
     (stopped,) = [each for each in described if each["AlarmName"].endswith("PipelineStopped")]
     (succeeded,) = [each for each in stopped["Metrics"] if "MetricStat" in each]
     assert succeeded["MetricStat"]["Period"] == 2 * 3600 * int(hours) + 900
 
 
-def test_a_person_can_read_what_each_alarm_is_about(deploy: Deploy) -> None:
+def test_every_alarm_has_a_description(deploy: Deploy) -> None:
     described = deploy(AlarmSet="All").describe_alarms()
     for alarm in described["MetricAlarms"] + described["CompositeAlarms"]:
         assert alarm["AlarmDescription"].endswith(".")
         assert "${" not in alarm["AlarmDescription"]
 
 
-def test_only_what_watches_the_notifier_speaks_to_the_topic_itself(deploy: Deploy) -> None:
+def test_only_alarms_that_cover_the_notifier_publish_to_the_topic_directly(deploy: Deploy) -> None:
     described = deploy(AlarmSet="All").describe_alarms()["MetricAlarms"]
     direct = {each["AlarmName"]: each["AlarmActions"] for each in described if each["AlarmActions"]}
     topic = [f"arn:aws:sns:{REGION}:{ACCOUNT}:InfraMonitoring-Alarms"]
@@ -216,7 +216,7 @@ def dashboard(deployed: Any) -> list[dict[str, Any]]:
 
 
 def drawn(widget: dict[str, Any]) -> Iterator[Series]:
-    """The metrics of a widget, "..." meaning the line before."""
+    """The metrics of a widget; "..." repeats the previous one."""
     before: list[str] = []
     for line in widget["properties"]["metrics"]:
         parts = [part for part in line if isinstance(part, str)]
@@ -247,14 +247,14 @@ def test_the_dashboard_is_within_the_free_50_metrics(deploy: Deploy) -> None:
 
 
 @pytest.mark.parametrize("alarm_set", ["FreeTier", "All"])
-def test_the_dashboard_shows_the_alarms_that_there_are(deploy: Deploy, alarm_set: str) -> None:
+def test_the_dashboard_shows_every_deployed_alarm(deploy: Deploy, alarm_set: str) -> None:
     deployed = deploy(AlarmSet=alarm_set)
     (widget,) = [each for each in dashboard(deployed) if each["type"] == "alarm"]
     shown = {arn.rpartition(":alarm:InfraMonitoring-")[2] for arn in widget["properties"]["alarms"]}
     assert shown == names(deployed)
 
 
-def test_widgets_are_within_the_grid_and_apart(deploy: Deploy) -> None:
+def test_widgets_fit_the_grid_and_do_not_overlap(deploy: Deploy) -> None:
     widgets = dashboard(deploy())
     assert all(each["x"] + each["width"] <= 24 for each in widgets)
     for one, other in combinations(widgets, 2):
@@ -263,7 +263,7 @@ def test_widgets_are_within_the_grid_and_apart(deploy: Deploy) -> None:
         assert beside or above
 
 
-def test_saved_queries_look_into_log_groups_of_our_functions() -> None:
+def test_saved_queries_read_log_groups_of_our_functions() -> None:
     found = load_template(OBSERVABILITY)["Resources"].values()
     queries = [each for each in found if each["Type"] == "AWS::Logs::QueryDefinition"]
     assert queries
@@ -280,7 +280,7 @@ OF_MACHINE = {"StateMachineArn": MACHINE}
 
 
 class Days:
-    """Runs every three hours, each some minutes late, and what the alarms make of them."""
+    """Runs every three hours, each some minutes late, and the states of the alarms."""
 
     def __init__(self) -> None:
         backend = cloudwatch_backends[ACCOUNT][REGION]
@@ -289,13 +289,13 @@ class Days:
         self.alarms = Alarms(backend, self.metrics, on_change=lambda _: None, now=lambda: self.now)
 
     def run(self, **values: float) -> None:
-        """A run of now that succeeds; of each metric it has 0, but for `values`."""
+        """A successful run now; its metrics are 0 except for `values`."""
         self.metrics.put("AWS/States", "ExecutionsSucceeded", OF_MACHINE, [1], "Count", self.now)
         for name in ("CPUBreachMinutes", "MemoryBreachMinutes", "HostsMissing", "DiskUsageMaximum"):
             self.metrics.put("InfraMonitoring", name, {}, [values.get(name, 0)], "None", self.now)
 
     def pass_by(self, hours: float, *, runs: bool = True, **values: float) -> list[tuple[str, str]]:
-        """Go on, evaluating each minute; the changes by alarm and state."""
+        """Advance the clock and evaluate every minute; returns the changed alarms and states."""
         changes = []
         for minute in range(int(hours * 60)):
             number = int((self.now - START).total_seconds() // 10_800)
@@ -315,11 +315,11 @@ def days(deploy: Deploy) -> Days:
     return days
 
 
-def test_runs_that_are_some_minutes_late_change_no_state(days: Days) -> None:
+def test_late_runs_change_no_state(days: Days) -> None:
     assert days.pass_by(48) == []
 
 
-def test_one_window_in_breach_is_one_alarm_and_one_end(days: Days) -> None:
+def test_one_window_in_breach_causes_one_alarm_that_ends(days: Days) -> None:
     assert days.pass_by(12, CPUBreachMinutes=15) == [
         ("HighCPU", "ALARM"),
         ("Page", "ALARM"),
@@ -328,29 +328,29 @@ def test_one_window_in_breach_is_one_alarm_and_one_end(days: Days) -> None:
     ]
 
 
-def test_a_breach_that_lasts_is_one_alarm(days: Days) -> None:
+def test_a_long_breach_causes_one_alarm(days: Days) -> None:
     changes = [each for _ in range(4) for each in days.pass_by(3, CPUBreachMinutes=180)]
     assert changes == [("HighCPU", "ALARM"), ("Page", "ALARM")]
 
 
-def test_a_pipeline_that_stands_still_is_told_after_two_cadences(days: Days) -> None:
-    """The last run was at 3:07: not at 9:00, when the second one is due, but at 9:22."""
+def test_a_stopped_pipeline_causes_an_alarm_after_two_cadences(days: Days) -> None:
+    """The last run was at 3:07: the alarm changes at 9:22, not when a run is due at 9:00."""
     assert days.pass_by(3, runs=False) == []
     assert days.pass_by(0.5, runs=False) == [("PipelineStopped", "ALARM"), ("Page", "ALARM")]
 
 
-def test_a_pipeline_that_runs_again_is_told(days: Days) -> None:
+def test_the_alarm_ends_when_the_pipeline_runs_again(days: Days) -> None:
     days.pass_by(12, runs=False)
     assert days.pass_by(3) == [("PipelineStopped", "OK"), ("Page", "OK")]
 
 
-def test_what_is_known_of_machines_holds_while_nothing_runs(days: Days) -> None:
+def test_alarms_on_hosts_keep_their_state_without_runs(days: Days) -> None:
     days.pass_by(3, HostsMissing=2)
     changes = days.pass_by(48, runs=False)
     assert "HostsMissing" not in dict(changes)
 
 
-def test_a_disk_that_fills_up_is_told_when_two_windows_say_so(days: Days) -> None:
+def test_a_growing_disk_causes_an_alarm_after_two_windows(days: Days) -> None:
     def grows() -> list[tuple[str, str]]:
         days.metrics.put("InfraMonitoring", "DiskHoursToFull", {}, [12], "None", days.now)
         return days.pass_by(3)
@@ -359,7 +359,7 @@ def test_a_disk_that_fills_up_is_told_when_two_windows_say_so(days: Days) -> Non
     assert ("DiskFillsUp", "ALARM") in grows()
 
 
-def test_throttling_of_the_index_alone_is_an_alarm_that_ends(days: Days) -> None:
+def test_throttling_of_the_index_causes_an_alarm_that_ends(days: Days) -> None:
     of_index = {
         "TableName": "InfraMetrics",
         "GlobalSecondaryIndexName": "metric_type-timestamp-index",
