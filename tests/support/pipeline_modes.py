@@ -209,7 +209,7 @@ class Modes:
 
     def _notify_of_alarms(self) -> None:
         for name in ("HighCPU", "Page"):
-            assert self.invoke("notifier", alarm_event(f"InfraMonitoring-{name}"))["told"]
+            assert self.invoke("notifier", alarm_event(f"InfraMonitoring-{name}"))["published"]
 
     def _notify_once_a_day(self) -> None:
         self.configure("notifier", SUCCESS_DIGEST="Daily")
