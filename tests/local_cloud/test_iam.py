@@ -207,7 +207,7 @@ def test_a_run_without_permission_to_publish_fails(modes: Modes) -> None:
 @pytest.mark.usefixtures("less")
 def test_a_notifier_without_read_permission_still_sends_the_message(modes: Modes) -> None:
     assert modes.invoke("notifier", alarm_event())["published"]
-    assert "Which hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
+    assert "The affected hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
 
 
 @pytest.mark.parametrize("less", [(NOTIFIER, "Publish")], indirect=True)

@@ -115,7 +115,7 @@ def test_an_execution_runs_the_four_collectors(cloud: RunningCloud) -> None:
         if event["type"] == "TaskStateEntered"
     }
     assert entered == {*BRANCHES, "NotifySuccess"}
-    assert json.loads(execution["output"])["notification"]["told"]["severity"] == "info"
+    assert json.loads(execution["output"])["notification"]["response"]["severity"] == "info"
 
 
 def test_an_execution_stores_four_objects_and_enriched_items(
