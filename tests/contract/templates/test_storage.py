@@ -1,5 +1,7 @@
 """infra/storage.yaml: bucket, table, queue and topics."""
 
+import re
+
 import pytest
 
 from infra.local.package import MAINTENANCE, STORAGE
@@ -79,7 +81,8 @@ def test_requests_without_tls_are_denied(name: str, action: str) -> None:
     (policy,) = [
         each["Properties"]["PolicyDocument"]
         for each in resources.values()
-        if each["Type"].endswith("Policy") and name in references(each["Properties"])
+        if re.fullmatch("AWS::(S3|SNS|SQS)::.+Policy", each["Type"])
+        and name in references(each["Properties"])
     ]
     (deny,) = [each for each in policy["Statement"] if each["Effect"] == "Deny"]
     assert (deny["Principal"], deny["Action"]) == ("*", action)
