@@ -128,8 +128,12 @@ class Table:
         )
 
     def put(self, records: Iterable[Record], **changes: Any) -> None:
-        for record in records:
-            self.dynamodb.put_item(TableName=TABLE, Item=item_of(record, **changes))
+        """Store enriched items; of two with the same key, the last one."""
+        items = [item_of(record, **changes) for record in records]
+        latest = {(item["metric_id"]["S"], item["timestamp"]["S"]): item for item in items}
+        requests: list[Any] = [{"PutRequest": {"Item": item}} for item in latest.values()]
+        for start in range(0, len(requests), 25):
+            self.dynamodb.batch_write_item(RequestItems={TABLE: requests[start : start + 25]})
 
 
 def _keys(name: str) -> Any:
