@@ -207,7 +207,8 @@ def test_a_run_without_permission_to_publish_fails(modes: Modes) -> None:
 @pytest.mark.usefixtures("less")
 def test_a_notifier_without_read_permission_still_sends_the_message(modes: Modes) -> None:
     assert modes.invoke("notifier", alarm_event())["published"]
-    assert "The affected hosts could not be read" in control(modes.cloud, "mails")[-1]["body"]
+    mails = control(modes.cloud, "mails")
+    assert any("The affected hosts could not be read" in each["body"] for each in mails)
 
 
 @pytest.mark.parametrize("less", [(NOTIFIER, "Publish")], indirect=True)
@@ -225,7 +226,8 @@ def test_a_run_without_permission_to_invoke_the_notifier_sends_a_plain_message(
     modes.configure("data-collector", METRIC_SOURCES="host", ASSUME_ROLES="")
     execution = execute(modes.cloud, machine_arn(modes.cloud), {"time": SCHEDULED_TIME.isoformat()})
     assert execution["status"] == "SUCCEEDED", execution
-    assert "the function notifier failed" in control(modes.cloud, "mails")[-1]["body"]
+    mails = control(modes.cloud, "mails")
+    assert any("the function notifier failed" in each["body"] for each in mails)
 
 
 @pytest.mark.parametrize("less", [(CLOCK, "StartPipeline")], indirect=True)

@@ -77,7 +77,10 @@ class Runs:
         assert execution["status"] == "SUCCEEDED", execution
         self.cpu_times.append(psutil.cpu_times())
         wait_until(lambda: control(self.cloud, "idle"))
-        self.mails.append(control(self.cloud, "mails")[-1]["body"])
+        mails = control(self.cloud, "mails")
+        self.mails.append(
+            [each["body"] for each in mails if "run succeeded" in each["subject"]][-1]
+        )
 
     def value(self, run: int, metric_type: str, name: str) -> float | None:
         last = self.records[metric_type, TIMES[run]]["measurements"]["M"][name]["M"]["last"]

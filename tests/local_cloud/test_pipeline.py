@@ -220,9 +220,11 @@ def test_the_start_and_the_end_of_an_alarm_are_two_emails(
         cloud.client("events").put_events(Entries=[entry | {"Detail": json.dumps(event["detail"])}])
         eventually(lambda: control(cloud, "idle"))
     subjects = [mail["subject"] for mail in control(cloud, "mails")[before:]]
-    # The subject names this machine if its CPU is busy.
-    assert re.fullmatch(r"ALARM CPU high(: .+)? \[local eu-west-1\]", subjects[0])
-    assert subjects[1:] == ["OK CPU high: resolved after 2 d 12 h [local eu-west-1]"]
+    end = "OK CPU high: resolved after 2 d 12 h [local eu-west-1]"
+    assert subjects.count(end) == 1
+    # The subject names this machine if its CPU is busy; other alarms can then send emails, too.
+    start = re.compile(r"ALARM CPU high(: .+)? \[local eu-west-1\]")
+    assert any(start.fullmatch(subject) for subject in subjects[: subjects.index(end)])
 
 
 def test_a_page_is_not_sent_by_email(cloud: RunningCloud) -> None:
@@ -231,7 +233,8 @@ def test_a_page_is_not_sent_by_email(cloud: RunningCloud) -> None:
         FunctionName="notifier", Payload=json.dumps(alarm_event("InfraMonitoring-Page"))
     )
     assert json.loads(response["Payload"].read())["severity"] == "page"
-    assert len(control(cloud, "mails")) == before
+    subjects = [mail["subject"] for mail in control(cloud, "mails")[before:]]
+    assert not [subject for subject in subjects if "PAGE" in subject]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ class Fleet:
             self._put(instance, metric, [row for row in rows if self._is_late(row[0])])
         self._run(LAST_RUN)
         self.after_second = self._stored()
-        self.mail = control(cloud, "mails")[-1]["body"]
+        mails = control(cloud, "mails")
+        self.mail = [each["body"] for each in mails if "run succeeded" in each["subject"]][-1]
 
     @staticmethod
     def _is_late(moment: datetime) -> bool:
