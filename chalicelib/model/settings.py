@@ -17,9 +17,11 @@ from .windows import MAX_WINDOW_SECONDS
 # Also read by Powertools.
 NAMESPACE = "POWERTOOLS_METRICS_NAMESPACE"
 
-# `web-1:9100`, `10.0.0.7:9100` or `[fd00::7]:9100`; a name after `dns+`, a tag after `ec2+`.
+# `web-1:9100`, `10.0.0.7:9100` or `[fd00::7]:9100`, each optionally with `https://`; a name after
+# `dns+`, a tag after `ec2+`.
 _ENDPOINT = re.compile(
-    r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|[\w.-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})",
+    r"(dns\+[\w.-]+|ec2\+[\w.:/-]+=[\w.:/-]+|(?-i:https://)?([\w.-]+|\[[0-9a-f:.]+\]))"
+    r":(?P<port>[0-9]{1,5})",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -103,7 +105,9 @@ def _endpoints(value: str) -> tuple[str, ...]:
     for name in names:
         endpoint = _ENDPOINT.fullmatch(name)
         if endpoint is None or not 0 < int(endpoint["port"]) < 65_536:
-            raise ValueError(f"{name}: expected host:port, dns+name:port or ec2+tag=value:port")
+            raise ValueError(
+                f"{name}: expected [https://]host:port, dns+name:port or ec2+tag=value:port"
+            )
     return tuple(dict.fromkeys(names))
 
 

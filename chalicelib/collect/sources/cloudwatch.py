@@ -2,7 +2,7 @@
 
 DescribeInstances lists the expected instances, and ListMetrics the existing metrics with their
 dimensions. A query covers the whole window at the metric period, and the previous window, because
-points arrive late. See docs/adr/0007-whole-windows-twice.md.
+points arrive late. See docs/adr/0007-whole-windows-asked-for-twice.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

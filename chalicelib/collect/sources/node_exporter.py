@@ -1,9 +1,9 @@
-"""Linux hosts that run Prometheus's node_exporter, scraped over HTTP.
+"""Linux hosts that run Prometheus's node_exporter, scraped over HTTP or HTTPS.
 
-The resource_id of a record is its target, `host:port`. The target is known even if it does not
-respond, so records and missing hosts have the same name, and the metric_id of the previous window
-can be computed. The host's own name is unsuitable: it is known only from a response, it can change,
-and cloned hosts share it. It becomes the label `nodename`.
+The resource_id of a record is its target, `host:port`, without the optional `https://`. The target
+is known even if it does not respond, so records and missing hosts have the same name, and the
+metric_id of the previous window can be computed. The host's own name is unsuitable: it is known
+only from a response, it can change, and cloned hosts share it. It becomes the label `nodename`.
 """
 
 import math
@@ -33,6 +33,8 @@ from .protocol import CollectionResult, Inventory, Scope, Target
 _MAX_CONCURRENT = 16
 # For all targets of an invocation. The remainder of the function's 30 s is for storing.
 _BUDGET_SECONDS = 20.0
+
+_HTTPS = "https://"
 
 Resolver = Callable[[str, int], Iterable[str]]
 
@@ -132,7 +134,7 @@ class NodeExporterSource:
             if isinstance(outcome, Record):
                 result.records.append(outcome)
             else:
-                result.missing.append(target)
+                result.missing.append(target.removeprefix(_HTTPS))
                 result.failures.append(f"node_exporter {target}: {outcome}")
         return result
 
@@ -149,34 +151,42 @@ class NodeExporterSource:
 
     def _scrape(self, scope: Scope, target: str) -> Record | str:
         """The record of one target, or the reason why it has none."""
-        host, port = _split(target)
-        lines = get_lines(host, port, "/metrics", timeout=self._timeout, max_bytes=self._max_bytes)
+        address = target.removeprefix(_HTTPS)
+        host, port = _split(address)
+        lines = get_lines(
+            host,
+            port,
+            "/metrics",
+            tls=target.startswith(_HTTPS),
+            timeout=self._timeout,
+            max_bytes=self._max_bytes,
+        )
         try:
             with closing(lines):
                 scrape = Scrape(read_samples(lines, FAMILIES[scope.metric_type]))
-            return self._record(scope, target, scrape)
+            return self._record(scope, address, scrape)
         except CollectionError as error:
             return str(error)
 
-    def _record(self, scope: Scope, target: str, scrape: Scrape) -> Record:
+    def _record(self, scope: Scope, address: str, scrape: Scrape) -> Record:
         nodename = {"nodename": scrape.nodename} if scrape.nodename else {}
         record = Record(
             schema_version=SCHEMA_VERSION,
             timestamp=scope.window.end,
             metric_type=scope.metric_type,
-            resource_id=target,
+            resource_id=address,
             source="node_exporter",
             window_seconds=scope.window.seconds,
             execution_id=scope.execution_id,
             collected_at=self._now(),
             measurements=measure(scope.metric_type, scrape),
-            labels={"instance": target} | nodename,
+            labels={"instance": address} | nodename,
         )
         return _validated(record.identified(account_id=scope.account_id, region=scope.region))
 
 
-def _split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 

@@ -85,6 +85,7 @@ def sqlite(rows: Sequence[Row], window: Window) -> list[tuple[int, float, float,
 
 
 def compute(rows: Sequence[Row], window: Window, *, critical: float | None) -> dict[str, Any]:
+    """The expected statistics of a window."""
     periods = sqlite(rows, window)
     averages = [average for _, average, _, _ in periods]
     return {

@@ -54,8 +54,8 @@ class FixedSource:
         return CollectionResult([make_record(resource_id=each.name, **moment) for each in targets])
 
 
-def run(backend: Backend, source: Any, asked: CollectionRequest) -> list[dict[str, Any]]:
-    response = collect(asked, settings=SETTINGS, store=backend.store, sources=[source])
+def run(backend: Backend, source: Any, collection: CollectionRequest) -> list[dict[str, Any]]:
+    response = collect(collection, settings=SETTINGS, store=backend.store, sources=[source])
     results: list[dict[str, Any]] = response["results"]
     return results
 

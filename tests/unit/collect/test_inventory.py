@@ -1,4 +1,4 @@
-"""FakeAccount of the instances of many accounts and Regions."""
+"""Pages of the instances of many accounts and Regions."""
 
 from collections.abc import Sequence
 

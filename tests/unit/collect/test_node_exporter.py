@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,19 +14,23 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
 from chalicelib.aws.cloudwatch_fleet import fleet_opener
-from chalicelib.collect.sources import create_sources
+from chalicelib.collect.sources import create_sources, http
 from chalicelib.collect.sources.node_exporter import NodeExporterSource, resolve
 from chalicelib.collect.sources.node_exporter_samples import (
     FAMILIES,
@@ -287,18 +292,24 @@ def test_other_sources_do_not_import_the_parser() -> None:
 
 
 @contextmanager
-def serving(handler: Handler, *, host: str = "127.0.0.1") -> Iterator[str]:
+def serving(
+    handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Run a server that reads each request and calls the handler; yield its target."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         threads: list[threading.Thread] = []
 
         def serve(connection: socket.socket) -> None:
+            with suppress(OSError):
+                if tls:
+                    connection = tls.wrap_socket(connection, server_side=True)
             with connection:
                 try:
-                    while not connection.recv(65_536).endswith(b"\r\n\r\n"):
-                        pass
-                    handler(connection)
+                    while received := connection.recv(65_536):
+                        if received.endswith(b"\r\n\r\n"):
+                            handler(connection)
+                            return
                 except OSError:
                     pass  # the client closed the connection, as expected
 
@@ -547,6 +558,107 @@ def test_a_target_with_an_invalid_record_is_missing(paths: Sequence[str]) -> Non
     with serving(complete(body)) as target:
         result = collect(target, metric_type="disk")
     assert result.missing == [target]
+
+
+# TLS
+
+
+def certificate(folder: Path, address: str) -> Path:
+    """A self-signed certificate for an address, and its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{address}.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def server_context(path: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@pytest.fixture
+def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Trust a certificate, as a stage does with the environment variable SSL_CERT_FILE."""
+
+    def set_file(path: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        http._tls_context.cache_clear()
+
+    yield set_file
+    http._tls_context.cache_clear()
+
+
+def test_a_target_with_a_trusted_certificate_is_collected(
+    tmp_path: Path, trust: Callable[[Path], None]
+) -> None:
+    path = certificate(tmp_path, "127.0.0.1")
+    trust(path)
+    with serving(complete(RECORDED), tls=server_context(path)) as target:
+        (record,) = collect(f"https://{target}").records
+    assert (record.resource_id, record.labels["instance"]) == (target, target)
+
+
+def test_a_target_with_an_untrusted_certificate_is_missing(tmp_path: Path) -> None:
+    path = certificate(tmp_path, "127.0.0.1")
+    with serving(complete(RECORDED), tls=server_context(path)) as target:
+        result = collect(f"https://{target}")
+    assert result.missing == [target]
+    assert "CERTIFICATE_VERIFY_FAILED" in result.failures[0]
+
+
+def test_a_target_with_a_certificate_for_another_address_is_missing(
+    tmp_path: Path, trust: Callable[[Path], None]
+) -> None:
+    path = certificate(tmp_path, "192.0.2.1")
+    trust(path)
+    with serving(complete(RECORDED), tls=server_context(path)) as target:
+        result = collect(f"https://{target}")
+    assert result.missing == [target]
+    assert "certificate is not valid for" in result.failures[0]
+
+
+def test_a_tls_connection_cut_after_a_line_is_an_incomplete_response(
+    tmp_path: Path, trust: Callable[[Path], None]
+) -> None:
+    """Without a length, only TLS's close_notify shows that the response is complete."""
+    path = certificate(tmp_path, "127.0.0.1")
+    trust(path)
+    with serving(sends(head(), RECORDED), tls=server_context(path)) as target:
+        result = collect(f"https://{target}")
+    assert result.missing == [target]
+    assert "EOF occurred in violation of protocol" in result.failures[0]
+
+
+def test_an_incomplete_tls_handshake_ends_at_the_deadline() -> None:
+    with serving(hang) as target:
+        started = time.monotonic()
+        result = collect(f"https://{target}", timeout=0.3)
+        assert time.monotonic() - started < 1.3
+    assert "no complete response within 0.3 s" in result.failures[0]
 
 
 # A real exporter

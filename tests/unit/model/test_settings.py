@@ -41,6 +41,7 @@ def test_an_error_names_every_missing_and_invalid_variable() -> None:
         ("NODE_EXPORTER_TARGETS", "web-1:9100 web-2:0"),
         ("NODE_EXPORTER_TARGETS", "web-1:65536"),
         ("NODE_EXPORTER_TARGETS", "http://web-1:9100/metrics"),
+        ("NODE_EXPORTER_TARGETS", "https://dns+nodes.internal:9100"),
         ("NODE_EXPORTER_TARGETS", "fd00::7:9100"),
         ("NODE_EXPORTER_TIMEOUT_SECONDS", "0"),
         ("NODE_EXPORTER_TIMEOUT_SECONDS", "nan"),
@@ -79,7 +80,10 @@ def test_an_error_names_the_missing_variables_of_a_used_source_too() -> None:
 
 
 def test_a_target_is_a_name_an_address_or_all_addresses_of_a_name() -> None:
-    targets = ("web-1.internal:9100", "10.0.0.7:9100", "[fd00::7]:9100", "dns+nodes.internal:9100")
+    targets = tuple(
+        "web-1.internal:9100 10.0.0.7:9100 [fd00::7]:9100 https://web-2:9100 https://[fd00::8]:9100"
+        " dns+nodes.internal:9100".split()
+    )
     environment = ENVIRONMENT | {"NODE_EXPORTER_TARGETS": " ".join(targets)}
     assert Settings.from_environ(environment).node_exporter_targets == targets
 
