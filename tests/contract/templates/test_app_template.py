@@ -182,9 +182,3 @@ def test_items_expire_with_the_objects(name: str, transformed: Template) -> None
     }
     output = load(STORAGE)["Outputs"]["DataRetentionDays"]
     assert output["Value"] == {"Fn::Sub": "${DataRetentionDays}"}
-
-
-def test_chalice_deploy_expires_items_with_the_objects_of_the_default() -> None:
-    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
-    default = load(STORAGE)["Parameters"]["DataRetentionDays"]["Default"]
-    assert config["environment_variables"]["RETENTION_DAYS"] == str(default)
