@@ -29,12 +29,7 @@ from chalicelib.process.processed_lines import lines
 from infra.local.cloud import LocalCloud
 from infra.operate.athena import QueryResult, format_bytes, run_query
 from infra.operate.deployment import Stage
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    SETTINGS,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, SETTINGS
 
 WINDOW = timedelta(hours=3)
 

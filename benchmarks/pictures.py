@@ -21,13 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.conftest import RunningCloud, start_cloud, stop_cloud
-from tests.support.browser import (
-    CHROMIUM,
-    PHONE,
-    ColorScheme,
-    chromium,
-    tab,
-)
+from tests.support.browser import CHROMIUM, PHONE, ColorScheme, chromium, tab
 from tests.support.chalice_local import chalice_local
 
 from .page import sample_fleet

@@ -6,12 +6,7 @@ from datetime import datetime, timedelta
 
 from .replay import SETTLED, AlarmPeriod, Outcome
 from .scenarios import Scenario
-from .traces import (
-    CADENCE,
-    START,
-    Breach,
-    next_scheduled_time,
-)
+from .traces import CADENCE, START, Breach, next_scheduled_time
 
 # Alarm -> metric of the traces.
 HOST_ALARMS = {"HighCPU": "CPUUtilization", "HighMemory": "mem_used_percent"}

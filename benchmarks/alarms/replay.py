@@ -42,12 +42,7 @@ from infra.local.lambda_.environment import FunctionSpec, Invocation
 from infra.local.package import OBSERVABILITY, STORAGE
 
 from .scenarios import Scenario
-from .traces import (
-    CADENCE,
-    START,
-    Point,
-    Traces,
-)
+from .traces import CADENCE, START, Point, Traces
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch"

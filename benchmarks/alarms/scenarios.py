@@ -4,14 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from .traces import (
-    BUSY,
-    CALM,
-    DISK,
-    NETWORK,
-    START,
-    HostTrace,
-)
+from .traces import BUSY, CALM, DISK, NETWORK, START, HostTrace
 
 # web-1 and web-3 replay the same trace, 7 days and 80 minutes apart, so that each part of it has
 # two positions relative to the windows. There is no recorded memory trace: the memory of web-2 is a

@@ -15,12 +15,7 @@ from typing import Any, NamedTuple
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from .scenario import (
-    BUCKET,
-    RAW,
-    TABLE,
-    Json,
-)
+from .scenario import BUCKET, RAW, TABLE, Json
 
 STATISTICS = ("last", "avg", "min", "max", "p95")
 LATE_PREVIOUS_WINDOW = "items processed before their previous window"

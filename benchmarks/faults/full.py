@@ -22,12 +22,7 @@ from .events import object_created
 from .outcome import Outcome
 from .plan import Plan
 from .proxy import Proxy
-from .scenario import (
-    BUCKET,
-    Json,
-    Scenario,
-    draw,
-)
+from .scenario import BUCKET, Json, Scenario, draw
 from .verification import find_problems, verify_by_command
 
 _RETRY_SECONDS = (0.5, 1.0)

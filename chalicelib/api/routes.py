@@ -22,12 +22,7 @@ from chalice.app import (
     Response,
 )
 
-from ..model.errors import (
-    BusyError,
-    InvalidRequestError,
-    StorageError,
-    UnknownThingError,
-)
+from ..model.errors import BusyError, InvalidRequestError, StorageError, UnknownThingError
 
 if TYPE_CHECKING:
     from .service import Service

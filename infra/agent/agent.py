@@ -14,16 +14,8 @@ from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.records import Record
 from chalicelib.model.windows import Window, format_utc
 
-from .spool import (
-    Spool,
-    SpooledObject,
-)
-from .upload import (
-    Delivery,
-    DeliveryError,
-    Put,
-    deliver,
-)
+from .spool import Spool, SpooledObject
+from .upload import Delivery, DeliveryError, Put, deliver
 
 Log = Callable[[str], None]
 

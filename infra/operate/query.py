@@ -16,12 +16,7 @@ from chalicelib.model.query_results import json_value, typed_rows
 
 from ..command_line import CommandError, UsageError, assignment, exit_statuses
 from .arguments import add_stage
-from .athena import (
-    QueryResult,
-    format_bytes,
-    named_queries,
-    run_query,
-)
+from .athena import QueryResult, format_bytes, named_queries, run_query
 from .aws_errors import aws_errors
 from .charts import chart, in_terminal, write_png
 from .deployment import Stage, stage_of

@@ -13,10 +13,7 @@ from chalicelib.model.dynamodb import decode
 from chalicelib.model.execution_history import Branch, Event, branches, failure_reason
 from chalicelib.model.query_results import Page
 
-from ..local.cloud import (
-    STACKS,
-    LocalCloud,
-)
+from ..local.cloud import STACKS, LocalCloud
 from ..local.errors import LocalCloudError
 from ..local.lambda_.environment import Invocation
 from ..local.wiring import Mail

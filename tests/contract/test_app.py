@@ -16,13 +16,7 @@ from moto import mock_aws
 import app
 from chalicelib.model.errors import SettingsError
 from chalicelib.model.metric_types import METRIC_TYPES
-from tests.conftest import (
-    BUCKET,
-    ENVIRONMENT,
-    REGION,
-    ROOT,
-    Backend,
-)
+from tests.conftest import BUCKET, ENVIRONMENT, REGION, ROOT, Backend
 from tests.unit.notify.test_messages import RESOLVED, alarm_event
 
 

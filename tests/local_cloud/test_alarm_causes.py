@@ -24,13 +24,7 @@ from infra.__main__ import main
 from infra.local.cloud import LocalCloud
 from infra.local.cloudwatch.clock import Clock
 from infra.local.wiring import Mail
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    ROOT,
-    point,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, ROOT, point
 from tests.support.pipeline_modes import arrival
 from tests.support.waiting import wait_until
 

@@ -14,12 +14,7 @@ import pytest
 import requests
 
 from chalicelib.model.records import encode
-from tests.conftest import (
-    BUCKET,
-    ROOT,
-    RunningCloud,
-    make_record,
-)
+from tests.conftest import BUCKET, ROOT, RunningCloud, make_record
 from tests.local_cloud.test_pipeline import control, machine_arn
 from tests.support.api import assert_conforms, last_scheduled_time
 from tests.support.chalice_local import chalice_local, hides_internals

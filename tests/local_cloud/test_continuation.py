@@ -26,12 +26,7 @@ from tests.conftest import (
     start_cloud,
     stop_cloud,
 )
-from tests.contract.process.test_processor import (
-    KEY,
-    processed,
-    quarantined,
-    s3_event,
-)
+from tests.contract.process.test_processor import KEY, processed, quarantined, s3_event
 
 Event = Mapping[str, Any]
 Eventually = Callable[..., Any]

@@ -14,20 +14,8 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from infra.local.iam.policies import (
-    Call,
-    Grant,
-    evaluate,
-    grants,
-)
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    ROOT,
-    start_cloud,
-    stop_cloud,
-)
+from infra.local.iam.policies import Call, Grant, evaluate, grants
+from tests.conftest import ACCOUNT, BUCKET, REGION, ROOT, start_cloud, stop_cloud
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
 from tests.support.pipeline_modes import (
     API,

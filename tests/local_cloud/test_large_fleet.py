@@ -19,12 +19,7 @@ import requests
 from chalicelib.collect import map_run_results
 from chalicelib.collect.fan_out import INLINE_CHUNKS
 from chalicelib.collect.sources.inventory import PAGE_LOCATIONS
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 
 REGIONS = (
     "eu-west-1 eu-west-2 eu-west-3 eu-central-1 eu-north-1 us-east-1 us-east-2 us-west-1 us-west-2"

@@ -11,14 +11,7 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.conftest import (
-    BUCKET,
-    ROOT,
-    RunningCloud,
-    point,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, ROOT, RunningCloud, point, start_cloud, stop_cloud
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
 from tests.support.pipeline_modes import arrival
 from tests.support.waiting import wait_until

@@ -12,12 +12,7 @@ import pytest
 import requests
 
 from tests.conftest import RunningCloud, start_cloud, stop_cloud
-from tests.local_cloud.test_pipeline import (
-    control,
-    execute,
-    items,
-    machine_arn,
-)
+from tests.local_cloud.test_pipeline import control, execute, items, machine_arn
 from tests.support.waiting import wait_until
 
 EXPORTER = shutil.which("prometheus-node-exporter")

@@ -20,12 +20,7 @@ import requests
 from chalicelib.model import records
 from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.records import Record
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    make_record,
-    point,
-)
+from tests.conftest import BUCKET, RunningCloud, make_record, point
 from tests.support.waiting import wait_until
 from tests.unit.notify.test_messages import RESOLVED, alarm_event
 

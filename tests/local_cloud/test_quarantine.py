@@ -12,24 +12,9 @@ from hypothesis import strategies as st
 
 from chalicelib.model import records
 from infra.__main__ import main
-from infra.operate.quarantine import (
-    FixedEntry,
-    QuarantinedEntry,
-    format_export,
-    parse_export,
-)
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    start_cloud,
-    stop_cloud,
-)
-from tests.local_cloud.test_reconciliation import (
-    Capture,
-    CloudDay,
-    Eventually,
-    jsonl,
-)
+from infra.operate.quarantine import FixedEntry, QuarantinedEntry, format_export, parse_export
+from tests.conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
+from tests.local_cloud.test_reconciliation import Capture, CloudDay, Eventually, jsonl
 
 _numbers = itertools.count(2)
 

@@ -16,14 +16,7 @@ import pytest
 from chalicelib.model import records
 from chalicelib.model.records import Record
 from infra.__main__ import main
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    make_record,
-    point,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, RunningCloud, make_record, point, start_cloud, stop_cloud
 
 Eventually = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]

@@ -14,18 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import (
-    ROOT,
-    RunningCloud,
-    start_cloud,
-    stop_cloud,
-)
-from tests.local_cloud.test_pipeline import (
-    control,
-    execute,
-    items,
-    machine_arn,
-)
+from tests.conftest import ROOT, RunningCloud, start_cloud, stop_cloud
+from tests.local_cloud.test_pipeline import control, execute, items, machine_arn
 from tests.support.waiting import wait_until
 
 HOUR = 3600

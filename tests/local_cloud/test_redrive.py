@@ -13,19 +13,9 @@ from infra.local.stepfunctions.executions import status_change
 from infra.operate.dead_letters import DeadLetterQueue
 from infra.operate.deployment import Stage
 from infra.operate.redrive import group_attempts
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 from tests.local_cloud.test_pipeline import machine_arn
-from tests.local_cloud.test_reconciliation import (
-    Capture,
-    CloudDay,
-    Eventually,
-    jsonl,
-)
+from tests.local_cloud.test_reconciliation import Capture, CloudDay, Eventually, jsonl
 from tests.local_cloud.test_replay import setting
 
 NAME = "InfraMonitoring-DeadLetters"

@@ -12,20 +12,9 @@ import pytest
 
 from chalicelib.model.records import Record
 from infra.__main__ import main
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    point,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, RunningCloud, point, start_cloud, stop_cloud
 from tests.local_cloud.test_pipeline import items, machine_arn
-from tests.local_cloud.test_reconciliation import (
-    Capture,
-    CloudDay,
-    Eventually,
-    jsonl,
-)
+from tests.local_cloud.test_reconciliation import Capture, CloudDay, Eventually, jsonl
 
 PAGE = 2
 

@@ -17,12 +17,7 @@ from benchmarks.faults.audit import AuditResult, StoredData, audit
 from benchmarks.faults.fast import FastCloud
 from benchmarks.faults.full import run_full
 from benchmarks.faults.outcome import CHECKS, Outcome
-from benchmarks.faults.plan import (
-    APPLIED,
-    BY_OPERATION,
-    NOT_APPLIED,
-    Plan,
-)
+from benchmarks.faults.plan import APPLIED, BY_OPERATION, NOT_APPLIED, Plan
 from benchmarks.faults.pool import run_fast
 from benchmarks.faults.scenario import BUCKET, draw
 from benchmarks.faults.verification import VerifyResult, find_problems

@@ -17,12 +17,7 @@ import pytest
 import requests
 
 from chalicelib.model.metric_types import METRIC_TYPES
-from tests.conftest import (
-    BUCKET,
-    RunningCloud,
-    start_cloud,
-    stop_cloud,
-)
+from tests.conftest import BUCKET, RunningCloud, start_cloud, stop_cloud
 
 # The fixture, which does all the work, counts towards the first test.
 pytestmark = pytest.mark.timeout(7200)

@@ -18,12 +18,7 @@ from chalicelib.model.enrichment import enrich
 from chalicelib.model.items import enriched_item
 from chalicelib.model.metric_types import MetricType
 from chalicelib.model.records import Measurement, Record
-from tests.conftest import (
-    ROOT,
-    SETTINGS,
-    make_record,
-    point,
-)
+from tests.conftest import ROOT, SETTINGS, make_record, point
 
 TABLE = "InfraMetrics"
 WINDOW = timedelta(hours=3)

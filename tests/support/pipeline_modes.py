@@ -12,13 +12,7 @@ import requests
 
 from chalicelib.model import records
 from chalicelib.process.writing import SINGLE_WRITE_LIMIT
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    RunningCloud,
-    make_record,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, RunningCloud, make_record
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
 from tests.support.waiting import wait_until
 from tests.unit.notify.test_messages import alarm_event

@@ -13,13 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    ROOT,
-    RunningCloud,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, ROOT, RunningCloud
 from tests.local_cloud.test_pipeline import control, execute, machine_arn
 from tests.support.waiting import LIMIT_SECONDS
 

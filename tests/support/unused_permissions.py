@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 
-from infra.local.iam.policies import (
-    Grant,
-)
-from tests.conftest import (
-    BUCKET,
-)
+from infra.local.iam.policies import Grant
+from tests.conftest import BUCKET
 from tests.support.pipeline_modes import (
     API,
     COLLECTOR,

@@ -22,12 +22,7 @@ from ...model.settings import Settings
 from .cloudwatch import FleetOpener
 from .http import get_lines
 from .inventory import Instance, InventoryCursor, read_page
-from .node_exporter_samples import (
-    FAMILIES,
-    Scrape,
-    measure,
-    read_samples,
-)
+from .node_exporter_samples import FAMILIES, Scrape, measure, read_samples
 from .protocol import CollectionResult, Inventory, Scope, Target
 
 _MAX_CONCURRENT = 16

@@ -18,14 +18,7 @@ from moto.cloudwatch.responses import CloudWatchResponse
 
 from ..errors import LocalCloudError
 from ..patching import original, patch
-from .alarm_changes import (
-    AlarmChange,
-    change_of,
-    format_timestamp,
-    is_returned,
-    rule_of,
-    state_of,
-)
+from .alarm_changes import AlarmChange, change_of, format_timestamp, is_returned, rule_of, state_of
 from .alarm_rules import (
     Datapoints,
     Evaluation,

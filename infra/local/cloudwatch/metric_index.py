@@ -18,12 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from moto.cloudwatch.models import (
-    CloudWatchBackend,
-    MetricDatum,
-    MetricDatumBase,
-    Statistics,
-)
+from moto.cloudwatch.models import CloudWatchBackend, MetricDatum, MetricDatumBase, Statistics
 
 from chalicelib.model.window_statistics import percentile
 

@@ -27,27 +27,10 @@ from chalicelib.model.windows import Window
 from chalicelib.process.checkpoint import RawObjectEvent
 from chalicelib.process.processor import process
 from infra.__main__ import main
-from infra.agent.agent import (
-    Agent,
-    HostIdentity,
-    Schedule,
-    back_off,
-)
-from infra.agent.spool import (
-    Spool,
-    SpooledObject,
-    SpoolError,
-    default_folder,
-)
+from infra.agent.agent import Agent, HostIdentity, Schedule, back_off
+from infra.agent.spool import Spool, SpooledObject, SpoolError, default_folder
 from infra.agent.upload import DeliveryError
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    ROOT,
-    SETTINGS,
-    Backend,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, ROOT, SETTINGS, Backend
 
 Eventually = Callable[..., Any]
 

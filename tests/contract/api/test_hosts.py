@@ -12,12 +12,7 @@ from chalicelib.aws.record_table import TableReader
 from chalicelib.model.errors import InvalidRequestError, UnknownThingError
 from chalicelib.model.metric_types import METRIC_TYPES
 from chalicelib.model.windows import format_utc
-from tests.conftest import (
-    ACCOUNT,
-    SETTINGS,
-    make_record,
-    point,
-)
+from tests.conftest import ACCOUNT, SETTINGS, make_record, point
 from tests.support.api import (
     TABLE,
     WINDOW,

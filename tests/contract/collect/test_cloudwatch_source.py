@@ -27,13 +27,7 @@ from chalicelib.model.records import Measurement
 from chalicelib.model.settings import Role, Settings
 from chalicelib.model.status import Threshold
 from chalicelib.model.windows import Window
-from tests.conftest import (
-    ACCOUNT,
-    REGION,
-    ROOT,
-    SETTINGS,
-    Backend,
-)
+from tests.conftest import ACCOUNT, REGION, ROOT, SETTINGS, Backend
 from tests.conftest import WINDOW_END as NOW
 
 HOURS = 10_800

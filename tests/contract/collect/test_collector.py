@@ -14,12 +14,7 @@ from chalicelib.collect.sources.protocol import CollectionResult, Inventory, Sco
 from chalicelib.model import records
 from chalicelib.model.errors import CollectionError, InvalidEventError, StorageError
 from chalicelib.model.metric_types import METRIC_TYPES
-from tests.conftest import (
-    BUCKET,
-    SETTINGS,
-    Backend,
-    make_record,
-)
+from tests.conftest import BUCKET, SETTINGS, Backend, make_record
 
 EVENT: dict[str, Any] = {
     "version": "0",

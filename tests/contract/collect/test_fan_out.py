@@ -18,18 +18,8 @@ from chalicelib.collect.sources.protocol import (
 )
 from chalicelib.model.errors import CollectionError
 from chalicelib.model.metric_types import METRIC_TYPES
-from chalicelib.model.results import (
-    Result,
-    merge,
-    report,
-    summarize,
-)
-from tests.conftest import (
-    BUCKET,
-    SETTINGS,
-    Backend,
-    make_record,
-)
+from chalicelib.model.results import Result, merge, report, summarize
+from tests.conftest import BUCKET, SETTINGS, Backend, make_record
 
 IN_TWOS = replace(SETTINGS, chunk_targets=2)
 EVENT: dict[str, Any] = {

@@ -8,14 +8,7 @@ from moto.dynamodb.models import DynamoDBBackend, dynamodb_backends
 
 from infra.local.dynamodb.fast_reads import batch_get, query
 from tests.conftest import ACCOUNT, REGION
-from tests.support.api import (
-    TABLE,
-    WINDOW,
-    Table,
-    last_scheduled_time,
-    moto_table,
-    records_of,
-)
+from tests.support.api import TABLE, WINDOW, Table, last_scheduled_time, moto_table, records_of
 
 INDEX = "metric_type-timestamp-index"
 

@@ -27,13 +27,7 @@ from tests.conftest import (
     make_record,
     point,
 )
-from tests.unit.notify.test_messages import (
-    GOOD,
-    RESOLVED,
-    RUN,
-    alarm_event,
-    failed,
-)
+from tests.unit.notify.test_messages import GOOD, RESOLVED, RUN, alarm_event, failed
 
 TABLE = load_template(ROOT / "infra" / "storage.yaml")["Resources"]["MetricsTable"]["Properties"]
 PIPELINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch"

@@ -32,21 +32,8 @@ from chalicelib.process import processed_lines
 from chalicelib.process.decompression import MAX_DECOMPRESSED_BYTES
 from chalicelib.process.parsing import MAX_ENTRY_BYTES, RejectedEntry, parse
 from chalicelib.process.processor import MAX_JUNK_BYTES
-from tests.conftest import (
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    ROOT,
-    SETTINGS,
-    Backend,
-    make_record,
-)
-from tests.contract.process.test_processor import (
-    drop,
-    jsonl,
-    processed,
-    quarantined,
-)
+from tests.conftest import ACCOUNT, BUCKET, REGION, ROOT, SETTINGS, Backend, make_record
+from tests.contract.process.test_processor import drop, jsonl, processed, quarantined
 from tests.contract.test_app import app_client
 
 Eventually = Callable[..., Any]

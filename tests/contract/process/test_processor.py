@@ -20,19 +20,8 @@ from chalicelib.model.errors import StorageError
 from chalicelib.model.records import Record
 from chalicelib.process import batching
 from chalicelib.process.checkpoint import RawObjectEvent
-from chalicelib.process.processor import (
-    ProcessingSummary,
-    process,
-    process_event,
-)
-from tests.conftest import (
-    BUCKET,
-    SETTINGS,
-    WINDOW_END,
-    Backend,
-    make_record,
-    point,
-)
+from chalicelib.process.processor import ProcessingSummary, process, process_event
+from tests.conftest import BUCKET, SETTINGS, WINDOW_END, Backend, make_record, point
 from tests.contract.collect.test_collector import EVENT, FixedSource
 
 KEY = "raw-metrics/2026/11/22/drop.json"

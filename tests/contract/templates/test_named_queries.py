@@ -7,12 +7,7 @@ import pytest
 import sqlglot
 from sqlglot import TokenType, exp
 
-from chalicelib.model.named_queries import (
-    NamedQuery,
-    Parameter,
-    ParameterError,
-    read_named_query,
-)
+from chalicelib.model.named_queries import NamedQuery, Parameter, ParameterError, read_named_query
 from infra.local.package import MAINTENANCE, QUERIES, STORAGE
 from tests.conftest import load_template
 

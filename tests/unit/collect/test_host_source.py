@@ -18,12 +18,7 @@ from chalicelib.model.errors import CollectionError
 from chalicelib.model.metric_types import METRIC_TYPES, MetricType
 from chalicelib.model.records import Record
 from chalicelib.model.windows import Window
-from tests.conftest import (
-    ACCOUNT,
-    REGION,
-    SETTINGS,
-    WINDOW_END,
-)
+from tests.conftest import ACCOUNT, REGION, SETTINGS, WINDOW_END
 
 SEED_FIELDS = {
     "cpu": {"utilization", "load_average"},

@@ -32,12 +32,7 @@ from moto import mock_aws
 from chalicelib.aws.cloudwatch_fleet import fleet_opener
 from chalicelib.collect.sources import create_sources, http
 from chalicelib.collect.sources.node_exporter import NodeExporterSource, resolve
-from chalicelib.collect.sources.node_exporter_samples import (
-    FAMILIES,
-    Scrape,
-    measure,
-    read_samples,
-)
+from chalicelib.collect.sources.node_exporter_samples import FAMILIES, Scrape, measure, read_samples
 from chalicelib.collect.sources.protocol import CollectionResult, Inventory, Scope, Target
 from chalicelib.model.enrichment import enrich
 from chalicelib.model.errors import CollectionError
@@ -45,13 +40,7 @@ from chalicelib.model.items import previous_from_record
 from chalicelib.model.metric_types import METRIC_TYPES, MetricType
 from chalicelib.model.records import Record
 from chalicelib.model.windows import Window
-from tests.conftest import (
-    ACCOUNT,
-    REGION,
-    ROOT,
-    SETTINGS,
-    WINDOW_END,
-)
+from tests.conftest import ACCOUNT, REGION, ROOT, SETTINGS, WINDOW_END
 from tests.support.waiting import LIMIT_SECONDS
 
 # A scrape of Debian 12's prometheus-node-exporter on a virtual machine with a bind mount, a tmpfs

@@ -5,13 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.iam.policies import (
-    Call,
-    Grant,
-    PolicyError,
-    evaluate,
-    grants,
-)
+from infra.local.iam.policies import Call, Grant, PolicyError, evaluate, grants
 
 OBJECT = "arn:aws:s3:::data-1/raw/a.json"
 SAME_ACCOUNT = (("aws:ResourceAccount", "111122223333"), ("aws:PrincipalAccount", "111122223333"))

@@ -7,12 +7,7 @@ import pytest
 
 from chalicelib.model.enrichment import Enriched, Previous, enrich
 from chalicelib.model.records import Measurement, Record
-from tests.conftest import (
-    SETTINGS,
-    WINDOW_END,
-    make_record,
-    point,
-)
+from tests.conftest import SETTINGS, WINDOW_END, make_record, point
 
 READ_AT = WINDOW_END + timedelta(seconds=90)
 

@@ -18,14 +18,7 @@ from chalicelib.model.items import (
     raw_item,
 )
 from chalicelib.process.processed_lines import lines, partition
-from tests.conftest import (
-    ROOT,
-    SETTINGS,
-    WINDOW_END,
-    load_template,
-    make_record,
-    point,
-)
+from tests.conftest import ROOT, SETTINGS, WINDOW_END, load_template, make_record, point
 
 # Words that Athena reserves in DDL or SELECT statements and that could be column names.
 RESERVED = set(

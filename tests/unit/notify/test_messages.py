@@ -26,28 +26,10 @@ from chalicelib.notify.affected_hosts import (
     read_item,
 )
 from chalicelib.notify.alarm_messages import StateChange, alarm_message, read_state_change
-from chalicelib.notify.messages import (
-    Deployment,
-    Message,
-    format_duration,
-    subject_line,
-)
-from chalicelib.notify.run_messages import (
-    DaySummary,
-    Run,
-    read_run,
-    run_message,
-)
+from chalicelib.notify.messages import Deployment, Message, format_duration, subject_line
+from chalicelib.notify.run_messages import DaySummary, Run, read_run, run_message
 from chalicelib.telemetry.metrics import record_metrics
-from tests.conftest import (
-    ACCOUNT,
-    REGION,
-    ROOT,
-    SETTINGS,
-    WINDOW_END,
-    make_record,
-    point,
-)
+from tests.conftest import ACCOUNT, REGION, ROOT, SETTINGS, WINDOW_END, make_record, point
 
 DEPLOYMENT = Deployment(
     "prod", ACCOUNT, REGION, "https://git.example.com/infra/blob/main/docs/runbooks"

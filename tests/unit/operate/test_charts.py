@@ -10,13 +10,7 @@ import pytest
 from chalicelib.model.query_results import Column
 from infra.command_line import CommandError, UsageError
 from infra.operate.athena import QueryResult, format_bytes
-from infra.operate.charts import (
-    MAX_SERIES,
-    BarChart,
-    LineChart,
-    chart,
-    in_terminal,
-)
+from infra.operate.charts import MAX_SERIES, BarChart, LineChart, chart, in_terminal
 
 HOSTS = [Column("resource_id", "varchar"), Column("windows", "bigint"), Column("p95", "double")]
 OVER_TIME = [Column("resource_id", "varchar"), Column("dt", "varchar"), Column("p95", "double")]

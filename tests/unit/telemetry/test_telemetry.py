@@ -18,20 +18,9 @@ from chalicelib.model.items import previous_from_record
 from chalicelib.model.records import Measurement, Record
 from chalicelib.model.results import Result, report
 from chalicelib.telemetry.instrumentation import emit, instrumented
-from chalicelib.telemetry.metrics import (
-    MAX_HOURS,
-    Metric,
-    record_metrics,
-    run_metrics,
-)
+from chalicelib.telemetry.metrics import MAX_HOURS, Metric, record_metrics, run_metrics
 from infra.local.cloudwatch.embedded_metrics import EmbeddedMetric, parse_line
-from tests.conftest import (
-    ROOT,
-    SETTINGS,
-    WINDOW_END,
-    make_record,
-    point,
-)
+from tests.conftest import ROOT, SETTINGS, WINDOW_END, make_record, point
 
 NOW = WINDOW_END + timedelta(minutes=1)
 WINDOW = timedelta(hours=3)
