@@ -5,6 +5,7 @@ import { get } from "./api.js";
 import { ago, count, duration, measure, toShortTime } from "./format.js";
 import { empty, load } from "./states.js";
 import { chartPanel } from "./charts.js";
+import { TYPES } from "./host_rows.js";
 
 const RANGES = [
   ["24h", "24 h", 1],
@@ -13,7 +14,7 @@ const RANGES = [
   ["90d", "90 d", 90],
 ];
 const DAY = 86_400_000;
-const TITLES = { cpu: "CPU", memory: "Memory", disk: "Disk", network: "Network" };
+const TITLES = Object.fromEntries(TYPES);
 
 export function view(context) {
   const { parts, signal, setTitle, replaceUrl } = context;

@@ -4,6 +4,7 @@ import { announce, h, icon, isDisabled, setDisabled, status } from "./dom.js";
 import { explain, get, isAborted, post } from "./api.js";
 import { ago, count, duration, toShortTime, toExactClock } from "./format.js";
 import { empty, failure, load } from "./states.js";
+import { TYPES } from "./host_rows.js";
 
 const SIGNS = { SUCCEEDED: "ok", RUNNING: "running", PENDING_REDRIVE: "running" };
 const LABELS = {
@@ -14,7 +15,7 @@ const LABELS = {
   ABORTED: "aborted",
   PENDING_REDRIVE: "pending redrive",
 };
-const TYPES = { cpu: "CPU", memory: "Memory", disk: "Disk", network: "Network" };
+const TITLES = Object.fromEntries(TYPES);
 const POLL_INTERVAL = 2_000; // milliseconds; doubled after each failed poll
 const MAX_FAILED_POLLS = 4;
 const LIST_TIMEOUT = 15_000; // milliseconds until a started run must appear in the list
@@ -207,12 +208,12 @@ function branchItem(branch, run, scale) {
   return h(
     "li",
     {},
-    h("span", { class: "branch" }, icon(sign), TYPES[branch.metric_type]),
+    h("span", { class: "branch" }, icon(sign), TITLES[branch.metric_type]),
     h(
       "span",
       {
         class: "track",
-        title: `${TYPES[branch.metric_type]} from ${toExactClock(branch.start)}`,
+        title: `${TITLES[branch.metric_type]} from ${toExactClock(branch.start)}`,
         "aria-hidden": "true",
       },
       bar,

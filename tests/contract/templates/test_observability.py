@@ -14,6 +14,7 @@ import pytest
 from moto import mock_aws
 from moto.cloudwatch.models import cloudwatch_backends
 
+from chalicelib.model.metric_types import METRIC_TYPES, SPECS
 from infra.develop.lint import CFN_LINT
 from infra.local.cloudformation import resources
 from infra.local.cloudwatch import alarms, metric_index
@@ -36,14 +37,12 @@ DRAWN = {
 FUNCTIONS = {"data-collector", "log-processor", "notifier"}
 
 # (namespace, name) -> the dimensions it comes with; docs/metrics.md.
-OF_THE_FLEET = (
-    "CPUUtilization CPUUtilizationMaximum CPUBreachMinutes MemoryUsage MemoryUsageMaximum"
-    " MemoryBreachMinutes DiskUsage DiskUsageMaximum DiskBreachMinutes DiskHoursToFull"
-    " NetworkTraffic HostsExpected HostsReporting HostsMissing SeriesBilled"
-).split()
+OF_THE_FLEET = [
+    *(metric.name for spec in SPECS.values() for metric in spec.fleet_metrics),
+    *"HostsExpected HostsReporting HostsMissing SeriesBilled".split(),
+]
 OF_PROCESSOR = "RecordsReceived RecordsStored RecordsQuarantined ObjectsGivenUp".split()
 OF_FUNCTIONS = "LambdaErrors LambdaDuration LambdaMemoryUsed".split()
-METRIC_TYPES = ("cpu", "memory", "disk", "network")
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:InfraMonitoring-Pipeline-Orch"
 
 Series = tuple[str, str, frozenset[tuple[str, str]]]

@@ -2,14 +2,10 @@
 
 import pytest
 
+from chalicelib.model.metric_types import SPECS
 from tests.conftest import Template
 
-BRANCHES = {
-    "cpu": "InvokeCPUCollector",
-    "memory": "InvokeMemoryCollector",
-    "disk": "InvokeDiskCollector",
-    "network": "InvokeNetworkCollector",
-}
+BRANCHES: dict[str, str] = {spec.name: spec.state for spec in SPECS.values()}
 
 
 def test_the_clock_starts_the_state_machine_and_the_rule_of_the_collector_is_disabled(
@@ -31,7 +27,7 @@ def definition(template: Template) -> Template:
     return states
 
 
-def test_the_state_machine_has_the_four_branches(transformed: Template) -> None:
+def test_the_state_machine_has_a_branch_for_each_metric_type(transformed: Template) -> None:
     branches = definition(transformed)["CollectMetrics"]["Branches"]
     invoked = {
         state["Parameters"]["Payload"]["detail"]["metric_type"]: name
