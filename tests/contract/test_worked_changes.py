@@ -20,16 +20,28 @@ from tests.conftest import ENVIRONMENT, ROOT
 DOCUMENT = ROOT / "docs" / "changes.md"
 PATCHES = ROOT / "docs" / "changes"
 
+# Without plugins pytest starts in a third of the time; the configuration requires this one.
+SUBPROCESS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+PYTEST_OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "pytest_timeout")
+
 # The tests that run with a change: pytest's arguments.
 TESTS = {
     "source": (
         "tests/unit/collect/test_procfs.py",
         "tests/unit/model/test_records.py",
     ),
+    "alarm": (
+        "tests/contract/templates/test_observability.py::test_the_set_all_has_every_alarm_and_the_page_alarm",
+        "tests/contract/templates/test_observability.py::test_the_dashboard_shows_every_deployed_alarm",
+        "tests/local_cloud/test_runbooks.py::test_there_is_one_runbook_for_each_alarm",
+        "tests/local_cloud/test_runbooks.py::test_a_runbook_has_a_title_and_three_sections",
+        "tests/local_cloud/test_runbooks.py::test_the_index_links_every_runbook",
+    ),
     "route": (
         "tests/contract/api/test_sources.py",
         "tests/contract/api/test_openapi.py",
     ),
+    "metric-type": ("tests/contract/templates/test_metric_types.py",),
     "retention": ("tests/contract/templates/test_retention.py",),
 }
 
@@ -47,7 +59,32 @@ scope = Scope("memory", window, "123456789012", "eu-west-1", "run-1")
 assert record.source == "procfs" and record.measurements["percent"].last > 0, record
 """
 
-SCRIPTS = {"source": COLLECT_FROM_PROCFS}
+FIND_ALARM = """
+from pathlib import Path
+from chalicelib.model.alarm_catalog import ALARMS, find_alarm
+assert find_alarm("HighTraffic", "").severity == "warning"
+documented = Path("docs/alarms.md").read_text()
+assert all(f"\\n## {name}\\n" in documented for name in ALARMS)
+"""
+
+COLLECT_SWAP = """
+from datetime import UTC, datetime
+from chalicelib.collect.sources.host import HostSource
+from chalicelib.collect.sources.protocol import Scope, Target
+from chalicelib.model.metric_types import CHECKED_TYPES, METRIC_TYPES
+from chalicelib.model.windows import Window
+assert "swap" in METRIC_TYPES and "swap" in CHECKED_TYPES
+window = Window(datetime(2026, 11, 22, 18, tzinfo=UTC), 10_800)
+scope = Scope("swap", window, "123456789012", "eu-west-1", "run-1")
+(record,) = HostSource(cpu_interval=0.1).collect(scope, [Target("web-1")]).records
+assert set(record.measurements) == {"used", "percent"}, record
+"""
+
+SCRIPTS = {
+    "source": COLLECT_FROM_PROCFS,
+    "alarm": FIND_ALARM,
+    "metric-type": COLLECT_SWAP,
+}
 
 
 def sections() -> dict[str, str]:
@@ -92,7 +129,7 @@ def run(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
         arguments,
         cwd=folder,
-        env=os.environ | ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
+        env=os.environ | ENVIRONMENT | SUBPROCESS | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
         check=False,
         capture_output=True,
         text=True,
@@ -103,8 +140,10 @@ def run(folder: Path, *arguments: str) -> None:
 @contextmanager
 def applied(patch: Path, folder: Path) -> Iterator[None]:
     run(folder, "git", "apply", str(patch))
-    yield
-    run(folder, "git", "apply", "--reverse", str(patch))
+    try:
+        yield
+    finally:
+        run(folder, "git", "apply", "--reverse", str(patch))
 
 
 def test_every_patch_has_a_section() -> None:
@@ -140,4 +179,4 @@ def test_a_worked_change_applies_and_works(name: str, copy: Path) -> None:
         )
         if name in SCRIPTS:
             run(copy, sys.executable, "-c", SCRIPTS[name])
-        run(copy, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS[name])
+        run(copy, sys.executable, "-m", "pytest", *PYTEST_OPTIONS, *TESTS[name])
