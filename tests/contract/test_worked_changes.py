@@ -32,7 +32,7 @@ TESTS = {
     ),
     "alarm": (
         "tests/contract/templates/test_observability.py::test_the_set_all_has_every_alarm_and_the_page_alarm",
-        "tests/contract/templates/test_observability.py::test_the_dashboard_shows_every_deployed_alarm",
+        "tests/contract/templates/test_observability.py::test_the_dashboard_shows_every_deployed_alarm[All]",
         "tests/local_cloud/test_runbooks.py::test_there_is_one_runbook_for_each_alarm",
         "tests/local_cloud/test_runbooks.py::test_a_runbook_has_a_title_and_three_sections",
         "tests/local_cloud/test_runbooks.py::test_the_index_links_every_runbook",
