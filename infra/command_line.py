@@ -21,8 +21,21 @@ def exit_statuses(zero: str, one: str) -> str:
     return f"exit status: 0 if {zero}, 1 if {one}, 2 for a mistake in the options."
 
 
-def assignment(text: str) -> tuple[str, str]:
-    """NAME=VALUE as its two parts."""
+def add_assignments(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add `--set NAME=VALUE …`, a list of pairs in `settings`."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        dest="settings",
+        help=help_text,
+    )
+
+
+def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

@@ -6,7 +6,7 @@ import time
 from rich.console import Console
 from rich.status import Status
 
-from ..command_line import assignment
+from ..command_line import add_assignments
 
 
 def add_local_cloud(parser: argparse.ArgumentParser, *, port: int, port_help: str) -> None:
@@ -17,15 +17,8 @@ def add_local_cloud(parser: argparse.ArgumentParser, *, port: int, port_help: st
         default="you@example.com",
         help="subscriber of the notifications; nothing leaves this machine (default: %(default)s)",
     )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=assignment,
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="override settings of the stage, for example --set CPU_THRESHOLDS=50,60",
+    add_assignments(
+        parser, "override settings of the stage, for example --set CPU_THRESHOLDS=50,60"
     )
 
 

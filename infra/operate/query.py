@@ -14,7 +14,7 @@ from rich.table import Table
 from chalicelib.model.named_queries import NamedQuery, ParameterError
 from chalicelib.model.query_results import json_value, typed_rows
 
-from ..command_line import CommandError, UsageError, assignment, exit_statuses
+from ..command_line import CommandError, UsageError, add_assignments, exit_statuses
 from .arguments import add_stage
 from .athena import QueryResult, format_bytes, named_queries, run_query
 from .aws_errors import aws_errors
@@ -36,15 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a named query")
     parser.add_argument("--list", action="store_true", help="show the named queries")
     parser.add_argument("--sql", help="your own SQL instead of a name; - reads standard input")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=assignment,
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="parameters of the named query, for example --set days=30 resource=web-%%",
+    add_assignments(
+        parser, "parameters of the named query, for example --set days=30 resource=web-%%"
     )
     parser.add_argument(
         "--format",
