@@ -1,4 +1,4 @@
-"""The metric types: one specification for each, from which every table in the product derives.
+"""The metric types: one specification for each, from which all lookups by type derive.
 
 To add a type, add its name to `MetricType` and its specification to `SPECS`, a branch to the
 state machine in infra/overlay.yaml, and a measuring function to the sources that support it.
@@ -32,12 +32,16 @@ class FleetMetric:
 class MetricTypeSpec:
     """Everything that distinguishes one metric type from another.
 
-    `state` is the first state of its branch in the state machine. `checked` is the measurement
-    that is compared with the thresholds in the environment variable `thresholds`; both are empty
-    for a type without a status. A component (a file system) of the measurement has its name after
-    a colon, `percent:/var`, and is checked as well. `rated` are byte counters from which the
-    processor derives rates; `counters` are its other counters. `charted` are the measurements
-    that the API and the page show. `has_components` says whether records have them.
+    Attributes:
+        name: the value of `metric_type` in records.
+        state: the first state of its branch in the state machine.
+        fleet_metrics: its CloudWatch metrics.
+        checked: the measurement that is compared with the thresholds, and so are its components;
+            empty for a type without a status.
+        thresholds: the environment variable with the thresholds; empty if `checked` is empty.
+        rated: byte counters from which the processor derives rates.
+        counters: the type's other counters.
+        has_components: whether measurements can have a component after a colon, `percent:/var`.
     """
 
     name: MetricType
@@ -51,6 +55,7 @@ class MetricTypeSpec:
 
     @property
     def charted(self) -> tuple[str, ...]:
+        """The measurements that the API and the page show."""
         return (self.checked,) if self.checked else self.rated
 
 
@@ -104,7 +109,7 @@ METRIC_TYPES: tuple[MetricType, ...] = get_args(MetricType)
 # The types that have a status.
 CHECKED_TYPES = tuple(spec.name for spec in _SPECS if spec.checked)
 
-# Totals since boot, by the name before the colon.
+# Counters (totals since boot), by their names without a component.
 RATED = frozenset(name for spec in _SPECS for name in spec.rated)
 CPU_SECONDS = frozenset(SPECS["cpu"].counters)
 COUNTERS = RATED | frozenset(name for spec in _SPECS for name in spec.counters)
@@ -126,7 +131,7 @@ def with_component(name: str, component: str) -> str:
 
 
 def derived_measurements(names: frozenset[str] | set[str]) -> Iterator[str]:
-    """The names of the measurements that the processor can add to a record with these."""
+    """The measurements that the processor can add to a record that has the measurements `names`."""
     for name in names:
         if base_of(name) in RATED:
             yield rate_of(name)

@@ -22,7 +22,7 @@ _LIMITS: Mapping[HostRule, float] = {
     "disk_filling": 72.0,  # hours
 }
 
-# The rules that apply to hosts with a status other than ok only.
+# The rules that only match hosts with a status other than ok; the notifier reads no others.
 UNHEALTHY_ONLY = frozenset({"breach", "disk_full"})
 
 
@@ -42,7 +42,10 @@ class StoredRecord(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """The problem of a host in words; issues with a higher `score` are named first."""
+    """A finding about a host in words.
+
+    Findings with a higher `score` are named first; scores are comparable within one list only.
+    """
 
     score: float
     description: str
@@ -50,7 +53,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class AffectedHost:
-    """A host with its issue; `since` is None if the start is unknown."""
+    """A host that a message names, with its issue; `since` is None if the start is unknown."""
 
     name: str
     account_id: str
@@ -60,7 +63,7 @@ class AffectedHost:
     since: datetime | None
 
 
-Check = Callable[[StoredRecord], Issue | None]
+FindIssue = Callable[[StoredRecord], Issue | None]
 
 
 def read_item(item: Item) -> StoredRecord:
@@ -69,7 +72,7 @@ def read_item(item: Item) -> StoredRecord:
 
 
 def attribute_paths(metric_type: str) -> Iterator[tuple[str, ...]]:
-    """The paths of the attributes to read of an item of this type."""
+    """The paths of the attributes to read from an item of this type."""
     for name in ("resource_id", "account_id", "region", "timestamp", "window_seconds", "labels"):
         yield (name,)
     spec = SPECS[metric_type]
@@ -99,14 +102,17 @@ def affected_by(
             return []
 
 
-def hosts_with_issues(records: Iterable[StoredRecord], find_issue: Check) -> list[AffectedHost]:
-    """Hosts whose newest record has an issue, worst first, since the first such record in a row."""
+def hosts_with_issues(records: Iterable[StoredRecord], find_issue: FindIssue) -> list[AffectedHost]:
+    """Hosts whose newest record has an issue, worst first.
+
+    `since` is the start of the unbroken series of such records up to the newest one.
+    """
     found: list[AffectedHost] = []
     histories = [*_histories(records).values()]
     latest = max((history[0].timestamp for history in histories), default=None)
     for history in histories:
         newest, issue = history[0], find_issue(history[0])
-        # A host without a record of the latest window is missing, which is another alarm.
+        # A host without a recent record is reported by the alarm for missing hosts instead.
         if issue is None or latest is None or newest.timestamp < latest - _window(newest):
             continue
         first = newest
@@ -132,7 +138,7 @@ def missing_hosts(records: Iterable[StoredRecord]) -> list[AffectedHost]:
 def highest_values(
     records: Iterable[tuple[str, StoredRecord]], settings: Settings
 ) -> list[AffectedHost]:
-    """Each host with its highest checked value of each metric type, critical hosts first.
+    """Each host, healthy or not, with its highest value of each metric type, critical ones first.
 
     `records` are pairs of metric type and record, each type's newest record first.
     """
@@ -165,7 +171,7 @@ def _checked_values(metric_type: str, record: StoredRecord, settings: Settings) 
         yield Issue(1000 * severity(status) + value + _component_bonus(name), description)
 
 
-def _breach_check(name: str, threshold: Threshold, minutes: float) -> Check:
+def _breach_check(name: str, threshold: Threshold, minutes: float) -> FindIssue:
     def find_issue(record: StoredRecord) -> Issue | None:
         measurement = record.measurements.get(name)
         if measurement is None:
@@ -220,7 +226,7 @@ def first_to_fill(record: StoredRecord, hours: float) -> Issue | None:
 
 
 def _component_bonus(name: str) -> float:
-    """Makes `percent:/var` win over `percent` if both have the same value."""
+    """Ranks `percent:/var` above `percent` if both have the same value."""
     return 0.001 if ":" in name else 0
 
 

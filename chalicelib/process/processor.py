@@ -29,9 +29,10 @@ from .writing import Writer
 # An object of 1 GB takes a few hundred invocations at 128 MB; the limit is above any valid object.
 MAX_CONTINUATIONS = 1_000
 
-# Reading stops when more entries are rejected than accepted and the rejected ones exceed the
-# object's size by this many bytes in quarantine.
+# Reading stops when most entries are rejected and their estimated size in quarantine exceeds the
+# object's size by this much.
 MAX_JUNK_BYTES = 16 << 20
+# Estimated overhead of a rejected entry in quarantine.
 _QUARANTINE_LINE_BYTES = 200
 
 
@@ -45,7 +46,7 @@ class ProcessingSummary:
         GIVEN_UP: the remainder is in quarantine by reference, unread.
         MISSING: the object does not exist any more.
         REPLACED: the object was overwritten; the next invocation reads the new one.
-        IGNORED: the bucket or the prefix is not ours.
+        IGNORED: the bucket or the prefix is not the pipeline's.
 
     `records` and `rejected` count the entries of this invocation, `records_so_far` and
     `rejected_so_far` those of earlier ones too. `expired` counts records older than the table's
@@ -67,7 +68,7 @@ class ProcessingSummary:
     checkpoint: Checkpoint | None = None
 
     def set_replaced(self) -> None:
-        """Read the object that replaced this one from its beginning."""
+        """Make the next invocation read the object that replaced this one, from its beginning."""
         self.status, self.checkpoint = "REPLACED", BEGINNING
 
     def fields(self) -> dict[str, Any]:
@@ -147,15 +148,15 @@ def process(
             raw_object, stored, summary, settings=settings, store=store, now=now, emit=emit
         )
         processor.run(_Deadline(time_left))
-        # The event of the new object may be processed already. The outputs of the old object
-        # would then have overwritten those of the new one.
+        # If the new object was already processed, this invocation has overwritten its outputs, so
+        # the new object is processed again. The ETag is empty if the object was deleted.
         if store.etag(raw_object.key) not in ("", stored.etag):
             summary.set_replaced()
     return summary
 
 
 class _Deadline:
-    """Reserves a third of the initial time, or twice the duration of the longest batch."""
+    """Reserves a third of the initial time or twice the longest batch, whichever is longer."""
 
     def __init__(self, time_left: Callable[[], float]) -> None:
         self._time_left = time_left
