@@ -180,7 +180,8 @@ def test_back_restores_scroll_position_and_focus(browser: Browser, address: str)
         page.go_back()
         expect(last).to_be_focused()
         assert before > 0
-        assert abs(page.evaluate("scrollY") - before) < 20
+        # One line of text: the height of the title differs while the fleet is loading.
+        assert abs(page.evaluate("scrollY") - before) <= 20
 
 
 # --- One host -----------------------------------------------------------------------------------

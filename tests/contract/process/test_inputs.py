@@ -55,7 +55,7 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "array-not-closed.json": (["good-1", "good-2"], [(4, "the array is not closed")]),
     "array-with-odd-elements.json": (
         ["good-1", "good-2"],
-        [(2, "expected an object, got null"), (3, "got a list"), (4, MALFORMED)],
+        [(2, "expected an object, got null"), (3, "got an array"), (4, MALFORMED)],
     ),
     "array-with-vertical-tab.json": (["good-1", "good-2"], [(2, "got an integer")]),
     "blank.json": ([], [(1, "the object is empty")]),
@@ -89,12 +89,16 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             (5, "`measurements[...].breach_seconds`: expected a number of at most 1e+30"),
         ],
     ),
-    "invalid-utf-8.json": (["good-1", "good-2"], [(2, "is not UTF-8")]),
+    "invalid-utf-8.json": (["good-1", "good-2"], [(2, "not valid UTF-8")]),
     "lines.txt": (["good-1", "good-2"], []),
     "lone-surrogate.json": (["good-1", "good-2"], [(2, "surrogate pair")]),
     "nan-and-infinity.json": (
         ["good-1", "good-2"],
-        [(2, "NaN is no number"), (3, "Infinity is no number"), (4, "Infinity is no number")],
+        [
+            (2, "NaN is not a JSON number"),
+            (3, "Infinity is not a JSON number"),
+            (4, "Infinity is not a"),
+        ],
     ),
     "negative-sizes.json": (
         ["good-1", "good-2"],
@@ -110,7 +114,7 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             (1, "got null"),
             (2, "got an integer"),
             (3, "got a string"),
-            (4, "got a list"),
+            (4, "got an array"),
             (5, "missing field `schema_version`"),
             (7, MALFORMED),
         ],
