@@ -36,13 +36,13 @@ run: setup  ## run the whole pipeline once on this machine and print a report
 up: setup  ## run a local cloud on port 4566 until Ctrl-C
 	@$(BIN)/python -m infra up
 
-test: setup  ## run the test suite without the large simulations (8 minutes on two cores)
+test: setup  ## run the test suite without the large simulations
 	@$(PYTEST) $(TEST)
 
-test-fast: setup  ## run the unit and contract tests, which start no local cloud (a minute)
+test-fast: setup  ## run the unit and contract tests, which start no local cloud (4 minutes on two cores)
 	@$(PYTEST) tests/contract tests/unit
 
-test-scale: setup  ## run the large simulations: 2,000 instances, alarm replay, faults (an hour)
+test-scale: setup  ## run the large simulations: 2,000 instances, alarm replay, faults
 	@$(PYTEST) tests/scale
 
 check: setup  ## run ruff, mypy --strict and cfn-lint on every template

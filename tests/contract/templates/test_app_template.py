@@ -165,7 +165,8 @@ def test_the_runtime_is_the_packaging_interpreters(transformed: Template) -> Non
 @pytest.mark.usefixtures("merged")
 def test_the_zip_is_small_and_contains_no_sdk(out: Path) -> None:
     archive = out / "deployment.zip"
-    assert archive.stat().st_size < 2_000_000
+    # Chalice also packs the .pyc files that it finds: 0.3 MB.
+    assert archive.stat().st_size < 2_500_000
     with zipfile.ZipFile(archive) as opened:
         names = {name.split("/")[0] for name in opened.namelist()}
     assert {"app.py", "chalicelib", "msgspec", "prometheus_client", "psutil"} <= names
