@@ -50,7 +50,7 @@ class HostSource:
         self._hostname = hostname
         self._now = now
 
-    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # noqa: ARG002 - constant
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # noqa: ARG002 - constant # nosec B107
         """List the local host."""
         return Inventory([Target(self._hostname())])
 
