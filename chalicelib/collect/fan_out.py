@@ -61,7 +61,7 @@ def read_inventory(
         if inventory.next_page:
             next_progress = replace(progress, source=number, page_token=inventory.next_page)
             return InventoryPage(inventories, next_progress)
-        page_token = ""  # nosec B105
+        page_token = ""  # nosec B105 # not a password
     return InventoryPage(inventories, None)
 
 

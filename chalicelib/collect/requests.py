@@ -14,7 +14,7 @@ from ..model.object_keys import PLAN_PREFIX, RAW_PREFIX
 from ..model.windows import parse_utc
 
 
-class PlanningProgress(Struct, frozen=True, rename={"page_token": "start"}):  # nosec B105
+class PlanningProgress(Struct, frozen=True, rename={"page_token": "start"}):  # nosec B105 # no password
     """Planning state of a large fleet between invocations; the event carries it as JSON.
 
     `source` is the index of the next source to list and `page_token` its next page. The other

@@ -550,13 +550,13 @@ class Pipeline:
         began = self._printed.tell()
         answer = json.loads(json.dumps(self._client.lambda_.invoke(function, event).payload))
         self._read_printed(began, answer)
-        told = json.loads(json.dumps(answer))
-        for each in told.get("results", ()):
+        recorded = json.loads(json.dumps(answer))
+        for each in recorded.get("results", ()):
             if summary := each.pop("summary", ""):
                 self._summaries.append(summary)
         made_of_answers = event["detail"].keys() & {"merge", "results"}
         asked = {} if made_of_answers else {"detail": event["detail"]}
-        self._answers.append({"function": function, **asked, "answer": told})
+        self._answers.append({"function": function, **asked, "answer": recorded})
         return answer
 
     def _collect(self, tick: datetime, detail: Event, **changes: str) -> Any:
@@ -712,12 +712,12 @@ def _shortened(text: str) -> bytes:
 
     The lines of one record have most of their columns in common. No information is lost.
     """
-    told, before = [], ""
+    recorded, before = [], ""
     for line in text.split("\n"):
         same = line[: _same(before, line)].rfind(',"') + 1
-        told.append(f"{same}|{line[same:]}")
+        recorded.append(f"{same}|{line[same:]}")
         before = line
-    return "\n".join(told).encode()
+    return "\n".join(recorded).encode()
 
 
 def _same(one: str, other: str) -> int:

@@ -115,7 +115,7 @@ class CloudWatchSource:
         self._settings = settings
         self._open_fleets = open_fleets
 
-    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107 # not a password
         """List instances, each with its existing metrics.
 
         Raises:

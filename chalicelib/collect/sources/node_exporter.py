@@ -69,7 +69,7 @@ class NodeExporterSource:
         self._resolver = resolver
         self._now = now
 
-    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107 # not a password
         """List static targets, the addresses of `dns+` names, and instances with an `ec2+` tag.
 
         Only instances are paged; the first page also has all other targets.

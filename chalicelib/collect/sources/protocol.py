@@ -85,7 +85,7 @@ class Inventory:
 class Source(Protocol):
     """A source of measurements."""
 
-    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107
+    def targets(self, scope: Scope, page_token: str = "") -> Inventory:  # nosec B107 # not a password
         """List one page of the expected targets, in a fixed order.
 
         Raises CollectionError if no target can be listed.
